@@ -1,0 +1,60 @@
+# Tierline: everything a person or a build machine types. `make` alone lists it.
+#
+# Build output and the prebuilt RocksDB live outside the checkout, so that a fresh clone builds quickly:
+# TIERLINE_CACHE moves them (default ~/.cache/tierline), CARGO_TARGET_DIR moves cargo's part alone.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench soak check build fmt-check clippy arrows deny rocksdb setup-%
+.NOTPARALLEL:
+
+export TIERLINE_CACHE ?= $(HOME)/.cache/tierline
+export CARGO_TARGET_DIR ?= $(TIERLINE_CACHE)/target
+ifeq ($(origin ROCKSDB_LIB_DIR),undefined)
+export ROCKSDB_LIB_DIR := $(shell tools/rocksdb.sh path 2>/dev/null)
+export ROCKSDB_STATIC := 1
+endif
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: setup-demo rocksdb ## build, start with four simulated cameras, and print the page's address
+	cargo build --locked --release --bin tierline
+	exec "$$CARGO_TARGET_DIR/release/tierline" demo $(DEMO_ARGS)
+
+test: setup-test fmt-check arrows clippy ## what CI runs: format, crate arrows, lints, and all tests
+	cargo test --locked --workspace
+
+bench: setup-bench rocksdb ## all benches; BENCH=name for one of them
+	cargo bench --locked --workspace $(if $(BENCH),--bench $(BENCH))
+
+soak: setup-test rocksdb ## the long forms of the tests, for hours
+	@echo "soak: running the long forms, that is the tests marked as ignored, one at a time"
+	cargo test --locked --workspace --release -- --ignored --test-threads=1 --nocapture
+
+check: setup-check fmt-check arrows clippy deny ## format, crate arrows, lints and licences, no tests
+
+build: setup-build rocksdb ## the release binary
+	cargo build --locked --release --bin tierline
+	@echo "built $$CARGO_TARGET_DIR/release/tierline"
+
+setup-%:
+	@tools/setup.sh $*
+
+rocksdb:
+	@tools/rocksdb.sh ensure
+
+fmt-check:
+	cargo fmt --all --check
+
+arrows:
+	@python3 tools/arrows.py --self-test
+	@python3 tools/arrows.py
+
+clippy: rocksdb
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+deny:
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny --workspace check; \
+	else echo "deny: cargo-deny is not installed, licences and advisories not checked"; fi

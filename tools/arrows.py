@@ -1,0 +1,89 @@
+#!/usr/bin/env python3
+"""Asserts which workspace crate may depend on which, from `cargo metadata`.
+
+    tools/arrows.py              check the workspace; exit 1 and one line per broken arrow
+    tools/arrows.py --self-test  forge metadata with each forbidden arrow and expect each to be caught
+
+Development dependencies are exempt: a test may stand anywhere.
+"""
+
+import json
+import subprocess
+import sys
+
+ALLOWED = {
+    "tierline": {"tierline-archive", "tierline-indexer", "tierline-ingest", "tierline-tiering", "tierline-http"},
+    "tierline-ingest": {"tierline-indexer", "tierline-archive"},
+    "tierline-tiering": {"tierline-indexer", "tierline-archive"},
+    "tierline-http": {"tierline-indexer", "tierline-archive"},
+    "tierline-indexer": {"tierline-archive"},
+    "tierline-archive": set(),
+}
+
+
+def broken(metadata):
+    """One sentence for each arrow that the house does not have."""
+    findings = []
+    members = {p["name"]: p for p in metadata["packages"] if p["id"] in set(metadata["workspace_members"])}
+    for missing in sorted(ALLOWED.keys() - members.keys()):
+        findings.append(f"{missing} is not in the workspace")
+    for name in sorted(members.keys() - ALLOWED.keys()):
+        findings.append(f"{name} is in the workspace but has no place in tools/arrows.py")
+    for name in sorted(members.keys() & ALLOWED.keys()):
+        for dependency in members[name]["dependencies"]:
+            if dependency["kind"] == "dev":
+                continue
+            local = dependency.get("path") is not None or dependency["name"] in ALLOWED
+            if local and dependency["name"] not in ALLOWED[name]:
+                findings.append(f"{name} must not depend on {dependency['name']}")
+    return findings
+
+
+def forged(arrows, kind=None):
+    """Metadata of a workspace that has exactly the given (from, to) arrows."""
+    packages = [
+        {
+            "id": name,
+            "name": name,
+            "dependencies": [
+                {"name": to, "kind": kind, "path": f"/{to}", "rename": "alias"} for source, to in arrows if source == name
+            ],
+        }
+        for name in ALLOWED
+    ]
+    return {"packages": packages, "workspace_members": list(ALLOWED)}
+
+
+def self_test():
+    """The check passes the house as drawn and catches every other arrow, one at a time."""
+    drawn = [(source, to) for source, targets in ALLOWED.items() for to in targets]
+    assert broken(forged(drawn)) == [], broken(forged(drawn))
+    forbidden = [(a, b) for a in ALLOWED for b in ALLOWED if a != b and (a, b) not in drawn]
+    for arrow in forbidden:
+        expected = [f"{arrow[0]} must not depend on {arrow[1]}"]
+        assert broken(forged(drawn + [arrow])) == expected, arrow
+        assert broken(forged(drawn + [arrow], "build")) == expected, arrow
+    assert broken(forged(forbidden, "dev")) == []
+    stray = forged(drawn)
+    stray["packages"].append({"id": "stray", "name": "stray", "dependencies": []})
+    stray["workspace_members"].append("stray")
+    assert len(broken(stray)) == 1
+    print(f"arrows: self-test caught all {len(forbidden)} forbidden arrows")
+
+
+def main():
+    if sys.argv[1:] == ["--self-test"]:
+        return self_test()
+    if sys.argv[1:]:
+        sys.exit(__doc__)
+    command = ["cargo", "metadata", "--no-deps", "--format-version", "1"]
+    findings = broken(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout))
+    for finding in findings:
+        print(f"arrows: {finding}", file=sys.stderr)
+    if findings:
+        sys.exit(1)
+    print("arrows: every crate depends only on those below it")
+
+
+if __name__ == "__main__":
+    main()
