@@ -37,6 +37,7 @@ gstreamer1.0-plugins-good - the GStreamer test camera's RTP
 gstreamer1.0-plugins-bad - the GStreamer test camera's H.265
 gstreamer1.0-plugins-ugly - the GStreamer test camera's H.264
 gstreamer1.0-libav - the GStreamer test camera's AAC
+gstreamer1.0-x - the clock in the GStreamer test camera's picture
 chromium chromium playing the page in a browser
 nodejs node driving the browser
 npm npm driving the browser
