@@ -34,12 +34,13 @@ directory() {
     echo "$cache/rocksdb-$version-$(target_cpu)-lz4-zstd"
 }
 
-# The library is only interchangeable with the one cargo would build while the features agree.
+# The library is only interchangeable with the one cargo would build while the features agree. Features named after a
+# crate, such as lz4-sys, follow from the others.
 check_features() {
     local wanted actual
     wanted="$(printf '%s\n' "${FEATURES[@]}" | sort | paste -sd,)"
     actual="$(cargo tree --workspace -e normal -i librocksdb-sys --depth 0 -f '{f}' | tr ',' '\n' |
-        grep -vx default | sort | paste -sd,)"
+        grep -vxE 'default|.*-sys' | sort | paste -sd,)"
     if [ "$wanted" != "$actual" ]; then
         echo "tools/rocksdb.sh: the workspace asks librocksdb-sys for [$actual], this script builds [$wanted]" >&2
         return 1

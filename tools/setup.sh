@@ -93,11 +93,19 @@ main() {
     local listed
     listed="$(printf ', %s' "${lines[@]}")"
     echo "setup: installing for make $set: ${listed:2}"
-    local -a apt=("${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=600 -o Dpkg::Use-Pty=0)
+    local log
+    log="$(mktemp)"
+    local -a apt=("${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=600)
     if ! { "${apt[@]}" update && "${apt[@]}" install -y --no-install-recommends "${missing[@]}"; } \
-        </dev/null >/dev/null; then
-        echo "setup: apt-get could not install ${missing[*]}; see its message above" >&2
+        </dev/null >"$log" 2>&1; then
+        tail -n 20 "$log" >&2
+        echo "setup: apt-get could not install ${missing[*]}; its last words are above, all of them in $log" >&2
         exit 1
+    fi
+    rm -f "$log"
+    # Debian starts a server as soon as it is installed; the bench starts its own.
+    if [[ " ${missing[*]} " == *" nginx-light "* ]] && [ -d /run/systemd/system ]; then
+        "${sudo[@]}" systemctl disable --quiet --now nginx
     fi
 }
 
