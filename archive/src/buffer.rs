@@ -1,0 +1,169 @@
+//! Block-aligned memory for O_DIRECT, in slabs that are used again and again.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytemuck::{Pod, Zeroable};
+use bytes::Bytes;
+
+use crate::fragment::BLOCK_BYTES;
+
+/// Bytes in a slab: large enough that a GOP needs few, small enough that an idle camera costs little.
+pub const SLAB_BYTES: usize = 64 << 10;
+
+#[derive(Copy, Clone, Pod, Zeroable)]
+#[repr(C, align(4096))]
+struct Block([u8; BLOCK_BYTES]);
+
+/// Zeroed block-aligned memory of a multiple of [`BLOCK_BYTES`].
+pub(crate) struct Aligned(Box<[Block]>);
+
+impl Aligned {
+    /// At least `bytes` bytes, rounded up to whole blocks.
+    pub(crate) fn zeroed(bytes: usize) -> Self {
+        Self(bytemuck::allocation::zeroed_slice_box(bytes.div_ceil(BLOCK_BYTES)))
+    }
+
+    pub(crate) fn as_mut(&mut self) -> &mut [u8] {
+        bytemuck::cast_slice_mut(&mut self.0)
+    }
+
+    /// The bytes `range` of this memory, without a copy.
+    pub(crate) fn into_bytes(self, range: std::ops::Range<usize>) -> Bytes {
+        Bytes::from_owner(self).slice(range)
+    }
+}
+
+impl AsRef<[u8]> for Aligned {
+    fn as_ref(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.0)
+    }
+}
+
+/// Keeps slabs for the next fragment. Cloning shares the pool.
+#[derive(Clone)]
+pub struct Pool {
+    free: Arc<Mutex<Vec<Aligned>>>,
+    keep_max: usize,
+}
+
+impl Pool {
+    /// A pool that keeps at most `keep_max` unused slabs of [`SLAB_BYTES`].
+    pub fn new(keep_max: usize) -> Self {
+        Self { free: Arc::default(), keep_max }
+    }
+
+    fn take(&self) -> Aligned {
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        free.unwrap_or_else(|| Aligned::zeroed(SLAB_BYTES))
+    }
+
+    fn put(&self, slabs: &mut Vec<Aligned>) {
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = self.keep_max.saturating_sub(free.len());
+        free.extend(slabs.drain(..).take(room));
+    }
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pool").field("keep_max", &self.keep_max).finish_non_exhaustive()
+    }
+}
+
+/// A growing buffer of slabs, which go back to their pool when it is dropped.
+pub(crate) struct SlabBuf {
+    slabs: Vec<Aligned>,
+    len: usize,
+    pool: Pool,
+}
+
+impl SlabBuf {
+    pub(crate) fn new(pool: &Pool) -> Self {
+        Self { slabs: Vec::new(), len: 0, pool: pool.clone() }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Appends `bytes`.
+    pub(crate) fn extend(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let at = self.len % SLAB_BYTES;
+            if at == 0 {
+                self.slabs.push(self.pool.take());
+            }
+            let Some(slab) = self.slabs.last_mut() else { return };
+            let n = bytes.len().min(SLAB_BYTES - at);
+            let (now, later) = bytes.split_at(n);
+            slab.as_mut()[at..at + n].copy_from_slice(now);
+            bytes = later;
+            self.len += n;
+        }
+    }
+
+    /// Appends `n` zero bytes.
+    pub(crate) fn extend_zeros(&mut self, mut n: usize) {
+        const ZEROS: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
+        while n > 0 {
+            let now = n.min(BLOCK_BYTES);
+            self.extend(&ZEROS[..now]);
+            n -= now;
+        }
+    }
+
+    /// Overwrites the first bytes.
+    pub(crate) fn write_front(&mut self, mut bytes: &[u8]) {
+        debug_assert!(bytes.len() <= self.len);
+        for slab in &mut self.slabs {
+            let n = bytes.len().min(SLAB_BYTES);
+            let (now, later) = bytes.split_at(n);
+            slab.as_mut()[..n].copy_from_slice(now);
+            bytes = later;
+        }
+    }
+
+    /// The content in slabs.
+    pub(crate) fn slices(&self) -> impl Iterator<Item = &[u8]> {
+        let mut left = self.len;
+        self.slabs.iter().map(move |slab| {
+            let n = left.min(SLAB_BYTES);
+            left -= n;
+            &slab.as_ref()[..n]
+        })
+    }
+}
+
+impl Drop for SlabBuf {
+    fn drop(&mut self) {
+        self.pool.put(&mut self.slabs);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_survives_growth_over_slabs_and_a_new_front() {
+        let pool = Pool::new(8);
+        let mut buf = SlabBuf::new(&pool);
+        let data: Vec<u8> = (0..200_000u32).map(|i| i as u8).collect();
+        buf.extend_zeros(1000);
+        data.chunks(777).for_each(|c| buf.extend(c));
+        buf.write_front(&[7; 1000]);
+        let all = buf.slices().collect::<Vec<_>>().concat();
+        assert_eq!(&all[..1000], &[7; 1000]);
+        assert_eq!(&all[1000..], &data[..]);
+        assert!(buf.slices().all(|s| s.as_ptr().align_offset(BLOCK_BYTES) == 0));
+    }
+
+    #[test]
+    fn a_dropped_buffer_gives_its_slabs_back_up_to_the_bound() {
+        let pool = Pool::new(2);
+        let mut buf = SlabBuf::new(&pool);
+        buf.extend_zeros(5 * SLAB_BYTES);
+        drop(buf);
+        assert_eq!(pool.free.lock().expect("free").len(), 2);
+    }
+}

@@ -1,0 +1,303 @@
+//! The one place that touches files of the hot tier: aligned appends, syncs, reads.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, IoSlice};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use rustix::fs::{FallocateFlags, OFlags};
+
+use crate::buffer::{Aligned, SlabBuf};
+use crate::error::ArchiveError;
+use crate::fragment::BLOCK_BYTES;
+
+/// `writev` takes this many pieces at once.
+const IOV_MAX: usize = 1024;
+
+/// A local file system. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Disk {
+    root: PathBuf,
+    /// Whether the file system takes O_DIRECT; learnt from the first file.
+    direct: Arc<AtomicBool>,
+}
+
+impl Disk {
+    /// The file system that holds `root`, which is made when it is missing.
+    pub fn open(root: &Path) -> Result<Self, ArchiveError> {
+        fs::create_dir_all(root).map_err(ArchiveError::io("create folder", root))?;
+        let probe = root.join(".direct-probe");
+        let opened = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .custom_flags(OFlags::DIRECT.bits() as i32)
+            .open(&probe)
+            .and_then(|f| f.write_all_at(Aligned::zeroed(BLOCK_BYTES).as_ref(), 0));
+        let direct = opened.is_ok();
+        let _ = fs::remove_file(&probe);
+        if !direct {
+            tracing::warn!(root = %root.display(), "no O_DIRECT on this file system: writing through the page cache");
+        }
+        Ok(Self { root: root.to_owned(), direct: Arc::new(AtomicBool::new(direct)) })
+    }
+
+    /// The folder that all paths are relative to.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Whether files are written around the page cache.
+    pub fn is_direct(&self) -> bool {
+        self.direct.load(Ordering::Relaxed)
+    }
+
+    /// Where `relative` lies.
+    pub fn path(&self, relative: &str) -> PathBuf {
+        self.root.join(relative)
+    }
+
+    /// Makes a new file for appending and reserves `reserve` bytes for it; the folders on the way are
+    /// made too, and synced. Fails when the file is there already.
+    pub(crate) fn create(&self, relative: &str, reserve: u64) -> Result<AppendFile, ArchiveError> {
+        let path = self.path(relative);
+        if let Some(dir) = path.parent() {
+            self.create_dirs(dir)?;
+        }
+        let flags = if self.is_direct() { OFlags::DIRECT.bits() as i32 } else { 0 };
+        let file = OpenOptions::new().write(true).create_new(true).custom_flags(flags).open(&path);
+        let file = file.map_err(ArchiveError::io("create", &path))?;
+        if let Err(e) = reserve_space(&file, 0, reserve) {
+            let _ = fs::remove_file(&path);
+            return Err(ArchiveError::io("reserve space for", &path)(e));
+        }
+        if let Some(dir) = path.parent() {
+            sync_dir(dir)?;
+        }
+        Ok(AppendFile { file, path, len: 0, reserved: reserve })
+    }
+
+    fn create_dirs(&self, dir: &Path) -> Result<(), ArchiveError> {
+        if dir.is_dir() || !dir.starts_with(&self.root) {
+            return Ok(());
+        }
+        if let Some(parent) = dir.parent() {
+            self.create_dirs(parent)?;
+        }
+        match fs::create_dir(dir) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(ArchiveError::io("create folder", dir)(e)),
+            _ => dir.parent().map_or(Ok(()), sync_dir),
+        }
+    }
+
+    /// Opens a file for reading.
+    pub(crate) fn open_read(&self, relative: &str) -> Result<ReadFile, ArchiveError> {
+        let path = self.path(relative);
+        let file = File::open(&path).map_err(ArchiveError::io("open", &path))?;
+        Ok(ReadFile { file, path, direct: self.is_direct() })
+    }
+
+    /// Removes a file and syncs its folder; a file that is not there is no error.
+    pub fn remove(&self, relative: &str) -> Result<(), ArchiveError> {
+        let path = self.path(relative);
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(ArchiveError::io("remove", &path)(e)),
+            _ => {}
+        }
+        match path.parent() {
+            Some(dir) if dir.is_dir() => sync_dir(dir),
+            _ => Ok(()),
+        }
+    }
+
+    /// Moves a file within this file system and syncs both folders.
+    pub fn rename(&self, from: &str, to: &str) -> Result<(), ArchiveError> {
+        let (from, to) = (self.path(from), self.path(to));
+        if let Some(dir) = to.parent() {
+            self.create_dirs(dir)?;
+        }
+        fs::rename(&from, &to).map_err(ArchiveError::io("move", &from))?;
+        from.parent().map_or(Ok(()), sync_dir)?;
+        to.parent().map_or(Ok(()), sync_dir)
+    }
+
+    /// The names in a folder, sorted; none when the folder is not there.
+    pub fn list(&self, relative: &str) -> Result<Vec<String>, ArchiveError> {
+        let path = self.path(relative);
+        let entries = match fs::read_dir(&path) {
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(Vec::new());
+            }
+            other => other.map_err(ArchiveError::io("list", &path))?,
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(ArchiveError::io("list", &path))?;
+            // A name that is not UTF-8 is none of ours.
+            names.extend(entry.file_name().into_string());
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// Bytes that may still be written, and bytes in all.
+    pub fn space(&self) -> Result<(u64, u64), ArchiveError> {
+        let stat = rustix::fs::statvfs(&self.root).map_err(|e| ArchiveError::io("ask the space of", &self.root)(e.into()))?;
+        Ok((stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize))
+    }
+}
+
+fn sync_dir(dir: &Path) -> Result<(), ArchiveError> {
+    File::open(dir).and_then(|d| d.sync_all()).map_err(ArchiveError::io("sync folder", dir))
+}
+
+fn reserve_space(file: &File, from: u64, bytes: u64) -> io::Result<()> {
+    if bytes == 0 {
+        return Ok(());
+    }
+    match rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, from, bytes) {
+        // Without fallocate a full disk is met at the write instead.
+        Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
+        other => other.map_err(io::Error::from),
+    }
+}
+
+/// A file that grows at its end in whole blocks. After an error it must not be written again.
+#[derive(Debug)]
+pub(crate) struct AppendFile {
+    file: File,
+    path: PathBuf,
+    len: u64,
+    reserved: u64,
+}
+
+impl AppendFile {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Appends buffers whose lengths are multiples of [`BLOCK_BYTES`]. Nothing is durable yet.
+    pub(crate) fn append(&mut self, bufs: &[&SlabBuf], reserve_step: u64) -> Result<(), ArchiveError> {
+        let total: usize = bufs.iter().map(|b| b.len()).sum();
+        let end = self.len + total as u64;
+        if end > self.reserved {
+            let step = reserve_step.max(end - self.reserved);
+            reserve_space(&self.file, self.reserved, step).map_err(ArchiveError::io("reserve space for", &self.path))?;
+            self.reserved += step;
+        }
+        let slices: Vec<IoSlice<'_>> = bufs.iter().flat_map(|b| b.slices()).map(IoSlice::new).collect();
+        let mut at = self.len;
+        for group in slices.chunks(IOV_MAX) {
+            let want: usize = group.iter().map(|s| s.len()).sum();
+            let done = rustix::io::retry_on_intr(|| rustix::io::pwritev(&self.file, group, at));
+            let done = done.map_err(|e| ArchiveError::io("write", &self.path)(e.into()))?;
+            if done < want {
+                self.finish_short_write(group, done, at)?;
+            }
+            at += want as u64;
+        }
+        self.len = end;
+        Ok(())
+    }
+
+    /// Writes what a short write left, slice by slice, beginning at the whole block before the cut.
+    fn finish_short_write(&self, group: &[IoSlice<'_>], done: usize, at: u64) -> Result<(), ArchiveError> {
+        let mut skip = done - done % BLOCK_BYTES;
+        let mut at = at + skip as u64;
+        for slice in group {
+            let from = skip.min(slice.len());
+            skip -= from;
+            let rest = slice.get(from..).unwrap_or_default();
+            self.file.write_all_at(rest, at).map_err(ArchiveError::io("write", &self.path))?;
+            at += rest.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Makes everything appended durable. Never call it again after it failed.
+    pub(crate) fn sync_data(&self) -> Result<(), ArchiveError> {
+        self.file.sync_data().map_err(ArchiveError::io("fdatasync", &self.path))
+    }
+
+    /// Gives back what was reserved and not used.
+    pub(crate) fn trim(&mut self) -> Result<(), ArchiveError> {
+        self.reserved = self.len;
+        self.file.set_len(self.len).map_err(ArchiveError::io("trim", &self.path))
+    }
+
+    /// Opens an existing file to append behind its first `len` bytes; what lies behind is cut off.
+    pub(crate) fn reopen(disk: &Disk, relative: &str, len: u64) -> Result<Self, ArchiveError> {
+        let path = disk.path(relative);
+        let flags = if disk.is_direct() { OFlags::DIRECT.bits() as i32 } else { 0 };
+        let file = OpenOptions::new().write(true).custom_flags(flags).open(&path);
+        let file = file.map_err(ArchiveError::io("open", &path))?;
+        let mut file = Self { file, path, len, reserved: len };
+        file.trim()?;
+        Ok(file)
+    }
+}
+
+/// A file open for reading.
+#[derive(Debug)]
+pub(crate) struct ReadFile {
+    file: File,
+    path: PathBuf,
+    direct: bool,
+}
+
+impl ReadFile {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn len(&self) -> Result<u64, ArchiveError> {
+        self.file.metadata().map(|m| m.len()).map_err(ArchiveError::io("stat", &self.path))
+    }
+
+    /// Reads `len` bytes at `offset` through the page cache: for what is small or read again soon.
+    pub(crate) fn read_cached(&self, offset: u64, len: usize) -> Result<Bytes, ArchiveError> {
+        let mut buf = vec![0; len];
+        self.file.read_exact_at(&mut buf, offset).map_err(ArchiveError::io("read", &self.path))?;
+        Ok(buf.into())
+    }
+
+    /// Switches this open file to reads around the page cache, where the file system has them.
+    pub(crate) fn set_direct(&self) -> bool {
+        let set = || {
+            let flags = rustix::fs::fcntl_getfl(&self.file)?;
+            rustix::fs::fcntl_setfl(&self.file, flags | OFlags::DIRECT)
+        };
+        self.direct && set().is_ok()
+    }
+
+    /// Reads `len` bytes at `offset` in whole blocks into aligned memory; works with and without
+    /// [`set_direct`](Self::set_direct).
+    pub(crate) fn read_aligned(&self, offset: u64, len: usize) -> Result<Bytes, ArchiveError> {
+        let skip = (offset % BLOCK_BYTES as u64) as usize;
+        let mut buf = Aligned::zeroed(skip + len);
+        let start = offset - skip as u64;
+        let mut done = 0;
+        while done < skip + len {
+            let into = buf.as_mut().get_mut(done..).unwrap_or_default();
+            match self.file.read_at(into, start + done as u64) {
+                Ok(0) => break,
+                // A direct read that stopped inside a block has met the end of the file.
+                Ok(n) => done += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(ArchiveError::io("read", &self.path)(e)),
+            }
+        }
+        if done < skip + len {
+            let end = io::Error::from(io::ErrorKind::UnexpectedEof);
+            return Err(ArchiveError::io("read", &self.path)(end));
+        }
+        Ok(buf.into_bytes(skip..skip + len))
+    }
+}

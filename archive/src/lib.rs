@@ -1,0 +1,28 @@
+//! Immutable segments of fragments in tiered stores: ids, time, names, format, write, read, verify,
+//! export assembly. This crate decides nothing.
+//!
+//! What it promises, in short (the whole list is in `docs/lifecycle.md`):
+//! 1. A fragment begins on a block boundary; a block that was once synced is never written again.
+//! 2. Every fragment carries its own SHA-256 and the hash of what stands before it, over segments too.
+//! 3. A segment holds all that is needed to index it again: no other file is asked.
+//! 4. After a failed write or sync a file is never written again.
+
+pub mod buffer;
+pub mod codec;
+pub mod disk;
+pub mod error;
+
+pub mod fragment;
+pub mod id;
+pub mod layout;
+pub mod mp4;
+pub mod segment;
+pub mod tier;
+pub mod time;
+
+pub use error::{ArchiveError, Malformed};
+pub use fragment::{FragmentEntry, FragmentRef, Gap, GapCause, Note};
+pub use id::{CameraId, Epoch, SegmentId, Sha256, StreamId, StreamName, StreamNo, TenantId};
+pub use mp4::{InitSegment, SampleEntry, Track, TrackKind, TrackSamples};
+pub use tier::Tier;
+pub use time::{Clock, MediaTime, SystemClock, TimeRange, Timescale, WallTime};

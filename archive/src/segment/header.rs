@@ -1,0 +1,102 @@
+//! What stands at the beginning of a segment file, behind the init segment.
+#![deny(clippy::indexing_slicing)]
+
+use super::{FORMAT_VERSION, free_box, padding, uuid};
+use crate::codec::{Decoder, Encoder};
+use crate::error::Malformed;
+use crate::id::{Epoch, Sha256, StreamId};
+use crate::layout::SegmentName;
+use crate::mp4::{Boxes, BoxWriter, InitSegment};
+use crate::time::WallTime;
+
+/// Who a segment is, and what stands before it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SegmentHeader {
+    /// Whose segment.
+    pub stream: StreamId,
+    /// Its place among the segments of its stream.
+    pub seq: u64,
+    /// Which opening of the archive wrote it.
+    pub epoch: Epoch,
+    /// When its first fragment begins.
+    pub wall_start: WallTime,
+    /// The head of the segment before it; zeros when there is none.
+    pub prev: Sha256,
+    /// The hash of the init segment that it begins with.
+    pub init: Sha256,
+}
+
+impl SegmentHeader {
+    /// What the segment is called.
+    pub fn name(&self) -> SegmentName {
+        SegmentName { start: self.wall_start, seq: self.seq, epoch: self.epoch }
+    }
+
+    pub(super) fn encode(&self, e: &mut Encoder) {
+        e.u8(FORMAT_VERSION);
+        e.short_str(self.stream.tenant.as_str());
+        e.short_str(self.stream.camera.as_str());
+        e.short_str(self.stream.stream.as_str());
+        e.u64(self.seq);
+        e.u32(self.epoch.0);
+        e.wall(self.wall_start);
+        e.hash(&self.prev);
+        e.hash(&self.init);
+    }
+
+    pub(super) fn decode(d: &mut Decoder<'_>) -> Result<Self, Malformed> {
+        const BAD_ID: Malformed = Malformed("not an id");
+        if d.u8()? != FORMAT_VERSION {
+            return Err(Malformed("unknown version of the segment format"));
+        }
+        let stream = StreamId {
+            tenant: d.short_str()?.parse().map_err(|_| BAD_ID)?,
+            camera: d.short_str()?.parse().map_err(|_| BAD_ID)?,
+            stream: d.short_str()?.parse().map_err(|_| BAD_ID)?,
+        };
+        let (seq, epoch, wall_start) = (d.u64()?, Epoch(d.u32()?), d.wall()?);
+        Ok(Self { stream, seq, epoch, wall_start, prev: d.hash()?, init: d.hash()? })
+    }
+
+    /// The first blocks of the file, and the hash that its first fragment is chained to.
+    pub(super) fn file_head(&self, init: &InitSegment) -> (Vec<u8>, Sha256) {
+        let mut content = Encoder(uuid::HEADER.to_vec());
+        self.encode(&mut content);
+        let mut w = BoxWriter(init.bytes.to_vec());
+        let start = w.0.len();
+        w.boxed(b"uuid", |w| w.bytes(&content.0));
+        let hash = Sha256::of(w.0.get(start..).unwrap_or_default());
+        let pad = padding(w.0.len());
+        if pad > 0 {
+            w.bytes(&free_box(pad));
+            w.zeros(pad - 8);
+        }
+        (w.0, hash)
+    }
+
+    /// Reads the first blocks of a file: the header, its init segment, where the first fragment begins,
+    /// and the hash that it is chained to.
+    pub(super) fn parse_file_head(bytes: &[u8]) -> Result<(Self, InitSegment, u64, Sha256), Malformed> {
+        let mut boxes = Boxes(bytes);
+        let mut init_len = 0;
+        while let Some(b) = boxes.next() {
+            let b = b?;
+            match &b.kind {
+                b"ftyp" | b"moov" => init_len += b.whole.len(),
+                b"uuid" => {
+                    let content = b.content.strip_prefix(&uuid::HEADER).ok_or(Malformed("no segment header"))?;
+                    let header = Self::decode(&mut Decoder(content))?;
+                    let init = bytes.get(..init_len).unwrap_or_default();
+                    let init = InitSegment::parse(init.to_vec().into())?;
+                    if init.hash != header.init {
+                        return Err(Malformed("the init segment is not the one of the header"));
+                    }
+                    let end = init_len + b.whole.len();
+                    return Ok((header, init, (end + padding(end)) as u64, Sha256::of(b.whole)));
+                }
+                _ => return Err(Malformed("unexpected box before the segment header")),
+            }
+        }
+        Err(Malformed("no segment header"))
+    }
+}

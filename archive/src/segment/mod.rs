@@ -1,0 +1,46 @@
+//! Segments: `ftyp moov header [fragment]* footer mfra`, one file each. See `docs/segment-format.md`.
+
+mod builder;
+mod footer;
+mod frame;
+mod header;
+mod reader;
+mod scan;
+mod verify;
+mod writer;
+
+pub use builder::{Closing, ClosedFragment, FragmentBuilder};
+pub use footer::{Footer, FooterFragment};
+pub use header::SegmentHeader;
+pub use reader::SegmentReader;
+pub use scan::{Scan, ScannedFragment, scan};
+pub use verify::{Verified, verify};
+pub use writer::{SegmentWriter, Sealed, finish};
+
+/// The version of the format, in every box of ours.
+pub const FORMAT_VERSION: u8 = 1;
+
+/// The `uuid` types of our boxes, which players pass over.
+mod uuid {
+    pub(super) const HEADER: [u8; 16] = *b"tierline-segment";
+    pub(super) const FRAGMENT: [u8; 16] = *b"tierlinefragment";
+    pub(super) const FOOTER: [u8; 16] = *b"tierlines-footer";
+    pub(super) const TRAILER: [u8; 16] = *b"tierline-trailer";
+    /// Size, `uuid` and the type.
+    pub(super) const PREFIX_BYTES: usize = 24;
+}
+
+/// The number of bytes from `len` to the next block boundary that a `free` box can fill.
+fn padding(len: usize) -> usize {
+    let pad = len.next_multiple_of(crate::fragment::BLOCK_BYTES) - len;
+    if pad == 0 || pad >= 8 { pad } else { pad + crate::fragment::BLOCK_BYTES }
+}
+
+/// The first bytes of a `free` box of `len` bytes; the rest is zeros.
+fn free_box(len: usize) -> [u8; 8] {
+    let [a, b, c, d] = (len as u32).to_be_bytes();
+    [a, b, c, d, b'f', b'r', b'e', b'e']
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,147 @@
+//! Reads a segment: bytes for players, footer and sample tables for the index and the export.
+
+use bytes::Bytes;
+
+use super::frame::Frame;
+use super::{Footer, SegmentHeader, uuid};
+use crate::codec::Decoder;
+use crate::disk::{Disk, ReadFile};
+use crate::error::{ArchiveError, Malformed};
+use crate::fragment::FragmentEntry;
+use crate::id::Sha256;
+use crate::mp4::{Boxes, InitSegment, TrackSamples, parse_moof};
+
+/// The head of a file fits in this: init segment and header.
+const HEAD_BYTES_MAX: u64 = 128 << 10;
+/// Footers larger than this are not ours.
+const FOOTER_BYTES_MAX: u32 = 64 << 20;
+/// The trailer box: prefix, offset, length, hash.
+const TRAILER_BYTES: u64 = uuid::PREFIX_BYTES as u64 + 8 + 4 + 32;
+/// The first read of a fragment's boxes; most fit.
+const FRAGMENT_HEAD_BYTES: usize = 4096;
+
+/// A segment file open for reading. All methods block.
+#[derive(Debug)]
+pub struct SegmentReader {
+    pub(super) file: ReadFile,
+}
+
+impl SegmentReader {
+    /// Opens the segment at `relative`.
+    pub fn open(disk: &Disk, relative: &str) -> Result<Self, ArchiveError> {
+        Ok(Self { file: disk.open_read(relative)? })
+    }
+
+    /// The length of the file now; an open segment grows.
+    pub fn len(&self) -> Result<u64, ArchiveError> {
+        self.file.len()
+    }
+
+    /// Whether nothing was written yet.
+    pub fn is_empty(&self) -> Result<bool, ArchiveError> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Bytes through the page cache: for what is small, or likely to be read again soon.
+    pub fn read(&self, offset: u64, len: usize) -> Result<Bytes, ArchiveError> {
+        self.file.read_cached(offset, len)
+    }
+
+    /// Reads from now on go around the page cache where the file system can; true if it can.
+    pub fn set_direct(&self) -> bool {
+        self.file.set_direct()
+    }
+
+    /// Bytes in aligned memory: for long sequential reads, with or without [`set_direct`](Self::set_direct).
+    pub fn read_aligned(&self, offset: u64, len: usize) -> Result<Bytes, ArchiveError> {
+        self.file.read_aligned(offset, len)
+    }
+
+    pub(super) fn malformed(&self, at: u64, e: &Malformed) -> ArchiveError {
+        ArchiveError::corrupt(self.file.path(), format!("{} (at byte {at})", e.0))
+    }
+
+    /// The header, the init segment, where the first fragment begins, and what it is chained to.
+    pub fn head(&self) -> Result<(SegmentHeader, InitSegment, u64, Sha256), ArchiveError> {
+        let len = self.len()?.min(HEAD_BYTES_MAX) as usize;
+        let bytes = self.file.read_aligned(0, len)?;
+        SegmentHeader::parse_file_head(&bytes).map_err(|e| self.malformed(0, &e))
+    }
+
+    /// The footer; `None` when the segment was not sealed.
+    pub fn footer(&self) -> Result<Option<Footer>, ArchiveError> {
+        let len = self.len()?;
+        let Some((offset, footer_len, hash)) = self.trailer(len)? else { return Ok(None) };
+        let bytes = self.file.read_aligned(offset, footer_len as usize)?;
+        if Sha256::of(&bytes) != hash {
+            return Err(self.malformed(offset, &Malformed("the footer does not match its hash")));
+        }
+        Footer::parse(&bytes).map(Some).map_err(|e| self.malformed(offset, &e))
+    }
+
+    /// Where the footer lies, how long it is, and its hash.
+    fn trailer(&self, len: u64) -> Result<Option<(u64, u32, Sha256)>, ArchiveError> {
+        if len < 16 + TRAILER_BYTES {
+            return Ok(None);
+        }
+        let mfro = self.file.read_aligned(len - 16, 16)?;
+        let mut d = Decoder(&mfro);
+        let (size, kind, _, mfra) = match (d.u32(), d.u32(), d.u32(), d.u32()) {
+            (Ok(a), Ok(b), Ok(c), Ok(d)) => (a, b.to_be_bytes(), c, d),
+            _ => return Ok(None),
+        };
+        let mfra = u64::from(mfra);
+        if size != 16 || &kind != b"mfro" || mfra + TRAILER_BYTES > len {
+            return Ok(None);
+        }
+        let trailer = self.file.read_aligned(len - mfra - TRAILER_BYTES, TRAILER_BYTES as usize)?;
+        let read = || -> Result<(u64, u32, Sha256), Malformed> {
+            let b = Boxes(&trailer).next().ok_or(Malformed("no trailer"))??;
+            let mut d = Decoder(b.content.strip_prefix(&uuid::TRAILER).ok_or(Malformed("no trailer"))?);
+            Ok((d.u64()?, d.u32()?, d.hash()?))
+        };
+        let (offset, footer_len, hash) = read().map_err(|e| self.malformed(len - mfra, &e))?;
+        let fits = footer_len <= FOOTER_BYTES_MAX && offset.checked_add(footer_len.into()).is_some_and(|end| end <= len);
+        if fits { Ok(Some((offset, footer_len, hash))) } else { Err(self.malformed(len, &Malformed("the footer lies outside the file"))) }
+    }
+
+    /// The box before the samples of the fragment at `offset`, the length of that box, its leaf, and the
+    /// bytes up to the samples. The leaf has been checked.
+    pub(super) fn frame(&self, offset: u64, file_len: u64) -> Result<(Frame, usize, Sha256, Bytes), ArchiveError> {
+        let bad = |e: Malformed| self.malformed(offset, &e);
+        let available = usize::try_from(file_len.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let mut bytes = self.file.read_aligned(offset, available.min(FRAGMENT_HEAD_BYTES))?;
+        let len = Frame::peek_len(&bytes).map_err(bad)?;
+        // The moof's size stands right behind the box.
+        if bytes.len() < len + 8 {
+            bytes = self.file.read_aligned(offset, available.min(len + 8))?;
+        }
+        let moof_len = bytes.get(len..).map(Decoder).and_then(|mut d| d.u32().ok());
+        let moof_len = moof_len.filter(|n| *n <= 4 << 20).ok_or_else(|| bad(Malformed("no moof")))? as usize;
+        let wanted = len + moof_len + 8;
+        if bytes.len() < wanted {
+            bytes = self.file.read_aligned(offset, available.min(wanted))?;
+        }
+        let (frame, len, leaf) = Frame::parse(&bytes, offset).map_err(bad)?;
+        Ok((frame, len, leaf, bytes.slice(..wanted)))
+    }
+
+    /// The samples of one fragment, read from its `moof`.
+    pub fn samples(&self, entry: &FragmentEntry) -> Result<Vec<TrackSamples>, ArchiveError> {
+        let (_, len, _, bytes) = self.frame(entry.offset, entry.offset + u64::from(entry.len))?;
+        let moof = entry.offset + len as u64;
+        parse_moof(bytes.get(len..).unwrap_or_default(), moof).map_err(|e| self.malformed(moof, &e))
+    }
+
+    /// The samples of all fragments in `entries`: from the footer when the segment is sealed, which is one
+    /// read, else from every `moof`.
+    pub fn all_samples(&self, entries: &[FragmentEntry]) -> Result<Vec<Vec<TrackSamples>>, ArchiveError> {
+        let Some(footer) = self.footer()? else {
+            return entries.iter().map(|e| self.samples(e)).collect();
+        };
+        let mut rows = footer.fragments.into_iter();
+        let mut next = |e: &FragmentEntry| rows.find(|f| f.entry.offset == e.offset).map(|f| f.tracks);
+        let missing = |e: &FragmentEntry| self.malformed(e.offset, &Malformed("the footer does not know this fragment"));
+        entries.iter().map(|e| next(e).ok_or_else(|| missing(e))).collect()
+    }
+}

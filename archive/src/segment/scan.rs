@@ -1,0 +1,94 @@
+//! Reads an unsealed segment fragment by fragment, as far as it is whole.
+
+use sha2::Digest;
+
+use super::{FooterFragment, SegmentHeader, SegmentReader};
+use crate::error::ArchiveError;
+use crate::fragment::BLOCK_BYTES;
+use crate::id::Sha256;
+use crate::mp4::{InitSegment, parse_moof};
+
+/// Samples are hashed in pieces of this.
+const PIECE_BYTES: usize = 1 << 20;
+
+/// A fragment found by a scan.
+#[derive(Clone, Debug)]
+pub struct ScannedFragment {
+    /// What the footer will say of it.
+    pub row: FooterFragment,
+    /// Where its `moof` begins in the file.
+    pub moof_offset: u64,
+}
+
+/// What stands in a segment file.
+#[derive(Debug)]
+pub struct Scan {
+    /// Who the segment is.
+    pub header: SegmentHeader,
+    /// Its init segment.
+    pub init: InitSegment,
+    /// Every whole fragment, in order.
+    pub fragments: Vec<ScannedFragment>,
+    /// The length up to the end of the last whole fragment, in whole blocks.
+    pub valid_len: u64,
+    /// Why the scan stopped before the end of the file; `None` when only zeros or a footer follow.
+    pub stopped: Option<String>,
+}
+
+/// Scans a segment. Samples of fragments at or behind `trust_until` are hashed; those before are taken
+/// by their boxes, whose hashes are checked always.
+pub fn scan(reader: &SegmentReader, trust_until: u64) -> Result<Scan, ArchiveError> {
+    let (header, init, mut offset, mut head) = reader.head()?;
+    let len = reader.len()?;
+    let mut fragments: Vec<ScannedFragment> = Vec::new();
+    let mut stopped = None;
+    while offset < len {
+        match scan_one(reader, offset, len, fragments.len() as u32, head, offset >= trust_until) {
+            Ok(f) => {
+                head = f.row.leaf;
+                offset += u64::from(f.row.entry.len);
+                offset = (offset + super::padding(offset as usize) as u64).next_multiple_of(BLOCK_BYTES as u64);
+                fragments.push(f);
+            }
+            Err(e @ ArchiveError::Io { .. }) => return Err(e),
+            Err(e) => {
+                stopped = Some(e.to_string());
+                break;
+            }
+        }
+    }
+    Ok(Scan { header, init, fragments, valid_len: offset.min(len), stopped })
+}
+
+fn scan_one(reader: &SegmentReader, offset: u64, len: u64, index: u32, prev: Sha256, hash: bool) -> Result<ScannedFragment, ArchiveError> {
+    let bad = |what| reader.malformed(offset, &crate::error::Malformed(what));
+    let (frame, box_len, leaf, bytes) = reader.frame(offset, len)?;
+    if frame.index != index || frame.prev != prev {
+        return Err(bad("a fragment is not chained to the one before it"));
+    }
+    if offset + u64::from(frame.entry.len) > len {
+        return Err(bad("a fragment is cut off"));
+    }
+    if hash {
+        let data = offset + bytes.len() as u64..offset + u64::from(frame.entry.len);
+        if hash_range(reader, data)? != frame.data {
+            return Err(bad("the samples of a fragment do not match their hash"));
+        }
+    }
+    let moof_offset = offset + box_len as u64;
+    let tracks = parse_moof(bytes.get(box_len..).unwrap_or_default(), moof_offset);
+    let tracks = tracks.map_err(|e| reader.malformed(moof_offset, &e))?;
+    let row = FooterFragment { entry: frame.entry, leaf, clock_offset_us: frame.clock_offset_us, tracks };
+    Ok(ScannedFragment { row, moof_offset })
+}
+
+/// The SHA-256 of a range of the file.
+pub(super) fn hash_range(reader: &SegmentReader, mut range: std::ops::Range<u64>) -> Result<Sha256, ArchiveError> {
+    let mut hash = sha2::Sha256::new();
+    while range.start < range.end {
+        let n = (range.end - range.start).min(PIECE_BYTES as u64);
+        hash.update(reader.read_aligned(range.start, n as usize)?);
+        range.start += n;
+    }
+    Ok(Sha256(hash.finalize().into()))
+}
