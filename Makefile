@@ -6,7 +6,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench soak check build fmt-check clippy arrows deny rocksdb setup-%
+.PHONY: help demo test bench soak check build fmt-check clippy arrows deny rocksdb
 .NOTPARALLEL:
 
 export TIERLINE_CACHE ?= $(HOME)/.cache/tierline
