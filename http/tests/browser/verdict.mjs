@@ -1,0 +1,58 @@
+// Whether a list of samples shows a picture that plays. Pure: samples and expectations in, findings out.
+
+/** Of the time watched after the first picture, the part that must have been played. */
+const PROGRESS_SHARE = 0.5;
+const FRAMES_MIN = 10;
+
+/**
+ * `samples`: `{at_ms, current_time, frames, playing_date, ready_state}` in order; `errors`: what hls.js reported;
+ * `across`: a wall time that must have been seen both before and after; `lagMaxMs`: for live, the largest distance of
+ * the last picture from `now`. Dates and times are milliseconds, `current_time` is seconds.
+ */
+export function verdict({ samples, errors, across = null, lagMaxMs = null, now = null }) {
+  const findings = [];
+  const fatal = errors.filter((error) => error.fatal);
+  if (fatal.length) {
+    findings.push(`fatal: ${fatal.map(({ details, reason }) => `${details} ${reason}`.trim()).join('; ')}`);
+  }
+
+  const first = samples.findIndex(({ frames, current_time: time }) => frames > 0 && time > 0);
+  const played = first < 0 ? 0 : sumOfRises(samples.slice(first), 'current_time');
+  const frames = sumOfRises(samples, 'frames') + (samples[0]?.frames ?? 0);
+  const watched = first < 0 ? 0 : (samples.at(-1).at_ms - samples[first].at_ms) / 1000;
+  if (frames < FRAMES_MIN) findings.push(`${frames} frames decoded`);
+  if (first < 0 || played < watched * PROGRESS_SHARE || played === 0) {
+    findings.push(`played ${played.toFixed(1)} s in ${watched.toFixed(1)} s after the first picture`);
+  }
+
+  const dates = samples.map((sample) => sample.playing_date).filter((date) => date !== null);
+  if (!dates.length) findings.push('no program date time');
+  if (across !== null) {
+    const before = dates.findIndex((date) => date < across);
+    const after = dates.findLastIndex((date) => date > across);
+    if (before < 0 || after <= before) findings.push(`did not play across ${new Date(across).toISOString()}`);
+  }
+  const lag = now !== null && dates.length ? now - dates.at(-1) : null;
+  if (lagMaxMs !== null && lag !== null && lag > lagMaxMs) findings.push(`${Math.round(lag)} ms behind live`);
+
+  return {
+    ok: findings.length === 0,
+    findings,
+    played_s: round(played),
+    watched_s: round(watched),
+    first_picture_ms: first < 0 ? null : samples[first].at_ms,
+    frames_decoded: frames,
+    errors_fatal: fatal.length,
+    errors_other: errors.length - fatal.length,
+    lag_ms: lag,
+  };
+}
+
+/** Sum of increases: a new source sets the counters back to zero. */
+function sumOfRises(samples, field) {
+  let sum = 0;
+  for (let i = 1; i < samples.length; i += 1) sum += Math.max(0, samples[i][field] - samples[i - 1][field]);
+  return sum;
+}
+
+const round = (value) => Math.round(value * 1000) / 1000;
