@@ -1,0 +1,72 @@
+//! When to try a camera again.
+
+use std::time::Duration;
+
+/// The shortest wait.
+const SHORTEST: Duration = Duration::from_secs(1);
+/// Waits double until they lie between half of this and this.
+const LONGEST: Duration = Duration::from_secs(60);
+/// A session that recorded this long was good: the next failure starts over.
+const GOOD_AFTER: Duration = Duration::from_secs(60);
+
+/// Waits between attempts: 1 to 2 s, then twice that, up to 30 to 60 s, for ever.
+///
+/// The upper half of each wait is random, so that cameras behind one switch do not come back together.
+#[derive(Debug, Default, Clone)]
+pub struct Backoff {
+    doublings: u32,
+}
+
+impl Backoff {
+    /// How long to wait after a failure. `random` is uniform over all `u64`.
+    pub fn next_wait(&mut self, random: u64) -> Duration {
+        let shortest = SHORTEST.saturating_mul(1 << self.doublings).min(LONGEST / 2);
+        if shortest < LONGEST / 2 {
+            self.doublings += 1;
+        }
+        let spread_us = (u128::from(random) * shortest.as_micros()) >> 64;
+        shortest + Duration::from_micros(u64::try_from(spread_us).unwrap_or(0))
+    }
+
+    /// Says that a session ended after it had recorded for `good`.
+    pub fn recorded_for(&mut self, good: Duration) {
+        if good >= GOOD_AFTER {
+            self.doublings = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_from_one_second_to_a_minute_and_go_on_for_ever() {
+        let mut backoff = Backoff::default();
+        let waits: Vec<_> = (0..7).map(|_| backoff.next_wait(0).as_secs()).collect();
+        assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30]);
+        for i in 0..100_000u64 {
+            let wait = backoff.next_wait(i.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            assert!((30..60).contains(&wait.as_secs()), "{wait:?}");
+        }
+    }
+
+    #[test]
+    fn a_wait_is_spread_over_its_upper_half() {
+        assert_eq!(Backoff::default().next_wait(0), Duration::from_secs(1));
+        assert_eq!(
+            Backoff::default().next_wait(u64::MAX / 2),
+            Duration::from_micros(1_499_999)
+        );
+        assert!(Backoff::default().next_wait(u64::MAX) < Duration::from_secs(2));
+    }
+
+    #[test]
+    fn only_a_good_session_starts_over() {
+        let mut backoff = Backoff { doublings: 4 };
+        backoff.recorded_for(Duration::from_secs(59));
+        assert_eq!(backoff.next_wait(0), Duration::from_secs(16));
+        backoff.recorded_for(Duration::from_secs(60));
+        assert_eq!(backoff.next_wait(0), Duration::from_secs(1));
+    }
+}
