@@ -20,7 +20,9 @@ pub(crate) struct Aligned(Box<[Block]>);
 impl Aligned {
     /// At least `bytes` bytes, rounded up to whole blocks.
     pub(crate) fn zeroed(bytes: usize) -> Self {
-        Self(bytemuck::allocation::zeroed_slice_box(bytes.div_ceil(BLOCK_BYTES)))
+        Self(bytemuck::allocation::zeroed_slice_box(
+            bytes.div_ceil(BLOCK_BYTES),
+        ))
     }
 
     pub(crate) fn as_mut(&mut self) -> &mut [u8] {
@@ -49,7 +51,10 @@ pub struct Pool {
 impl Pool {
     /// A pool that keeps at most `keep_max` unused slabs of [`SLAB_BYTES`].
     pub fn new(keep_max: usize) -> Self {
-        Self { free: Arc::default(), keep_max }
+        Self {
+            free: Arc::default(),
+            keep_max,
+        }
     }
 
     fn take(&self) -> Aligned {
@@ -66,7 +71,9 @@ impl Pool {
 
 impl std::fmt::Debug for Pool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pool").field("keep_max", &self.keep_max).finish_non_exhaustive()
+        f.debug_struct("Pool")
+            .field("keep_max", &self.keep_max)
+            .finish_non_exhaustive()
     }
 }
 
@@ -79,7 +86,11 @@ pub(crate) struct SlabBuf {
 
 impl SlabBuf {
     pub(crate) fn new(pool: &Pool) -> Self {
-        Self { slabs: Vec::new(), len: 0, pool: pool.clone() }
+        Self {
+            slabs: Vec::new(),
+            len: 0,
+            pool: pool.clone(),
+        }
     }
 
     pub(crate) fn len(&self) -> usize {

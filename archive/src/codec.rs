@@ -74,7 +74,10 @@ impl<'a> Decoder<'a> {
         Ok(now)
     }
     fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
-        let (now, later) = self.0.split_first_chunk::<N>().ok_or(Malformed("unexpected end"))?;
+        let (now, later) = self
+            .0
+            .split_first_chunk::<N>()
+            .ok_or(Malformed("unexpected end"))?;
         self.0 = later;
         Ok(*now)
     }
@@ -106,7 +109,11 @@ impl<'a> Decoder<'a> {
     pub fn wall(&mut self) -> Result<WallTime, Malformed> {
         let micros = self.i64()?;
         let at = WallTime::from_micros(micros);
-        if at.micros() == micros { Ok(at) } else { Err(Malformed("time out of range")) }
+        if at.micros() == micros {
+            Ok(at)
+        } else {
+            Err(Malformed("time out of range"))
+        }
     }
     /// LEB128 of at most 64 bits.
     pub fn varint(&mut self) -> Result<u64, Malformed> {
@@ -139,7 +146,11 @@ impl<'a> Decoder<'a> {
     }
     /// Fails unless everything was read.
     pub fn end(&self) -> Result<(), Malformed> {
-        if self.0.is_empty() { Ok(()) } else { Err(Malformed("unexpected bytes behind the end")) }
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(Malformed("unexpected bytes behind the end"))
+        }
     }
 }
 

@@ -42,7 +42,10 @@ impl Disk {
         if !direct {
             tracing::warn!(root = %root.display(), "no O_DIRECT on this file system: writing through the page cache");
         }
-        Ok(Self { root: root.to_owned(), direct: Arc::new(AtomicBool::new(direct)) })
+        Ok(Self {
+            root: root.to_owned(),
+            direct: Arc::new(AtomicBool::new(direct)),
+        })
     }
 
     /// The folder that all paths are relative to.
@@ -67,8 +70,16 @@ impl Disk {
         if let Some(dir) = path.parent() {
             self.create_dirs(dir)?;
         }
-        let flags = if self.is_direct() { OFlags::DIRECT.bits() as i32 } else { 0 };
-        let file = OpenOptions::new().write(true).create_new(true).custom_flags(flags).open(&path);
+        let flags = if self.is_direct() {
+            OFlags::DIRECT.bits() as i32
+        } else {
+            0
+        };
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .custom_flags(flags)
+            .open(&path);
         let file = file.map_err(ArchiveError::io("create", &path))?;
         if let Err(e) = reserve_space(&file, 0, reserve) {
             let _ = fs::remove_file(&path);
@@ -77,7 +88,12 @@ impl Disk {
         if let Some(dir) = path.parent() {
             sync_dir(dir)?;
         }
-        Ok(AppendFile { file, path, len: 0, reserved: reserve })
+        Ok(AppendFile {
+            file,
+            path,
+            len: 0,
+            reserved: reserve,
+        })
     }
 
     fn create_dirs(&self, dir: &Path) -> Result<(), ArchiveError> {
@@ -88,7 +104,9 @@ impl Disk {
             self.create_dirs(parent)?;
         }
         match fs::create_dir(dir) {
-            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(ArchiveError::io("create folder", dir)(e)),
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+                Err(ArchiveError::io("create folder", dir)(e))
+            }
             _ => dir.parent().map_or(Ok(()), sync_dir),
         }
     }
@@ -97,14 +115,20 @@ impl Disk {
     pub(crate) fn open_read(&self, relative: &str) -> Result<ReadFile, ArchiveError> {
         let path = self.path(relative);
         let file = File::open(&path).map_err(ArchiveError::io("open", &path))?;
-        Ok(ReadFile { file, path, direct: self.is_direct() })
+        Ok(ReadFile {
+            file,
+            path,
+            direct: self.is_direct(),
+        })
     }
 
     /// Removes a file and syncs its folder; a file that is not there is no error.
     pub fn remove(&self, relative: &str) -> Result<(), ArchiveError> {
         let path = self.path(relative);
         match fs::remove_file(&path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(ArchiveError::io("remove", &path)(e)),
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                return Err(ArchiveError::io("remove", &path)(e));
+            }
             _ => {}
         }
         match path.parent() {
@@ -145,13 +169,16 @@ impl Disk {
 
     /// Bytes that may still be written, and bytes in all.
     pub fn space(&self) -> Result<(u64, u64), ArchiveError> {
-        let stat = rustix::fs::statvfs(&self.root).map_err(|e| ArchiveError::io("ask the space of", &self.root)(e.into()))?;
+        let stat = rustix::fs::statvfs(&self.root)
+            .map_err(|e| ArchiveError::io("ask the space of", &self.root)(e.into()))?;
         Ok((stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize))
     }
 }
 
 fn sync_dir(dir: &Path) -> Result<(), ArchiveError> {
-    File::open(dir).and_then(|d| d.sync_all()).map_err(ArchiveError::io("sync folder", dir))
+    File::open(dir)
+        .and_then(|d| d.sync_all())
+        .map_err(ArchiveError::io("sync folder", dir))
 }
 
 fn reserve_space(file: &File, from: u64, bytes: u64) -> io::Result<()> {
@@ -189,7 +216,8 @@ impl AppendFile {
         let end = self.len + total as u64;
         if end > self.reserved {
             let step = reserve_step.max(end - self.reserved);
-            reserve_space(&self.file, self.reserved, step).map_err(ArchiveError::io("reserve space for", &self.path))?;
+            reserve_space(&self.file, self.reserved, step)
+                .map_err(ArchiveError::io("reserve space for", &self.path))?;
             self.reserved += step;
         }
         let slices: Vec<IoSlice<'_>> = bufs.iter().flat_map(|b| b.slices()).map(IoSlice::new).collect();
@@ -215,7 +243,9 @@ impl AppendFile {
             let from = skip.min(slice.len());
             skip -= from;
             let rest = slice.get(from..).unwrap_or_default();
-            self.file.write_all_at(rest, at).map_err(ArchiveError::io("write", &self.path))?;
+            self.file
+                .write_all_at(rest, at)
+                .map_err(ArchiveError::io("write", &self.path))?;
             at += rest.len() as u64;
         }
         Ok(())
@@ -223,22 +253,35 @@ impl AppendFile {
 
     /// Makes everything appended durable. Never call it again after it failed.
     pub(crate) fn sync_data(&self) -> Result<(), ArchiveError> {
-        self.file.sync_data().map_err(ArchiveError::io("fdatasync", &self.path))
+        self.file
+            .sync_data()
+            .map_err(ArchiveError::io("fdatasync", &self.path))
     }
 
     /// Gives back what was reserved and not used.
     pub(crate) fn trim(&mut self) -> Result<(), ArchiveError> {
         self.reserved = self.len;
-        self.file.set_len(self.len).map_err(ArchiveError::io("trim", &self.path))
+        self.file
+            .set_len(self.len)
+            .map_err(ArchiveError::io("trim", &self.path))
     }
 
     /// Opens an existing file to append behind its first `len` bytes; what lies behind is cut off.
     pub(crate) fn reopen(disk: &Disk, relative: &str, len: u64) -> Result<Self, ArchiveError> {
         let path = disk.path(relative);
-        let flags = if disk.is_direct() { OFlags::DIRECT.bits() as i32 } else { 0 };
+        let flags = if disk.is_direct() {
+            OFlags::DIRECT.bits() as i32
+        } else {
+            0
+        };
         let file = OpenOptions::new().write(true).custom_flags(flags).open(&path);
         let file = file.map_err(ArchiveError::io("open", &path))?;
-        let mut file = Self { file, path, len, reserved: len };
+        let mut file = Self {
+            file,
+            path,
+            len,
+            reserved: len,
+        };
         file.trim()?;
         Ok(file)
     }
@@ -258,13 +301,18 @@ impl ReadFile {
     }
 
     pub(crate) fn len(&self) -> Result<u64, ArchiveError> {
-        self.file.metadata().map(|m| m.len()).map_err(ArchiveError::io("stat", &self.path))
+        self.file
+            .metadata()
+            .map(|m| m.len())
+            .map_err(ArchiveError::io("stat", &self.path))
     }
 
     /// Reads `len` bytes at `offset` through the page cache: for what is small or read again soon.
     pub(crate) fn read_cached(&self, offset: u64, len: usize) -> Result<Bytes, ArchiveError> {
         let mut buf = vec![0; len];
-        self.file.read_exact_at(&mut buf, offset).map_err(ArchiveError::io("read", &self.path))?;
+        self.file
+            .read_exact_at(&mut buf, offset)
+            .map_err(ArchiveError::io("read", &self.path))?;
         Ok(buf.into())
     }
 

@@ -42,7 +42,10 @@ impl ArchiveError {
     }
 
     pub(crate) fn corrupt(path: &Path, what: impl Into<String>) -> Self {
-        Self::Corrupt { path: path.to_owned(), what: what.into() }
+        Self::Corrupt {
+            path: path.to_owned(),
+            what: what.into(),
+        }
     }
 
     /// Whether the disk is full: new footage has to wait until space returns.

@@ -22,7 +22,9 @@ pub struct InvalidId {
 /// One grammar for all ids: safe as a path component, in a URL and in a header without escaping.
 fn validate(what: &'static str, text: &str) -> Result<Arc<str>, InvalidId> {
     let ok = (1..=ID_BYTES_MAX).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
         && text.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric);
     if ok {
         Ok(text.into())
@@ -184,7 +186,20 @@ mod tests {
             assert_eq!(good.parse::<CameraId>().map(String::from).as_deref(), Ok(good));
         }
         let long = "x".repeat(65);
-        for bad in ["", ".", "..", ".hidden", "-x", "a/b", "a\\b", "a b", "ü", "a\0", "%2e", long.as_str()] {
+        for bad in [
+            "",
+            ".",
+            "..",
+            ".hidden",
+            "-x",
+            "a/b",
+            "a\\b",
+            "a b",
+            "ü",
+            "a\0",
+            "%2e",
+            long.as_str(),
+        ] {
             assert!(bad.parse::<CameraId>().is_err(), "{bad:?}");
         }
     }

@@ -60,14 +60,21 @@ pub fn parse_segment_path(path: &str) -> Result<(StreamId, SegmentName), Malform
     }
     let (year, rest) = day.split_at(4);
     let (month, dom) = rest.split_at(2);
-    let start = format!("{year}-{month}-{dom}T{hour}:{minute}:{second}Z").parse().map_err(|_| BAD)?;
+    let start = format!("{year}-{month}-{dom}T{hour}:{minute}:{second}Z")
+        .parse()
+        .map_err(|_| BAD)?;
     let name = SegmentName { start, seq, epoch };
     // One name for one segment: a text that would be written otherwise is none of ours.
-    if segment_path(&stream, &name) == path { Ok((stream, name)) } else { Err(BAD) }
+    if segment_path(&stream, &name) == path {
+        Ok((stream, name))
+    } else {
+        Err(BAD)
+    }
 }
 
 fn number(text: &str) -> Result<u64, Malformed> {
-    text.parse().map_err(|_| Malformed("not a number in a segment name"))
+    text.parse()
+        .map_err(|_| Malformed("not a number in a segment name"))
 }
 
 /// Year, month, day, hour, minute, second of `at` in UTC.
@@ -94,7 +101,14 @@ mod tests {
     #[test]
     fn a_segment_is_named_by_its_utc_start_its_sequence_and_its_epoch() {
         let start = "2026-11-20T23:05:09.7Z".parse().expect("time");
-        let path = segment_path(&lobby(), &SegmentName { start, seq: 42, epoch: Epoch(3) });
+        let path = segment_path(
+            &lobby(),
+            &SegmentName {
+                start,
+                seq: 42,
+                epoch: Epoch(3),
+            },
+        );
         assert_eq!(path, "default/lobby/main/20261120/23/05-09Z.42.3.mp4");
     }
 

@@ -91,11 +91,19 @@ impl FromStr for WallTime {
         let invalid = || InvalidTime(text.chars().take(40).flat_map(char::escape_default).collect());
         if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
             let micros: i64 = text.parse().map_err(|_| invalid())?;
-            return if micros <= MICROS_MAX { Ok(Self(micros)) } else { Err(invalid()) };
+            return if micros <= MICROS_MAX {
+                Ok(Self(micros))
+            } else {
+                Err(invalid())
+            };
         }
         let stamp: jiff::Timestamp = text.parse().map_err(|_| invalid())?;
         let micros = stamp.as_microsecond();
-        if (0..=MICROS_MAX).contains(&micros) { Ok(Self(micros)) } else { Err(invalid()) }
+        if (0..=MICROS_MAX).contains(&micros) {
+            Ok(Self(micros))
+        } else {
+            Err(invalid())
+        }
     }
 }
 
@@ -120,7 +128,10 @@ pub struct TimeRange {
 
 impl TimeRange {
     /// All representable time.
-    pub const ALL: Self = Self { from: WallTime::MIN, to: WallTime::MAX };
+    pub const ALL: Self = Self {
+        from: WallTime::MIN,
+        to: WallTime::MAX,
+    };
 
     /// The range `from..to`; `None` when `to` lies before `from`.
     pub fn new(from: WallTime, to: WallTime) -> Option<Self> {
@@ -214,12 +225,17 @@ pub struct SystemClock {
 
 impl Default for SystemClock {
     fn default() -> Self {
-        Self { origin: std::time::Instant::now() }
+        Self {
+            origin: std::time::Instant::now(),
+        }
     }
 }
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that reads the wall clock"
+    )]
     fn wall(&self) -> WallTime {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         WallTime::MIN.plus(since.unwrap_or_default())
@@ -236,17 +252,38 @@ mod tests {
 
     #[test]
     fn a_time_reads_back_from_its_text() {
-        for text in ["2026-11-20T08:30:00.000001Z", "1970-01-01T00:00:00.000000Z", "9999-12-30T21:59:59.999999Z"] {
-            assert_eq!(text.parse::<WallTime>().map(|t| t.to_string()).as_deref(), Ok(text));
+        for text in [
+            "2026-11-20T08:30:00.000001Z",
+            "1970-01-01T00:00:00.000000Z",
+            "9999-12-30T21:59:59.999999Z",
+        ] {
+            assert_eq!(
+                text.parse::<WallTime>().map(|t| t.to_string()).as_deref(),
+                Ok(text)
+            );
         }
-        assert_eq!("2026-11-20T10:30:00+02:00".parse::<WallTime>(), "2026-11-20T08:30:00Z".parse());
+        assert_eq!(
+            "2026-11-20T10:30:00+02:00".parse::<WallTime>(),
+            "2026-11-20T08:30:00Z".parse()
+        );
         assert_eq!("1500000".parse::<WallTime>().map(WallTime::micros), Ok(1_500_000));
-        assert_eq!("2016-12-31T23:59:60Z".parse::<WallTime>(), "2016-12-31T23:59:59Z".parse());
+        assert_eq!(
+            "2016-12-31T23:59:60Z".parse::<WallTime>(),
+            "2016-12-31T23:59:59Z".parse()
+        );
     }
 
     #[test]
     fn a_text_without_zone_or_outside_the_supported_years_is_refused() {
-        for bad in ["", "2026-11-20T08:30:00", "NaN", "1e30", "-5", "1969-12-31T23:59:59Z", "9999-12-31T23:59:59Z"] {
+        for bad in [
+            "",
+            "2026-11-20T08:30:00",
+            "NaN",
+            "1e30",
+            "-5",
+            "1969-12-31T23:59:59Z",
+            "9999-12-31T23:59:59Z",
+        ] {
             assert!(bad.parse::<WallTime>().is_err(), "{bad}");
         }
         assert!("999999999999999999999".parse::<WallTime>().is_err());

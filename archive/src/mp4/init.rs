@@ -92,7 +92,11 @@ impl InitSegment {
             });
         });
         let hash = Sha256::of(&w.0);
-        Self { bytes: w.0.into(), hash, tracks }
+        Self {
+            bytes: w.0.into(),
+            hash,
+            tracks,
+        }
     }
 
     /// Reads an init segment that [`build`](Self::build) made: foreign ones are refused.
@@ -203,7 +207,9 @@ fn parse_trak(boxes: Boxes<'_>) -> Result<Track, Malformed> {
     };
     hdlr.bytes(12)?;
     let name = hdlr.0.split(|b| *b == 0).next().unwrap_or_default();
-    let codec = std::str::from_utf8(name).map_err(|_| Malformed("codec is not UTF-8"))?.to_owned();
+    let codec = std::str::from_utf8(name)
+        .map_err(|_| Malformed("codec is not UTF-8"))?
+        .to_owned();
     let stbl = mdia.children().find(b"minf")?.children().find(b"stbl")?;
     let (_, _, mut stsd) = stbl.children().find(b"stsd")?.full()?;
     stsd.u32()?;
@@ -219,7 +225,16 @@ fn parse_trak(boxes: Boxes<'_>) -> Result<Track, Malformed> {
         TrackKind::Audio => channels = fields.u16()?,
     }
     let sample_entry = Bytes::copy_from_slice(entry.whole);
-    Ok(Track { id, kind, timescale, codec, width, height, channels, sample_entry })
+    Ok(Track {
+        id,
+        kind,
+        timescale,
+        codec,
+        width,
+        height,
+        channels,
+        sample_entry,
+    })
 }
 
 #[cfg(test)]

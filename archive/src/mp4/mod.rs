@@ -4,9 +4,9 @@ mod init;
 mod moof;
 mod walk;
 
-pub use init::{InitSegment, Track, TrackKind, AUDIO_TRACK_ID, VIDEO_TRACK_ID};
+pub use init::{AUDIO_TRACK_ID, InitSegment, Track, TrackKind, VIDEO_TRACK_ID};
 pub use moof::{SampleEntry, TrackSamples};
-pub(crate) use moof::{moof_bytes, parse_moof, TrackRun};
+pub(crate) use moof::{TrackRun, moof_bytes, parse_moof};
 pub use walk::{BoxHeader, Boxes};
 
 /// Appends boxes to a byte vector; sizes are filled in when a box is closed.

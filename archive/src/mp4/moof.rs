@@ -81,9 +81,13 @@ pub(crate) fn moof_bytes(sequence: u32, runs: &[TrackRun<'_>]) -> Vec<u8> {
 /// Writes `tfhd`, `tfdt` and `trun`; returns where the data offset stands.
 fn traf(w: &mut BoxWriter, run: &TrackRun<'_>) -> usize {
     let samples = run.samples;
-    let (first, rest) = samples.split_first().map_or((SampleEntry::default(), samples), |(f, r)| (*f, r));
+    let (first, rest) = samples
+        .split_first()
+        .map_or((SampleEntry::default(), samples), |(f, r)| (*f, r));
     let same_duration = rest.iter().all(|s| s.duration == first.duration);
-    let same_rest = rest.iter().all(|s| s.keyframe == rest.first().is_some_and(|r| r.keyframe));
+    let same_rest = rest
+        .iter()
+        .all(|s| s.keyframe == rest.first().is_some_and(|r| r.keyframe));
     let composed = samples.iter().any(|s| s.composition_offset != 0);
     let rest_key = rest.first().map_or(first.keyframe, |r| r.keyframe);
     let sample_flags = |key: bool| if key { SYNC } else { NOT_SYNC };
@@ -156,8 +160,16 @@ fn parse_traf(boxes: Boxes<'_>, moof_offset: u64) -> Result<TrackSamples, Malfor
     if flags & !(TFHD_BASE_IS_MOOF | TFHD_DEFAULT_DURATION | TFHD_DEFAULT_FLAGS) != 0 {
         return Err(Malformed("unexpected tfhd fields"));
     }
-    let duration = if flags & TFHD_DEFAULT_DURATION != 0 { d.u32()? } else { 0 };
-    let sample_flags = if flags & TFHD_DEFAULT_FLAGS != 0 { d.u32()? } else { 0 };
+    let duration = if flags & TFHD_DEFAULT_DURATION != 0 {
+        d.u32()?
+    } else {
+        0
+    };
+    let sample_flags = if flags & TFHD_DEFAULT_FLAGS != 0 {
+        d.u32()?
+    } else {
+        0
+    };
     let (_, _, mut d) = boxes.clone().find(b"tfdt")?.full()?;
     let base_media_time = d.u64()?;
 
@@ -167,19 +179,49 @@ fn parse_traf(boxes: Boxes<'_>, moof_offset: u64) -> Result<TrackSamples, Malfor
         return Err(Malformed("too many samples"));
     }
     let data_offset = moof_offset + u64::from(d.u32()?);
-    let first_flags = if flags & TRUN_FIRST_FLAGS != 0 { d.u32()? } else { sample_flags };
+    let first_flags = if flags & TRUN_FIRST_FLAGS != 0 {
+        d.u32()?
+    } else {
+        sample_flags
+    };
     let mut samples = Vec::new();
     for i in 0..count {
-        let duration = if flags & TRUN_DURATION != 0 { d.u32()? } else { duration };
-        let size = if flags & TRUN_SIZE != 0 { d.u32()? } else { return Err(Malformed("no sample sizes")) };
+        let duration = if flags & TRUN_DURATION != 0 {
+            d.u32()?
+        } else {
+            duration
+        };
+        let size = if flags & TRUN_SIZE != 0 {
+            d.u32()?
+        } else {
+            return Err(Malformed("no sample sizes"));
+        };
         let default = if i == 0 { first_flags } else { sample_flags };
-        let sample_flags = if flags & TRUN_FLAGS != 0 { d.u32()? } else { default };
-        let composition_offset = if flags & TRUN_COMPOSITION != 0 { d.u32()? as i32 } else { 0 };
+        let sample_flags = if flags & TRUN_FLAGS != 0 {
+            d.u32()?
+        } else {
+            default
+        };
+        let composition_offset = if flags & TRUN_COMPOSITION != 0 {
+            d.u32()? as i32
+        } else {
+            0
+        };
         let keyframe = sample_flags & 0x1_0000 == 0;
-        samples.push(SampleEntry { duration, size, composition_offset, keyframe });
+        samples.push(SampleEntry {
+            duration,
+            size,
+            composition_offset,
+            keyframe,
+        });
     }
     d.end()?;
-    Ok(TrackSamples { track_id, base_media_time, data_offset, samples })
+    Ok(TrackSamples {
+        track_id,
+        base_media_time,
+        data_offset,
+        samples,
+    })
 }
 
 #[cfg(test)]

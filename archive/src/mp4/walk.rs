@@ -45,8 +45,12 @@ impl<'a> Boxes<'a> {
             n => (8, u64::from(n)),
         };
         let size = usize::try_from(size).map_err(|_| Malformed("box too large"))?;
-        let (whole, rest) = all.split_at_checked(size).ok_or(Malformed("box larger than its parent"))?;
-        let content = whole.get(header..).ok_or(Malformed("box smaller than its header"))?;
+        let (whole, rest) = all
+            .split_at_checked(size)
+            .ok_or(Malformed("box larger than its parent"))?;
+        let content = whole
+            .get(header..)
+            .ok_or(Malformed("box smaller than its header"))?;
         self.0 = rest;
         Ok(BoxHeader { kind, content, whole })
     }

@@ -73,20 +73,35 @@ impl FragmentBuilder {
         let mut buf = SlabBuf::new(pool);
         buf.extend_zeros(headroom);
         let hash = sha2::Sha256::new();
-        Self { buf, headroom, hash, video: Vec::new(), audio: Vec::new(), audio_data: Vec::new() }
+        Self {
+            buf,
+            headroom,
+            hash,
+            video: Vec::new(),
+            audio: Vec::new(),
+            audio_data: Vec::new(),
+        }
     }
 
     /// Appends one picture. `pts` is its presentation time in ticks since the beginning of the run.
     pub fn push_video(&mut self, pts: i64, keyframe: bool, data: &[u8]) {
         self.hash.update(data);
         self.buf.extend(data);
-        self.video.push(Pending { pts, size: data.len() as u32, keyframe });
+        self.video.push(Pending {
+            pts,
+            size: data.len() as u32,
+            keyframe,
+        });
     }
 
     /// Appends one audio sample. `pts` is in audio ticks since the beginning of the run.
     pub fn push_audio(&mut self, pts: i64, data: &[u8]) {
         self.audio_data.extend_from_slice(data);
-        self.audio.push(Pending { pts, size: data.len() as u32, keyframe: true });
+        self.audio.push(Pending {
+            pts,
+            size: data.len() as u32,
+            keyframe: true,
+        });
     }
 
     /// Whether no picture is in it yet.
@@ -137,7 +152,10 @@ impl FragmentBuilder {
         }
         let start = order.first().copied().unwrap_or(0);
         let last = order.last().copied().unwrap_or(0);
-        let end = closing.media_end.filter(|end| *end > last).unwrap_or(last + i64::from(closing.typical_duration.max(1)));
+        let end = closing
+            .media_end
+            .filter(|end| *end > last)
+            .unwrap_or(last + i64::from(closing.typical_duration.max(1)));
         let ends = order.iter().skip(1).copied().chain([end]);
         let video: Vec<SampleEntry> = (self.video.iter().zip(order.iter().zip(ends)))
             .map(|(s, (dts, next))| SampleEntry {
@@ -163,7 +181,11 @@ impl FragmentBuilder {
             tracks.push(track(AUDIO_TRACK_ID, first.pts, video_bytes, audio));
         }
         let runs: Vec<TrackRun<'_>> = (tracks.iter())
-            .map(|t| TrackRun { track_id: t.track_id, base_media_time: t.base_media_time, samples: &t.samples })
+            .map(|t| TrackRun {
+                track_id: t.track_id,
+                base_media_time: t.base_media_time,
+                samples: &t.samples,
+            })
             .collect();
         let moof = moof_bytes(1, &runs);
         let entry = FragmentEntry {
@@ -186,7 +208,14 @@ impl FragmentBuilder {
             data: Sha256(self.hash.finalize().into()),
             prev: Sha256::default(),
         };
-        ClosedFragment { buf: self.buf, headroom: self.headroom, frame, moof, tracks, pool: pool.clone() }
+        ClosedFragment {
+            buf: self.buf,
+            headroom: self.headroom,
+            frame,
+            moof,
+            tracks,
+            pool: pool.clone(),
+        }
     }
 }
 
@@ -263,7 +292,8 @@ impl ClosedFragment {
         grown.extend_zeros(headroom);
         let mut at = 0;
         for slice in self.buf.slices() {
-            let range = self.headroom.saturating_sub(at).min(slice.len())..data_end.saturating_sub(at).min(slice.len());
+            let range = self.headroom.saturating_sub(at).min(slice.len())
+                ..data_end.saturating_sub(at).min(slice.len());
             grown.extend(slice.get(range).unwrap_or_default());
             at += slice.len();
         }
@@ -288,12 +318,16 @@ impl ClosedFragment {
 
 impl std::fmt::Debug for ClosedFragment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ClosedFragment").field("frame", &self.frame).finish_non_exhaustive()
+        f.debug_struct("ClosedFragment")
+            .field("frame", &self.frame)
+            .finish_non_exhaustive()
     }
 }
 
 impl std::fmt::Debug for FragmentBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("FragmentBuilder").field("pictures", &self.video.len()).finish_non_exhaustive()
+        f.debug_struct("FragmentBuilder")
+            .field("pictures", &self.video.len())
+            .finish_non_exhaustive()
     }
 }

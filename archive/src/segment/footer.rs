@@ -106,7 +106,10 @@ impl Footer {
     /// Reads the box that [`FooterRows::boxed`] made. The caller has checked its hash.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
         let b = Boxes(bytes).next().ok_or(Malformed("no footer"))??;
-        let content = b.content.strip_prefix(&uuid::FOOTER).ok_or(Malformed("not a footer"))?;
+        let content = b
+            .content
+            .strip_prefix(&uuid::FOOTER)
+            .ok_or(Malformed("not a footer"))?;
         let mut d = Decoder(content);
         let header = SegmentHeader::decode(&mut d)?;
         let (wall_end, head) = (d.wall()?, d.hash()?);
@@ -122,7 +125,12 @@ impl Footer {
             fragments.push(f);
         }
         d.end()?;
-        Ok(Self { header, wall_end, head, fragments })
+        Ok(Self {
+            header,
+            wall_end,
+            head,
+            fragments,
+        })
     }
 }
 
@@ -142,7 +150,9 @@ fn decode_row(d: &mut Decoder<'_>, last: &Last) -> Result<FooterFragment, Malfor
     let leaf = d.hash()?;
     let clock_offset_us = Some(d.i64()?).filter(|v| *v != OFFSET_UNKNOWN);
     let count = d.u8()?;
-    let tracks = (0..count).map(|_| decode_samples(d, offset)).collect::<Result<_, _>>()?;
+    let tracks = (0..count)
+        .map(|_| decode_samples(d, offset))
+        .collect::<Result<_, _>>()?;
     if wall_start.micros() != wall || offset.checked_add(len.into()).is_none() {
         return Err(TOO_LARGE);
     }
@@ -158,7 +168,12 @@ fn decode_row(d: &mut Decoder<'_>, last: &Last) -> Result<FooterFragment, Malfor
         activity,
         notes,
     };
-    Ok(FooterFragment { entry, leaf, clock_offset_us, tracks })
+    Ok(FooterFragment {
+        entry,
+        leaf,
+        clock_offset_us,
+        tracks,
+    })
 }
 
 /// About three bytes a sample: durations and sizes as differences, flags in the low bits.
@@ -201,8 +216,14 @@ fn decode_samples(d: &mut Decoder<'_>, fragment_offset: u64) -> Result<TrackSamp
         let head = d.varint()?;
         let (duration, moved, keyframe) = (head >> 2, head & 2 != 0, head & 1 != 0);
         let duration = ((duration >> 1) as i64) ^ -((duration & 1) as i64);
-        let duration = i64::from(last.duration).checked_add(duration).and_then(|v| u32::try_from(v).ok());
-        let composition_offset = if moved { d.zigzag()? } else { last.composition_offset.into() };
+        let duration = i64::from(last.duration)
+            .checked_add(duration)
+            .and_then(|v| u32::try_from(v).ok());
+        let composition_offset = if moved {
+            d.zigzag()?
+        } else {
+            last.composition_offset.into()
+        };
         let [delta_size, key_size] = &mut sizes;
         let size = if keyframe { key_size } else { delta_size };
         *size = size.checked_add(d.zigzag()?).ok_or(OUT_OF_RANGE)?;
@@ -214,5 +235,10 @@ fn decode_samples(d: &mut Decoder<'_>, fragment_offset: u64) -> Result<TrackSamp
         };
         samples.push(last);
     }
-    Ok(TrackSamples { track_id, base_media_time, data_offset, samples })
+    Ok(TrackSamples {
+        track_id,
+        base_media_time,
+        data_offset,
+        samples,
+    })
 }

@@ -79,9 +79,16 @@ pub(super) fn decode_notes(d: &mut Decoder<'_>) -> Result<Vec<Note>, Malformed> 
         notes.push(match d.u8()? {
             1 => {
                 let cause = GapCause::from_code(d.u8()?).ok_or(Malformed("unknown gap cause"))?;
-                Note::Gap { cause, from: d.wall()?, to: d.wall()? }
+                Note::Gap {
+                    cause,
+                    from: d.wall()?,
+                    to: d.wall()?,
+                }
             }
-            2 => Note::ClockStep { at: d.wall()?, by_us: d.i64()? },
+            2 => Note::ClockStep {
+                at: d.wall()?,
+                by_us: d.i64()?,
+            },
             3 => Note::PacketsLost { packets: d.u32()? },
             _ => return Err(Malformed("unknown note")),
         });
@@ -136,11 +143,17 @@ impl Frame {
         use sha2::Digest;
         let len = Self::peek_len(bytes)?;
         let whole = bytes.get(..len).ok_or(Malformed("fragment box is cut off"))?;
-        let (hashed, leaf) = whole.split_at_checked(len - LEAF_BYTES).ok_or(Malformed("fragment box too small"))?;
+        let (hashed, leaf) = whole
+            .split_at_checked(len - LEAF_BYTES)
+            .ok_or(Malformed("fragment box too small"))?;
         let hashed = hashed.get(8..).unwrap_or_default();
         let leaf = Decoder(leaf).hash()?;
-        let moof = Boxes(bytes.get(len..).unwrap_or_default()).next().ok_or(Malformed("no moof"))??;
-        let body_head = bytes.get(len..len + moof.whole.len() + 8).ok_or(Malformed("no mdat"))?;
+        let moof = Boxes(bytes.get(len..).unwrap_or_default())
+            .next()
+            .ok_or(Malformed("no moof"))??;
+        let body_head = bytes
+            .get(len..len + moof.whole.len() + 8)
+            .ok_or(Malformed("no mdat"))?;
         let mut sha = sha2::Sha256::new();
         sha.update(hashed);
         sha.update(body_head);
@@ -148,7 +161,11 @@ impl Frame {
             return Err(Malformed("the leaf of a fragment does not match"));
         }
 
-        let mut d = Decoder(hashed.strip_prefix(&uuid::FRAGMENT).ok_or(Malformed("not a fragment box"))?);
+        let mut d = Decoder(
+            hashed
+                .strip_prefix(&uuid::FRAGMENT)
+                .ok_or(Malformed("not a fragment box"))?,
+        );
         if d.u8()? != FORMAT_VERSION {
             return Err(Malformed("unknown version of the segment format"));
         }
@@ -174,7 +191,18 @@ impl Frame {
             activity,
             notes,
         };
-        Ok((Self { index, entry, body_len, clock_offset_us, data, prev }, len, leaf))
+        Ok((
+            Self {
+                index,
+                entry,
+                body_len,
+                clock_offset_us,
+                data,
+                prev,
+            },
+            len,
+            leaf,
+        ))
     }
 
     /// The length of the box at the front of `bytes`, of which 24 are enough.

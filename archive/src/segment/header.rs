@@ -6,7 +6,7 @@ use crate::codec::{Decoder, Encoder};
 use crate::error::Malformed;
 use crate::id::{Epoch, Sha256, StreamId};
 use crate::layout::SegmentName;
-use crate::mp4::{Boxes, BoxWriter, InitSegment};
+use crate::mp4::{BoxWriter, Boxes, InitSegment};
 use crate::time::WallTime;
 
 /// Who a segment is, and what stands before it.
@@ -29,7 +29,11 @@ pub struct SegmentHeader {
 impl SegmentHeader {
     /// What the segment is called.
     pub fn name(&self) -> SegmentName {
-        SegmentName { start: self.wall_start, seq: self.seq, epoch: self.epoch }
+        SegmentName {
+            start: self.wall_start,
+            seq: self.seq,
+            epoch: self.epoch,
+        }
     }
 
     pub(super) fn encode(&self, e: &mut Encoder) {
@@ -55,7 +59,14 @@ impl SegmentHeader {
             stream: d.short_str()?.parse().map_err(|_| BAD_ID)?,
         };
         let (seq, epoch, wall_start) = (d.u64()?, Epoch(d.u32()?), d.wall()?);
-        Ok(Self { stream, seq, epoch, wall_start, prev: d.hash()?, init: d.hash()? })
+        Ok(Self {
+            stream,
+            seq,
+            epoch,
+            wall_start,
+            prev: d.hash()?,
+            init: d.hash()?,
+        })
     }
 
     /// The first blocks of the file, and the hash that its first fragment is chained to.
@@ -84,7 +95,10 @@ impl SegmentHeader {
             match &b.kind {
                 b"ftyp" | b"moov" => init_len += b.whole.len(),
                 b"uuid" => {
-                    let content = b.content.strip_prefix(&uuid::HEADER).ok_or(Malformed("no segment header"))?;
+                    let content = b
+                        .content
+                        .strip_prefix(&uuid::HEADER)
+                        .ok_or(Malformed("no segment header"))?;
                     let header = Self::decode(&mut Decoder(content))?;
                     let init = bytes.get(..init_len).unwrap_or_default();
                     let init = InitSegment::parse(init.to_vec().into())?;

@@ -9,13 +9,13 @@ mod scan;
 mod verify;
 mod writer;
 
-pub use builder::{Closing, ClosedFragment, FragmentBuilder};
+pub use builder::{ClosedFragment, Closing, FragmentBuilder};
 pub use footer::{Footer, FooterFragment};
 pub use header::SegmentHeader;
 pub use reader::SegmentReader;
-pub use scan::{Scan, ScannedFragment, scan};
+pub use scan::{Scan, ScannedFragment, Tail, scan, scan_tail};
 pub use verify::{Verified, verify};
-pub use writer::{SegmentWriter, Sealed, finish};
+pub use writer::{Sealed, SegmentWriter, finish};
 
 /// The version of the format, in every box of ours.
 pub const FORMAT_VERSION: u8 = 1;
@@ -33,7 +33,11 @@ mod uuid {
 /// The number of bytes from `len` to the next block boundary that a `free` box can fill.
 fn padding(len: usize) -> usize {
     let pad = len.next_multiple_of(crate::fragment::BLOCK_BYTES) - len;
-    if pad == 0 || pad >= 8 { pad } else { pad + crate::fragment::BLOCK_BYTES }
+    if pad == 0 || pad >= 8 {
+        pad
+    } else {
+        pad + crate::fragment::BLOCK_BYTES
+    }
 }
 
 /// The first bytes of a `free` box of `len` bytes; the rest is zeros.

@@ -29,7 +29,9 @@ pub struct SegmentReader {
 impl SegmentReader {
     /// Opens the segment at `relative`.
     pub fn open(disk: &Disk, relative: &str) -> Result<Self, ArchiveError> {
-        Ok(Self { file: disk.open_read(relative)? })
+        Ok(Self {
+            file: disk.open_read(relative)?,
+        })
     }
 
     /// The length of the file now; an open segment grows.
@@ -71,12 +73,16 @@ impl SegmentReader {
     /// The footer; `None` when the segment was not sealed.
     pub fn footer(&self) -> Result<Option<Footer>, ArchiveError> {
         let len = self.len()?;
-        let Some((offset, footer_len, hash)) = self.trailer(len)? else { return Ok(None) };
+        let Some((offset, footer_len, hash)) = self.trailer(len)? else {
+            return Ok(None);
+        };
         let bytes = self.file.read_aligned(offset, footer_len as usize)?;
         if Sha256::of(&bytes) != hash {
             return Err(self.malformed(offset, &Malformed("the footer does not match its hash")));
         }
-        Footer::parse(&bytes).map(Some).map_err(|e| self.malformed(offset, &e))
+        Footer::parse(&bytes)
+            .map(Some)
+            .map_err(|e| self.malformed(offset, &e))
     }
 
     /// Where the footer lies, how long it is, and its hash.
@@ -94,30 +100,51 @@ impl SegmentReader {
         if size != 16 || &kind != b"mfro" || mfra + TRAILER_BYTES > len {
             return Ok(None);
         }
-        let trailer = self.file.read_aligned(len - mfra - TRAILER_BYTES, TRAILER_BYTES as usize)?;
+        let trailer = self
+            .file
+            .read_aligned(len - mfra - TRAILER_BYTES, TRAILER_BYTES as usize)?;
         let read = || -> Result<(u64, u32, Sha256), Malformed> {
             let b = Boxes(&trailer).next().ok_or(Malformed("no trailer"))??;
-            let mut d = Decoder(b.content.strip_prefix(&uuid::TRAILER).ok_or(Malformed("no trailer"))?);
+            let mut d = Decoder(
+                b.content
+                    .strip_prefix(&uuid::TRAILER)
+                    .ok_or(Malformed("no trailer"))?,
+            );
             Ok((d.u64()?, d.u32()?, d.hash()?))
         };
         let (offset, footer_len, hash) = read().map_err(|e| self.malformed(len - mfra, &e))?;
-        let fits = footer_len <= FOOTER_BYTES_MAX && offset.checked_add(footer_len.into()).is_some_and(|end| end <= len);
-        if fits { Ok(Some((offset, footer_len, hash))) } else { Err(self.malformed(len, &Malformed("the footer lies outside the file"))) }
+        let fits = footer_len <= FOOTER_BYTES_MAX
+            && offset
+                .checked_add(footer_len.into())
+                .is_some_and(|end| end <= len);
+        if fits {
+            Ok(Some((offset, footer_len, hash)))
+        } else {
+            Err(self.malformed(len, &Malformed("the footer lies outside the file")))
+        }
     }
 
     /// The box before the samples of the fragment at `offset`, the length of that box, its leaf, and the
     /// bytes up to the samples. The leaf has been checked.
-    pub(super) fn frame(&self, offset: u64, file_len: u64) -> Result<(Frame, usize, Sha256, Bytes), ArchiveError> {
+    pub(super) fn frame(
+        &self,
+        offset: u64,
+        file_len: u64,
+    ) -> Result<(Frame, usize, Sha256, Bytes), ArchiveError> {
         let bad = |e: Malformed| self.malformed(offset, &e);
         let available = usize::try_from(file_len.saturating_sub(offset)).unwrap_or(usize::MAX);
-        let mut bytes = self.file.read_aligned(offset, available.min(FRAGMENT_HEAD_BYTES))?;
+        let mut bytes = self
+            .file
+            .read_aligned(offset, available.min(FRAGMENT_HEAD_BYTES))?;
         let len = Frame::peek_len(&bytes).map_err(bad)?;
         // The moof's size stands right behind the box.
         if bytes.len() < len + 8 {
             bytes = self.file.read_aligned(offset, available.min(len + 8))?;
         }
         let moof_len = bytes.get(len..).map(Decoder).and_then(|mut d| d.u32().ok());
-        let moof_len = moof_len.filter(|n| *n <= 4 << 20).ok_or_else(|| bad(Malformed("no moof")))? as usize;
+        let moof_len = moof_len
+            .filter(|n| *n <= 4 << 20)
+            .ok_or_else(|| bad(Malformed("no moof")))? as usize;
         let wanted = len + moof_len + 8;
         if bytes.len() < wanted {
             bytes = self.file.read_aligned(offset, available.min(wanted))?;
@@ -141,7 +168,12 @@ impl SegmentReader {
         };
         let mut rows = footer.fragments.into_iter();
         let mut next = |e: &FragmentEntry| rows.find(|f| f.entry.offset == e.offset).map(|f| f.tracks);
-        let missing = |e: &FragmentEntry| self.malformed(e.offset, &Malformed("the footer does not know this fragment"));
-        entries.iter().map(|e| next(e).ok_or_else(|| missing(e))).collect()
+        let missing = |e: &FragmentEntry| {
+            self.malformed(e.offset, &Malformed("the footer does not know this fragment"))
+        };
+        entries
+            .iter()
+            .map(|e| next(e).ok_or_else(|| missing(e)))
+            .collect()
     }
 }

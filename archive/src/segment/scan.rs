@@ -35,19 +35,55 @@ pub struct Scan {
     pub stopped: Option<String>,
 }
 
+/// What stands at the end of a segment file.
+#[derive(Debug)]
+pub struct Tail {
+    /// Every whole fragment, in order.
+    pub fragments: Vec<ScannedFragment>,
+    /// The length up to the end of the last whole fragment, in whole blocks.
+    pub valid_len: u64,
+    /// Why the scan stopped before the end of the file.
+    pub stopped: Option<String>,
+}
+
 /// Scans a segment. Samples of fragments at or behind `trust_until` are hashed; those before are taken
 /// by their boxes, whose hashes are checked always.
 pub fn scan(reader: &SegmentReader, trust_until: u64) -> Result<Scan, ArchiveError> {
-    let (header, init, mut offset, mut head) = reader.head()?;
+    let (header, init, offset, head) = reader.head()?;
+    let Tail {
+        fragments,
+        valid_len,
+        stopped,
+    } = scan_tail(reader, offset, 0, head, trust_until)?;
+    Ok(Scan {
+        header,
+        init,
+        fragments,
+        valid_len,
+        stopped,
+    })
+}
+
+/// Scans the end of a segment: from `offset`, where the fragment number `index` is expected, chained to
+/// `head`. The rest is as with [`scan`].
+pub fn scan_tail(
+    reader: &SegmentReader,
+    mut offset: u64,
+    index: u32,
+    mut head: Sha256,
+    trust_until: u64,
+) -> Result<Tail, ArchiveError> {
     let len = reader.len()?;
     let mut fragments: Vec<ScannedFragment> = Vec::new();
     let mut stopped = None;
     while offset < len {
-        match scan_one(reader, offset, len, fragments.len() as u32, head, offset >= trust_until) {
+        let next = index + fragments.len() as u32;
+        match scan_one(reader, offset, len, next, head, offset >= trust_until) {
             Ok(f) => {
                 head = f.row.leaf;
                 offset += u64::from(f.row.entry.len);
-                offset = (offset + super::padding(offset as usize) as u64).next_multiple_of(BLOCK_BYTES as u64);
+                offset =
+                    (offset + super::padding(offset as usize) as u64).next_multiple_of(BLOCK_BYTES as u64);
                 fragments.push(f);
             }
             Err(e @ ArchiveError::Io { .. }) => return Err(e),
@@ -57,10 +93,21 @@ pub fn scan(reader: &SegmentReader, trust_until: u64) -> Result<Scan, ArchiveErr
             }
         }
     }
-    Ok(Scan { header, init, fragments, valid_len: offset.min(len), stopped })
+    Ok(Tail {
+        fragments,
+        valid_len: offset.min(len),
+        stopped,
+    })
 }
 
-fn scan_one(reader: &SegmentReader, offset: u64, len: u64, index: u32, prev: Sha256, hash: bool) -> Result<ScannedFragment, ArchiveError> {
+fn scan_one(
+    reader: &SegmentReader,
+    offset: u64,
+    len: u64,
+    index: u32,
+    prev: Sha256,
+    hash: bool,
+) -> Result<ScannedFragment, ArchiveError> {
     let bad = |what| reader.malformed(offset, &crate::error::Malformed(what));
     let (frame, box_len, leaf, bytes) = reader.frame(offset, len)?;
     if frame.index != index || frame.prev != prev {
@@ -78,12 +125,20 @@ fn scan_one(reader: &SegmentReader, offset: u64, len: u64, index: u32, prev: Sha
     let moof_offset = offset + box_len as u64;
     let tracks = parse_moof(bytes.get(box_len..).unwrap_or_default(), moof_offset);
     let tracks = tracks.map_err(|e| reader.malformed(moof_offset, &e))?;
-    let row = FooterFragment { entry: frame.entry, leaf, clock_offset_us: frame.clock_offset_us, tracks };
+    let row = FooterFragment {
+        entry: frame.entry,
+        leaf,
+        clock_offset_us: frame.clock_offset_us,
+        tracks,
+    };
     Ok(ScannedFragment { row, moof_offset })
 }
 
 /// The SHA-256 of a range of the file.
-pub(super) fn hash_range(reader: &SegmentReader, mut range: std::ops::Range<u64>) -> Result<Sha256, ArchiveError> {
+pub(super) fn hash_range(
+    reader: &SegmentReader,
+    mut range: std::ops::Range<u64>,
+) -> Result<Sha256, ArchiveError> {
     let mut hash = sha2::Sha256::new();
     while range.start < range.end {
         let n = (range.end - range.start).min(PIECE_BYTES as u64);

@@ -8,7 +8,11 @@ use crate::mp4::InitSegment;
 use crate::time::WallTime;
 
 fn stream() -> StreamId {
-    StreamId { tenant: Default::default(), camera: "lobby".parse().expect("id"), stream: "main".parse().expect("id") }
+    StreamId {
+        tenant: Default::default(),
+        camera: "lobby".parse().expect("id"),
+        stream: "main".parse().expect("id"),
+    }
 }
 
 struct Fixture {
@@ -23,7 +27,12 @@ fn fixture() -> Fixture {
     let disk = Disk::open(dir.path()).expect("disk");
     let video = crate::mp4::tests::video_track(1280, 720);
     let init = InitSegment::build(vec![video, crate::mp4::tests::audio_track()]);
-    Fixture { _dir: dir, disk, pool: Pool::new(64), init }
+    Fixture {
+        _dir: dir,
+        disk,
+        pool: Pool::new(64),
+        init,
+    }
 }
 
 fn start() -> WallTime {
@@ -36,14 +45,29 @@ fn fragment(f: &Fixture, i: i64, pictures: i64) -> ClosedFragment {
     let base = i * 180_000;
     for p in 0..pictures {
         // Shown in another order than decoded: every third picture comes early.
-        let pts = base + 3000 * if p % 3 == 1 { p + 1 } else if p % 3 == 2 { p - 1 } else { p };
+        let pts = base
+            + 3000
+                * if p % 3 == 1 {
+                    p + 1
+                } else if p % 3 == 2 {
+                    p - 1
+                } else {
+                    p
+                };
         b.push_video(pts, p == 0, &vec![(i + p) as u8; 900 + 37 * p as usize]);
     }
     for a in 0..5 {
         b.push_audio(i * 96_000 + a * 1024, &[a as u8; 200]);
     }
     let notes = if i == 1 {
-        vec![Note::Gap { from: start(), to: start().plus_micros(5), cause: GapCause::NoData }, Note::PacketsLost { packets: 2 }]
+        vec![
+            Note::Gap {
+                from: start(),
+                to: start().plus_micros(5),
+                cause: GapCause::NoData,
+            },
+            Note::PacketsLost { packets: 2 },
+        ]
     } else {
         vec![]
     };
@@ -108,7 +132,10 @@ fn a_sealed_segment_reads_back_from_its_footer_and_from_its_fragments() {
         assert_eq!(r.samples(e).expect("samples"), row.tracks);
     }
     let verified = verify(&r).expect("verifies");
-    assert_eq!((verified.head, verified.fragments, verified.sealed), (head, 4, true));
+    assert_eq!(
+        (verified.head, verified.fragments, verified.sealed),
+        (head, 4, true)
+    );
 }
 
 #[test]
@@ -125,7 +152,10 @@ fn samples_stand_in_the_file_where_the_tables_say() {
         at += u64::from(s.size);
     }
     assert_eq!(tracks[1].data_offset, at);
-    assert_eq!(tracks[1].samples.iter().map(|s| s.duration).sum::<u32>(), 5 * 1024);
+    assert_eq!(
+        tracks[1].samples.iter().map(|s| s.duration).sum::<u32>(),
+        5 * 1024
+    );
 }
 
 #[test]
@@ -152,7 +182,12 @@ fn an_open_segment_is_recovered_up_to_its_last_whole_fragment_and_sealed() {
     drop(w);
     let file = f.disk.path(&path(&f));
     let cut = entries[2].offset + u64::from(entries[2].len) - 10;
-    std::fs::OpenOptions::new().write(true).open(&file).expect("open").set_len(cut).expect("cut");
+    std::fs::OpenOptions::new()
+        .write(true)
+        .open(&file)
+        .expect("open")
+        .set_len(cut)
+        .expect("cut");
 
     let r = SegmentReader::open(&f.disk, &path(&f)).expect("open");
     let found = scan(&r, 0).expect("scan");
@@ -176,7 +211,9 @@ fn every_flipped_byte_is_found() {
     let mut missed = Vec::new();
     let padding = |at: u64| {
         let end = |e: &FragmentEntry| e.offset + u64::from(e.len);
-        entries.iter().any(|e| (end(e)..end(e).next_multiple_of(BLOCK_BYTES as u64)).contains(&at))
+        entries
+            .iter()
+            .any(|e| (end(e)..end(e).next_multiple_of(BLOCK_BYTES as u64)).contains(&at))
     };
     let r = SegmentReader::open(&f.disk, &path(&f)).expect("open");
     let footer_end = good.len() as u64 - 4096;

@@ -29,9 +29,15 @@ pub fn verify(reader: &SegmentReader) -> Result<Verified, ArchiveError> {
         Some(footer) => {
             let same = footer.header == found.header
                 && footer.fragments.len() == found.fragments.len()
-                && footer.fragments.iter().zip(&found.fragments).all(|(a, b)| *a == b.row);
+                && footer
+                    .fragments
+                    .iter()
+                    .zip(&found.fragments)
+                    .all(|(a, b)| *a == b.row);
             if !same {
-                let why = found.stopped.unwrap_or_else(|| "the footer differs from the fragments".into());
+                let why = found
+                    .stopped
+                    .unwrap_or_else(|| "the footer differs from the fragments".into());
                 return Err(ArchiveError::corrupt(reader.path(), why));
             }
         }

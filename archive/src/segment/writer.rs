@@ -49,7 +49,13 @@ pub struct Sealed {
 impl SegmentWriter {
     /// Makes the file and writes its header. Nothing is durable before [`sync`](Self::sync), but the
     /// file's name is. `reserve` bytes of disk are set aside.
-    pub fn create(disk: &Disk, pool: &Pool, header: SegmentHeader, init: &InitSegment, reserve: u64) -> Result<Self, ArchiveError> {
+    pub fn create(
+        disk: &Disk,
+        pool: &Pool,
+        header: SegmentHeader,
+        init: &InitSegment,
+        reserve: u64,
+    ) -> Result<Self, ArchiveError> {
         let path = segment_path(&header.stream, &header.name());
         let mut file = disk.create(&path, reserve.max(RESERVE_STEP))?;
         let (bytes, head) = header.file_head(init);
@@ -104,7 +110,10 @@ impl SegmentWriter {
         for f in fragments.iter_mut() {
             let leaf = f.place(self.tail.fragments, offset, self.tail.head);
             let data = offset + f.data_start();
-            let tracks = f.tracks.iter().map(|t| TrackSamples { data_offset: data + t.data_offset, ..t.clone() });
+            let tracks = f.tracks.iter().map(|t| TrackSamples {
+                data_offset: data + t.data_offset,
+                ..t.clone()
+            });
             let row = FooterFragment {
                 entry: f.entry().clone(),
                 leaf,
@@ -142,7 +151,12 @@ impl Tail {
         }
     }
 
-    fn write(&self, header: &SegmentHeader, file: &mut AppendFile, pool: &Pool) -> Result<Sealed, ArchiveError> {
+    fn write(
+        &self,
+        header: &SegmentHeader,
+        file: &mut AppendFile,
+        pool: &Pool,
+    ) -> Result<Sealed, ArchiveError> {
         let footer = self.rows.boxed(header, self.head, self.wall_end);
         let end = file_end(file.len(), &footer, &self.keyframes);
         let mut buf = SlabBuf::new(pool);
@@ -156,7 +170,10 @@ impl Tail {
         file.append(&[&buf], 0)?;
         file.trim()?;
         file.sync_data()?;
-        Ok(Sealed { bytes: file.len(), head: self.head })
+        Ok(Sealed {
+            bytes: file.len(),
+            head: self.head,
+        })
     }
 }
 
@@ -188,7 +205,13 @@ fn file_end(footer_offset: u64, footer: &[u8], keyframes: &[(u64, u64)]) -> Vec<
 
 /// Seals a segment that a crash left open, behind its first `valid_len` bytes; what lies behind those is
 /// cut off. `fragments` are all that stand before.
-pub fn finish(disk: &Disk, pool: &Pool, header: &SegmentHeader, valid_len: u64, fragments: &[ScannedFragment]) -> Result<Sealed, ArchiveError> {
+pub fn finish(
+    disk: &Disk,
+    pool: &Pool,
+    header: &SegmentHeader,
+    valid_len: u64,
+    fragments: &[ScannedFragment],
+) -> Result<Sealed, ArchiveError> {
     let path = segment_path(&header.stream, &header.name());
     let mut file = AppendFile::reopen(disk, &path, valid_len)?;
     let mut tail = Tail {

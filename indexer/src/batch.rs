@@ -1,0 +1,319 @@
+//! Changes of the media tables, collected and committed as one synced write.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::PoisonError;
+
+use archive::codec::Encoder;
+use archive::{FragmentEntry, Gap, GapCause, InitSegment, Note, SegmentId, StreamNo, TimeRange, WallTime};
+use rocksdb::WriteBatch;
+
+use crate::coverage::{HourCoverage, contribution};
+use crate::db::{COVERAGE, FRAGMENTS, GAPS, INCIDENTS, INITS, SEGMENTS, SEQUENCES, TAIL};
+use crate::error::IndexError;
+use crate::index::Index;
+use crate::keys;
+use crate::rows::{self, Incident, IncidentKind, Last, SegmentRow, SegmentState};
+
+enum Change {
+    Segment(SegmentRow),
+    Fragment(SegmentId, FragmentEntry),
+    Seal(SegmentRow),
+    Delete(SegmentRow),
+    Gap(StreamNo, Gap),
+    ClearGap(StreamNo, WallTime),
+    Incident(StreamNo, Incident),
+    Init(InitSegment),
+}
+
+/// Changes that become durable together or not at all.
+#[derive(Default)]
+pub struct Batch {
+    changes: Vec<Change>,
+}
+
+impl Batch {
+    /// Whether there is nothing to commit.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// Adds or replaces a segment. Its bytes up to `row.bytes` are durable.
+    pub fn segment(&mut self, row: &SegmentRow) {
+        self.changes.push(Change::Segment(row.clone()));
+    }
+
+    /// Adds a durable fragment to an unsealed segment, with the gaps and incidents among its notes.
+    pub fn fragment(&mut self, segment: SegmentId, entry: FragmentEntry) {
+        self.changes.push(Change::Fragment(segment, entry));
+    }
+
+    /// Makes a segment sealed: the rows of its fragments become one table. They are committed before.
+    pub fn seal(&mut self, row: &SegmentRow) {
+        self.changes.push(Change::Seal(row.clone()));
+    }
+
+    /// Forgets a segment whose bytes are gone, and says so in the gaps.
+    pub fn delete(&mut self, row: &SegmentRow) {
+        self.changes.push(Change::Delete(row.clone()));
+    }
+
+    /// Adds or replaces the gap that begins at `gap.from`.
+    pub fn gap(&mut self, stream: StreamNo, gap: Gap) {
+        self.changes.push(Change::Gap(stream, gap));
+    }
+
+    /// Forgets the gap that begins at `from`.
+    pub fn clear_gap(&mut self, stream: StreamNo, from: WallTime) {
+        self.changes.push(Change::ClearGap(stream, from));
+    }
+
+    /// Adds an incident.
+    pub fn incident(&mut self, stream: StreamNo, incident: Incident) {
+        self.changes.push(Change::Incident(stream, incident));
+    }
+
+    /// Adds an init segment.
+    pub fn init(&mut self, init: &InitSegment) {
+        self.changes.push(Change::Init(init.clone()));
+    }
+}
+
+impl Index {
+    /// Commits a batch: one synced write, after which waiting readers are told.
+    /// After an error nothing of it may be acknowledged.
+    pub fn commit(&self, batch: Batch) -> Result<(), IndexError> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut out = WriteBatch::default();
+        let mut durable: BTreeMap<StreamNo, WallTime> = BTreeMap::new();
+        let mut deleted = Vec::new();
+        for change in batch.changes {
+            match change {
+                Change::Segment(row) => self.put_segment(&mut out, &row)?,
+                Change::Fragment(segment, entry) => {
+                    durable.insert(segment.stream, entry.wall_end());
+                    self.put_fragment(&mut out, segment, &entry)?;
+                }
+                Change::Seal(row) => self.put_sealed(&mut out, &row)?,
+                Change::Delete(row) => deleted.push(row),
+                Change::Gap(stream, gap) => {
+                    out.put_cf(self.cf(GAPS)?, keys::at(stream, gap.from), rows::encode_gap(&gap));
+                }
+                Change::ClearGap(stream, from) => out.delete_cf(self.cf(GAPS)?, keys::at(stream, from)),
+                Change::Incident(stream, i) => self.put_incident(&mut out, stream, &i)?,
+                Change::Init(init) => out.put_cf(self.cf(INITS)?, init.hash.0, &init.bytes),
+            }
+        }
+        self.put_deleted(&mut out, &deleted)?;
+        self.write(out)?;
+        for (stream, until) in durable {
+            self.live.publish(stream, until);
+        }
+        Ok(())
+    }
+
+    fn put_segment(&self, out: &mut WriteBatch, row: &SegmentRow) -> Result<(), IndexError> {
+        out.put_cf(
+            self.cf(SEGMENTS)?,
+            keys::at(row.id.stream, row.wall_start),
+            row.encode(),
+        );
+        out.put_cf(
+            self.cf(SEQUENCES)?,
+            keys::sequence(row.id),
+            row.wall_start.micros().to_be_bytes(),
+        );
+        Ok(())
+    }
+
+    fn put_fragment(
+        &self,
+        out: &mut WriteBatch,
+        segment: SegmentId,
+        entry: &FragmentEntry,
+    ) -> Result<(), IndexError> {
+        let stream = segment.stream;
+        let mut e = Encoder::default();
+        rows::encode_entry(&mut e, entry, &mut Last::default());
+        out.put_cf(self.cf(TAIL)?, keys::at(stream, entry.wall_start), e.0);
+        self.reconcile_gaps(out, stream, entry)?;
+        for note in &entry.notes {
+            match *note {
+                Note::Gap { from, to, cause } => {
+                    let gap = Gap {
+                        from,
+                        to: Some(to),
+                        cause,
+                    };
+                    out.put_cf(self.cf(GAPS)?, keys::at(stream, from), rows::encode_gap(&gap));
+                }
+                Note::ClockStep { at, by_us } => {
+                    self.put_incident(
+                        out,
+                        stream,
+                        &Incident {
+                            at,
+                            kind: IncidentKind::ClockStep { by_us },
+                        },
+                    )?;
+                }
+                Note::PacketsLost { packets } => {
+                    let kind = IncidentKind::PacketsLost { packets };
+                    self.put_incident(
+                        out,
+                        stream,
+                        &Incident {
+                            at: entry.wall_start,
+                            kind,
+                        },
+                    )?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The notes of a fragment are the last word on the gap before it: rows written while the gap lasted
+    /// that they do not confirm are forgotten.
+    fn reconcile_gaps(
+        &self,
+        out: &mut WriteBatch,
+        stream: StreamNo,
+        entry: &FragmentEntry,
+    ) -> Result<(), IndexError> {
+        let begins = entry.notes.iter().filter_map(|n| match n {
+            Note::Gap { from, .. } => Some(*from),
+            _ => None,
+        });
+        let begin = begins.min();
+        if begin.is_none() && !entry.run_start {
+            return Ok(());
+        }
+        let begin = begin.unwrap_or(entry.wall_start);
+        let Some(range) = TimeRange::new(begin, entry.wall_end().max(begin)) else {
+            return Ok(());
+        };
+        for gap in self.gaps(stream, range)? {
+            if gap.from >= begin && gap.cause != GapCause::Retention {
+                out.delete_cf(self.cf(GAPS)?, keys::at(stream, gap.from));
+            }
+        }
+        Ok(())
+    }
+
+    fn put_incident(&self, out: &mut WriteBatch, stream: StreamNo, i: &Incident) -> Result<(), IndexError> {
+        let row = i.encode();
+        let mut key = keys::at(stream, i.at).to_vec();
+        // Several kinds may meet in one instant.
+        key.extend(row.first());
+        out.put_cf(self.cf(INCIDENTS)?, key, row);
+        Ok(())
+    }
+
+    fn put_sealed(&self, out: &mut WriteBatch, row: &SegmentRow) -> Result<(), IndexError> {
+        let stream = row.id.stream;
+        let entries = self.tail(stream, row.range())?;
+        let sealed = SegmentRow {
+            state: SegmentState::Sealed,
+            ..row.clone()
+        };
+        self.put_segment(out, &sealed)?;
+        self.put_table(out, &sealed, &entries)?;
+        for entry in &entries {
+            out.delete_cf(self.cf(TAIL)?, keys::at(stream, entry.wall_start));
+        }
+        for (hour, part) in contribution(&entries) {
+            let mut row = self.coverage_row(stream, hour)?;
+            row.add(&part);
+            out.put_cf(self.cf(COVERAGE)?, keys::at(stream, hour), row.encode());
+        }
+        Ok(())
+    }
+
+    pub(crate) fn put_table(
+        &self,
+        out: &mut WriteBatch,
+        row: &SegmentRow,
+        entries: &[FragmentEntry],
+    ) -> Result<(), IndexError> {
+        out.put_cf(
+            self.cf(FRAGMENTS)?,
+            keys::at(row.id.stream, row.wall_start),
+            rows::encode_table(entries),
+        );
+        Ok(())
+    }
+
+    pub(crate) fn coverage_row(&self, stream: StreamNo, hour: WallTime) -> Result<HourCoverage, IndexError> {
+        match self
+            .db
+            .get_pinned_cf(self.cf(COVERAGE)?, keys::at(stream, hour))?
+        {
+            Some(bytes) => HourCoverage::decode(hour, &bytes).map_err(IndexError::bad_row(COVERAGE)),
+            None => Ok(HourCoverage::empty(hour)),
+        }
+    }
+
+    fn put_deleted(&self, out: &mut WriteBatch, rows: &[SegmentRow]) -> Result<(), IndexError> {
+        let mut hours: BTreeSet<(StreamNo, WallTime)> = BTreeSet::new();
+        for row in rows {
+            let stream = row.id.stream;
+            let key = keys::at(stream, row.wall_start);
+            out.delete_cf(self.cf(SEGMENTS)?, key);
+            out.delete_cf(self.cf(FRAGMENTS)?, key);
+            out.delete_cf(self.cf(SEQUENCES)?, keys::sequence(row.id));
+            let mut hour = row.wall_start.hour();
+            while hour < row.wall_end {
+                hours.insert((stream, hour));
+                hour = hour.plus_micros(archive::time::HOUR_US);
+            }
+        }
+        self.put_retention_gaps(out, rows)?;
+        for (stream, hour) in hours {
+            let mut row = HourCoverage::empty(hour);
+            let range = TimeRange::starting(hour, archive::time::HOUR_US.unsigned_abs());
+            for s in self.fragments_all_states(stream, range, true)? {
+                let gone = rows.iter().any(|r| r.id == s.segment.id);
+                if !gone
+                    && s.segment.state == SegmentState::Sealed
+                    && let Some(part) = contribution(&s.fragments).get(&hour)
+                {
+                    row.add(part);
+                }
+            }
+            let key = keys::at(stream, hour);
+            if row == HourCoverage::empty(hour) {
+                out.delete_cf(self.cf(COVERAGE)?, key);
+            } else {
+                out.put_cf(self.cf(COVERAGE)?, key, row.encode());
+            }
+        }
+        Ok(())
+    }
+
+    /// What was deleted becomes a gap, joined to the one before; gaps inside are swallowed by it.
+    fn put_retention_gaps(&self, out: &mut WriteBatch, deleted: &[SegmentRow]) -> Result<(), IndexError> {
+        let cf = self.cf(GAPS)?;
+        let mut open: BTreeMap<StreamNo, Gap> = BTreeMap::new();
+        for row in deleted {
+            let stream = row.id.stream;
+            let begin = match open.get(&stream) {
+                Some(g) => Some(*g),
+                None => self.gap_before(stream, row.wall_start)?,
+            };
+            let joined = begin.filter(|g| g.cause == GapCause::Retention && g.to == Some(row.wall_start));
+            let gap = Gap {
+                from: joined.map_or(row.wall_start, |g| g.from),
+                to: Some(row.wall_end),
+                cause: GapCause::Retention,
+            };
+            for inside in self.gaps(stream, row.range())? {
+                if inside.from > row.wall_start {
+                    out.delete_cf(cf, keys::at(stream, inside.from));
+                }
+            }
+            out.put_cf(cf, keys::at(stream, gap.from), rows::encode_gap(&gap));
+            open.insert(stream, gap);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,382 @@
+//! The invariants as code: reads the index and the hot tier and says what does not hold.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+
+use archive::disk::Disk;
+use archive::layout::{SegmentName, segment_path};
+use archive::segment::{SegmentReader, scan, verify};
+use archive::{FragmentEntry, SegmentId, Sha256, StreamId, StreamNo, TimeRange, WallTime};
+use serde::Serialize;
+
+use crate::coverage::contribution;
+use crate::error::IndexError;
+use crate::index::Index;
+use crate::rebuild::list_segments;
+use crate::rows::{SegmentRow, SegmentState};
+
+/// What is checked; the numbers are those of `docs/lifecycle.md`.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Invariant {
+    /// 1: what was acknowledged is readable and is what was written.
+    Readable,
+    /// 3: no row points at bytes that are not there.
+    RowsHaveBytes,
+    /// 9: missing time has a cause.
+    TimeIsAccounted,
+    /// 10: sequences have no holes and hashes link.
+    ChainHolds,
+    /// 11: every file is known.
+    FilesAreKnown,
+    /// The tables agree with each other.
+    TablesAgree,
+}
+
+/// Something that does not hold.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Finding {
+    /// Which invariant is broken.
+    pub invariant: Invariant,
+    /// What breaks it: a stream, a segment, a file.
+    pub object: String,
+    /// How.
+    pub what: String,
+    /// What to do.
+    pub remedy: &'static str,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:?}: {}: {}; {}",
+            self.invariant, self.object, self.what, self.remedy
+        )
+    }
+}
+
+/// How thorough, and beside what.
+#[derive(Copy, Clone, Debug, Default)]
+pub struct CheckOptions {
+    /// Hash every byte of media, not only boxes and footers.
+    pub deep: bool,
+    /// A service is writing meanwhile: what is newer than the index that was opened is no finding.
+    pub running: bool,
+}
+
+struct Checker<'a> {
+    index: &'a Index,
+    disk: &'a Disk,
+    options: CheckOptions,
+    findings: Vec<Finding>,
+}
+
+/// Checks everything. `progress` is told how many segments were checked of how many.
+pub fn check(
+    index: &Index,
+    disk: &Disk,
+    options: CheckOptions,
+    mut progress: impl FnMut(usize, usize),
+) -> Result<Vec<Finding>, IndexError> {
+    let mut c = Checker {
+        index,
+        disk,
+        options,
+        findings: Vec::new(),
+    };
+    let (mut files, unknown) = list_segments(disk)?;
+    for path in unknown {
+        c.find(
+            Invariant::FilesAreKnown,
+            path,
+            "not a segment".into(),
+            "move it away; nothing here deletes it",
+        );
+    }
+    let mut work = Vec::new();
+    for (no, stream) in index.streams() {
+        let rows = index.segments_all_states(no, TimeRange::ALL)?;
+        c.stream(no, &stream, &rows)?;
+        let known: HashMap<u64, &SegmentRow> = rows.iter().map(|r| (r.id.seq, r)).collect();
+        for name in files.remove(&stream).unwrap_or_default() {
+            c.file(&stream, &name, &known, &rows);
+        }
+        work.extend(rows.into_iter().map(|row| (stream.clone(), row)));
+    }
+    for (stream, names) in files {
+        for name in names {
+            c.file(&stream, &name, &HashMap::new(), &[]);
+        }
+    }
+    let total = work.len();
+    let mut heads: HashMap<SegmentId, Sha256> = HashMap::new();
+    for (i, (stream, row)) in work.iter().enumerate() {
+        c.segment(stream, row, &mut heads)?;
+        progress(i + 1, total);
+    }
+    Ok(c.findings)
+}
+
+impl Checker<'_> {
+    fn find(&mut self, invariant: Invariant, object: impl Into<String>, what: String, remedy: &'static str) {
+        self.findings.push(Finding {
+            invariant,
+            object: object.into(),
+            what,
+            remedy,
+        });
+    }
+
+    fn file(
+        &mut self,
+        stream: &StreamId,
+        name: &SegmentName,
+        known: &HashMap<u64, &SegmentRow>,
+        rows: &[SegmentRow],
+    ) {
+        let path = segment_path(stream, name);
+        let newer = rows.iter().all(|r| r.id.seq < name.seq);
+        match known.get(&name.seq) {
+            Some(row) if row.epoch == name.epoch && segment_path(stream, &row.name()) == path => {}
+            None if self.options.running && newer => {}
+            _ => self.find(
+                Invariant::FilesAreKnown,
+                path,
+                "the index has no row for it".into(),
+                "restart the service: it adopts files whose hashes hold",
+            ),
+        }
+    }
+
+    /// Sequences, order, accounted time, coverage: what needs no media.
+    fn stream(&mut self, no: StreamNo, stream: &StreamId, rows: &[SegmentRow]) -> Result<(), IndexError> {
+        const REBUILD: &str = "run `tierline rebuild` and compare";
+        let name = stream.to_string();
+        let mut last: Option<&SegmentRow> = None;
+        let mut hours = std::collections::BTreeMap::new();
+        for row in rows {
+            if let Some(last) = last {
+                if row.id.seq != last.id.seq + 1 {
+                    let what = format!("segment {} is followed by {}", last.id.seq, row.id.seq);
+                    self.find(Invariant::ChainHolds, &name, what, REBUILD);
+                }
+                if row.wall_start < last.wall_end {
+                    let what = format!("segment {} overlaps the one before it", row.id.seq);
+                    self.find(Invariant::TablesAgree, &name, what, REBUILD);
+                }
+            }
+            last = Some(row);
+            if self.index.segment(row.id)?.as_ref() != Some(row) {
+                self.find(
+                    Invariant::TablesAgree,
+                    &name,
+                    format!("segment {} is not found by its sequence", row.id.seq),
+                    REBUILD,
+                );
+            }
+            if row.state == SegmentState::Sealed {
+                for (hour, part) in contribution(&self.index.table(row)?) {
+                    hours
+                        .entry(hour)
+                        .or_insert_with(|| crate::HourCoverage::empty(hour))
+                        .add(&part);
+                }
+            }
+        }
+        for (hour, expected) in hours {
+            if self.index.coverage_row(no, hour)? != expected {
+                self.find(
+                    Invariant::TablesAgree,
+                    &name,
+                    format!("coverage of {hour} is not what its segments tell"),
+                    REBUILD,
+                );
+            }
+        }
+        self.accounted(no, stream)
+    }
+
+    /// From the first to the last instant: recorded, or a gap with a cause, and never both.
+    fn accounted(&mut self, no: StreamNo, stream: &StreamId) -> Result<(), IndexError> {
+        let mut spans: Vec<(WallTime, WallTime, bool)> = Vec::new();
+        for s in self.index.fragments(no, TimeRange::ALL)? {
+            spans.extend(s.fragments.iter().map(|f| (f.wall_start, f.wall_end(), true)));
+        }
+        let Some(end) = self.index.span(no)?.map(|s| s.to()) else {
+            return Ok(());
+        };
+        let gaps = self.index.gaps(no, TimeRange::ALL)?;
+        spans.extend(
+            gaps.iter()
+                .map(|g| (g.from, g.to.unwrap_or(WallTime::MAX), false)),
+        );
+        spans.sort_unstable();
+        let mut at: Option<WallTime> = None;
+        for (from, to, media) in spans {
+            let what = match at {
+                Some(at) if from > at && at < end => {
+                    Some(format!("{at} to {from} is neither recorded nor explained"))
+                }
+                Some(at) if from < at && media => Some(format!(
+                    "{from} to {} is recorded twice or both recorded and missing",
+                    at.min(to)
+                )),
+                Some(at) if from < at && from < end => {
+                    Some(format!("the gap at {from} overlaps what ends at {at}"))
+                }
+                _ => None,
+            };
+            if let Some(what) = what {
+                self.find(
+                    Invariant::TimeIsAccounted,
+                    stream.to_string(),
+                    what,
+                    "run `tierline rebuild` and compare",
+                );
+            }
+            at = at.max(Some(to));
+        }
+        Ok(())
+    }
+
+    /// The file of one segment against its row.
+    fn segment(
+        &mut self,
+        stream: &StreamId,
+        row: &SegmentRow,
+        heads: &mut HashMap<SegmentId, Sha256>,
+    ) -> Result<(), IndexError> {
+        if row.state == SegmentState::Deleting {
+            return Ok(());
+        }
+        let path = segment_path(stream, &row.name());
+        let reader = match SegmentReader::open(self.disk, &path) {
+            Ok(reader) => reader,
+            Err(e)
+                if e.is_not_found()
+                    && self.options.running
+                    && self.index.segment(row.id)?.as_ref() != Some(row) =>
+            {
+                return Ok(());
+            }
+            Err(e) if e.is_not_found() => {
+                self.find(
+                    Invariant::RowsHaveBytes,
+                    path,
+                    "the file is missing".into(),
+                    "restore it from a copy, or restart the service to record it as lost",
+                );
+                return Ok(());
+            }
+            Err(e) => return Err(e.into()),
+        };
+        let entries = self.index.table(row)?;
+        if let Err((invariant, what)) = self.media(row, &reader, &entries, heads) {
+            self.find(
+                invariant,
+                path,
+                what,
+                "restore the file from a copy; `tierline serve` quarantines it otherwise",
+            );
+        }
+        Ok(())
+    }
+
+    fn media(
+        &self,
+        row: &SegmentRow,
+        reader: &SegmentReader,
+        entries: &[FragmentEntry],
+        heads: &mut HashMap<SegmentId, Sha256>,
+    ) -> Result<(), (Invariant, String)> {
+        let broken = |e: archive::ArchiveError| (Invariant::Readable, e.to_string());
+        let (header, ..) = reader.head().map_err(broken)?;
+        let len = reader.len().map_err(broken)?;
+        if len < row.bytes || (row.state == SegmentState::Sealed && len != row.bytes) {
+            return Err((
+                Invariant::RowsHaveBytes,
+                format!("{len} bytes where the index says {}", row.bytes),
+            ));
+        }
+        let found: Vec<(FragmentEntry, Sha256)> = match row.state {
+            SegmentState::Sealed => {
+                let footer = reader.footer().map_err(broken)?;
+                let footer =
+                    footer.ok_or((Invariant::Readable, "sealed, but without a footer".to_owned()))?;
+                if self.options.deep {
+                    verify(reader).map_err(broken)?;
+                }
+                footer.fragments.into_iter().map(|f| (f.entry, f.leaf)).collect()
+            }
+            _ => {
+                let trust_until = if self.options.deep { 0 } else { u64::MAX };
+                let scanned = scan(reader, trust_until).map_err(broken)?;
+                let whole: Vec<_> = scanned
+                    .fragments
+                    .into_iter()
+                    .map(|f| (f.row.entry, f.row.leaf))
+                    .collect();
+                if whole.len() < entries.len() {
+                    return Err((
+                        Invariant::Readable,
+                        format!(
+                            "{} of {} fragments are whole: {}",
+                            whole.len(),
+                            entries.len(),
+                            scanned.stopped.unwrap_or_default()
+                        ),
+                    ));
+                }
+                whole
+            }
+        };
+        let known: BTreeSet<u64> = entries.iter().map(|e| e.offset).collect();
+        if known.len() != entries.len() || row.fragments as usize != entries.len() {
+            return Err((
+                Invariant::TablesAgree,
+                format!(
+                    "{} fragments where the segment's row says {}",
+                    entries.len(),
+                    row.fragments
+                ),
+            ));
+        }
+        for (entry, (told, _)) in entries.iter().zip(&found) {
+            let told = FragmentEntry {
+                notes: Vec::new(),
+                ..told.clone()
+            };
+            if *entry != told {
+                return Err((
+                    Invariant::TablesAgree,
+                    format!("the index and the file tell a fragment differently: {entry:?} against {told:?}"),
+                ));
+            }
+        }
+        let head = entries
+            .len()
+            .checked_sub(1)
+            .and_then(|i| found.get(i))
+            .map(|f| f.1);
+        if head != Some(row.head) {
+            return Err((
+                Invariant::ChainHolds,
+                "its last hash is not the one in the index".into(),
+            ));
+        }
+        heads.insert(row.id, row.head);
+        let before = row
+            .id
+            .seq
+            .checked_sub(1)
+            .and_then(|seq| heads.get(&SegmentId { seq, ..row.id }));
+        if before.is_some_and(|head| *head != header.prev) {
+            return Err((
+                Invariant::ChainHolds,
+                "it does not link to the segment before it".into(),
+            ));
+        }
+        Ok(())
+    }
+}

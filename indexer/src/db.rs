@@ -1,0 +1,76 @@
+//! How RocksDB is opened: one database, a column family for each table.
+
+use std::path::Path;
+
+use rocksdb::{BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, Options};
+
+use crate::error::IndexError;
+
+pub(crate) const META: &str = "default";
+pub(crate) const CAMERAS: &str = "cameras";
+pub(crate) const STREAMS: &str = "streams";
+/// One row a segment.
+pub(crate) const SEGMENTS: &str = "segments";
+/// Wall start of a segment by its sequence.
+pub(crate) const SEQUENCES: &str = "sequences";
+/// One row a sealed segment: the table of its fragments.
+pub(crate) const FRAGMENTS: &str = "fragments";
+/// One row a fragment of an unsealed segment.
+pub(crate) const TAIL: &str = "tail";
+pub(crate) const GAPS: &str = "gaps";
+pub(crate) const INCIDENTS: &str = "incidents";
+pub(crate) const COVERAGE: &str = "coverage";
+pub(crate) const INITS: &str = "inits";
+
+const TABLES: [&str; 11] = [
+    META, CAMERAS, STREAMS, SEGMENTS, SEQUENCES, FRAGMENTS, TAIL, GAPS, INCIDENTS, COVERAGE, INITS,
+];
+
+/// Small, since most tables see a few rows a second; flushes stay rare all the same.
+const MEMTABLE_BYTES: usize = 4 << 20;
+const MEMTABLES_BYTES_ALL: usize = 24 << 20;
+
+fn options() -> Options {
+    let mut o = Options::default();
+    o.create_if_missing(true);
+    o.create_missing_column_families(true);
+    o.set_paranoid_checks(true);
+    o.set_track_and_verify_wals_in_manifest(true);
+    o.set_db_write_buffer_size(MEMTABLES_BYTES_ALL);
+    o.set_max_background_jobs(2);
+    o.set_max_open_files(512);
+    o.set_keep_log_file_num(4);
+    o.set_max_log_file_size(4 << 20);
+    o.set_max_total_wal_size(64 << 20);
+    o.set_wal_recovery_mode(rocksdb::DBRecoveryMode::PointInTime);
+    o
+}
+
+fn table_options(cache: &Cache) -> Options {
+    let mut blocks = BlockBasedOptions::default();
+    blocks.set_block_cache(cache);
+    blocks.set_block_size(16 << 10);
+    blocks.set_format_version(6);
+    blocks.set_cache_index_and_filter_blocks(true);
+    blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    let mut o = Options::default();
+    o.set_block_based_table_factory(&blocks);
+    o.set_write_buffer_size(MEMTABLE_BYTES);
+    o.set_compression_type(DBCompressionType::Lz4);
+    o.set_bottommost_compression_type(DBCompressionType::Zstd);
+    o.set_level_compaction_dynamic_level_bytes(true);
+    o
+}
+
+/// Opens every table by its own options; `open_cf` would use defaults for them.
+pub(crate) fn open(dir: &Path, cache_bytes: usize, read_only: bool) -> Result<DB, IndexError> {
+    let cache = Cache::new_lru_cache(cache_bytes);
+    let tables = TABLES.map(|name| ColumnFamilyDescriptor::new(name, table_options(&cache)));
+    Ok(if read_only {
+        let mut o = options();
+        o.create_if_missing(false);
+        DB::open_cf_descriptors_read_only(&o, dir, tables, false)?
+    } else {
+        DB::open_cf_descriptors(&options(), dir, tables)?
+    })
+}

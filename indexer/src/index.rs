@@ -1,0 +1,316 @@
+//! The index: opened once for writing, or any number of times for reading.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use archive::{CameraId, Epoch, InitSegment, Sha256, StreamId, StreamNo, WallTime};
+use rocksdb::{ColumnFamily, DB, WriteBatch, WriteOptions};
+use tokio::sync::watch;
+
+use crate::db::{self, CAMERAS, INITS, META, STREAMS};
+use crate::error::IndexError;
+use crate::live::{Live, LiveBoard};
+use crate::registry::CameraRow;
+use crate::status::{StatusBoard, StreamStatus};
+
+/// The version of the rows; a newer one is refused.
+const FORMAT: u32 = 1;
+
+/// How the index is opened.
+#[derive(Clone, Debug)]
+pub struct IndexOptions {
+    /// Memory for blocks that were read.
+    pub cache_bytes: usize,
+}
+
+impl Default for IndexOptions {
+    fn default() -> Self {
+        Self {
+            cache_bytes: 32 << 20,
+        }
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Names {
+    pub(crate) by_id: HashMap<StreamId, StreamNo>,
+    pub(crate) by_no: HashMap<StreamNo, StreamId>,
+}
+
+/// The index. All methods take `&self` and block for microseconds to a few milliseconds.
+pub struct Index {
+    pub(crate) db: DB,
+    pub(crate) epoch: Epoch,
+    pub(crate) names: RwLock<Names>,
+    pub(crate) live: LiveBoard,
+    /// Taken by commits that read before they write.
+    pub(crate) writing: Mutex<()>,
+    status: StatusBoard,
+    inits: RwLock<HashMap<Sha256, Arc<InitSegment>>>,
+    registry: watch::Sender<u64>,
+    shed_below: AtomicU8,
+}
+
+impl std::fmt::Debug for Index {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Index")
+            .field("path", &self.db.path())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Index {
+    /// Opens the index in `dir` for writing, making it when it is missing. Only one process can.
+    /// Begins a new epoch.
+    pub fn open(dir: &Path, options: &IndexOptions) -> Result<Self, IndexError> {
+        let db = db::open(dir, options.cache_bytes, false)?;
+        let mut index = Self::with(db)?;
+        index.epoch = Epoch(index.epoch.0 + 1);
+        let mut batch = WriteBatch::default();
+        batch.put("format", FORMAT.to_be_bytes());
+        batch.put("epoch", index.epoch.0.to_be_bytes());
+        index.write(batch)?;
+        Ok(index)
+    }
+
+    /// Opens the index in `dir` as it is now, also while a service writes it.
+    pub fn open_read_only(dir: &Path) -> Result<Self, IndexError> {
+        Self::with(db::open(dir, IndexOptions::default().cache_bytes, true)?)
+    }
+
+    fn with(db: DB) -> Result<Self, IndexError> {
+        let mut names = Names::default();
+        let meta = |key: &str| -> Result<u32, IndexError> {
+            let bytes = db.get(key)?.unwrap_or_default();
+            Ok(bytes.try_into().map_or(0, u32::from_be_bytes))
+        };
+        let (format, epoch) = (meta("format")?, meta("epoch")?);
+        if format > FORMAT {
+            return Err(IndexError::Version {
+                found: format,
+                known: FORMAT,
+            });
+        }
+        if let Some(cf) = db.cf_handle(STREAMS) {
+            for row in db.iterator_cf(cf, rocksdb::IteratorMode::Start) {
+                let (key, value) = row?;
+                let bad = |e: String| IndexError::BadRow {
+                    table: STREAMS,
+                    what: e,
+                };
+                let no = <[u8; 4]>::try_from(&*key).map_err(|e| bad(e.to_string()))?;
+                let no = StreamNo(u32::from_be_bytes(no));
+                let id: StreamId = serde_json::from_slice(&value).map_err(|e| bad(e.to_string()))?;
+                names.by_id.insert(id.clone(), no);
+                names.by_no.insert(no, id);
+            }
+        }
+        let index = Self {
+            db,
+            epoch: Epoch(epoch),
+            names: RwLock::new(names),
+            live: LiveBoard::default(),
+            writing: Mutex::default(),
+            status: StatusBoard::default(),
+            inits: RwLock::default(),
+            registry: watch::Sender::default(),
+            shed_below: AtomicU8::new(0),
+        };
+        for (stream, _) in index.streams() {
+            if let Some(span) = index.span(stream)? {
+                index.live.publish(stream, span.to());
+            }
+        }
+        Ok(index)
+    }
+
+    pub(crate) fn cf(&self, table: &'static str) -> Result<&ColumnFamily, IndexError> {
+        self.db.cf_handle(table).ok_or_else(|| IndexError::BadRow {
+            table,
+            what: "the table is missing".into(),
+        })
+    }
+
+    /// One synced write.
+    pub(crate) fn write(&self, batch: WriteBatch) -> Result<(), IndexError> {
+        let mut o = WriteOptions::default();
+        o.set_sync(true);
+        Ok(self.db.write_opt(batch, &o)?)
+    }
+
+    /// Which opening of the archive this is.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Every camera, by id, the removed ones too.
+    pub fn cameras(&self) -> Result<Vec<CameraRow>, IndexError> {
+        let rows = self
+            .db
+            .iterator_cf(self.cf(CAMERAS)?, rocksdb::IteratorMode::Start);
+        rows.map(|row| decode_camera(&row?.1)).collect()
+    }
+
+    /// One camera.
+    pub fn camera(&self, id: &CameraId) -> Result<Option<CameraRow>, IndexError> {
+        let row = self.db.get_pinned_cf(self.cf(CAMERAS)?, id.as_str())?;
+        row.map(|row| decode_camera(&row)).transpose()
+    }
+
+    /// Adds or replaces a camera; durable when it returns.
+    pub fn put_camera(&self, row: &CameraRow) -> Result<(), IndexError> {
+        let json = serde_json::to_vec(row).map_err(|e| IndexError::BadRow {
+            table: CAMERAS,
+            what: e.to_string(),
+        })?;
+        let mut batch = WriteBatch::default();
+        batch.put_cf(self.cf(CAMERAS)?, row.id.as_str(), json);
+        self.write(batch)?;
+        self.registry.send_modify(|n| *n += 1);
+        Ok(())
+    }
+
+    /// Forgets a camera; its footage and its streams stay. False when there is none.
+    pub fn delete_camera(&self, id: &CameraId) -> Result<bool, IndexError> {
+        if self.camera(id)?.is_none() {
+            return Ok(false);
+        }
+        let mut batch = WriteBatch::default();
+        batch.delete_cf(self.cf(CAMERAS)?, id.as_str());
+        self.write(batch)?;
+        self.registry.send_modify(|n| *n += 1);
+        Ok(true)
+    }
+
+    /// Changes whenever a camera was added, changed or removed.
+    pub fn registry_changed(&self) -> watch::Receiver<u64> {
+        self.registry.subscribe()
+    }
+
+    /// The number of a stream; a new one when it has none yet. Durable when it returns.
+    pub fn ensure_stream(&self, id: &StreamId) -> Result<StreamNo, IndexError> {
+        let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(no) = names.by_id.get(id) {
+            return Ok(*no);
+        }
+        let no = StreamNo(names.by_no.keys().map(|n| n.0 + 1).max().unwrap_or(1));
+        let json = serde_json::to_vec(id).map_err(|e| IndexError::BadRow {
+            table: STREAMS,
+            what: e.to_string(),
+        })?;
+        let mut batch = WriteBatch::default();
+        batch.put_cf(self.cf(STREAMS)?, no.0.to_be_bytes(), json);
+        self.write(batch)?;
+        names.by_id.insert(id.clone(), no);
+        names.by_no.insert(no, id.clone());
+        Ok(no)
+    }
+
+    /// The number of a stream.
+    pub fn stream_no(&self, id: &StreamId) -> Result<Option<StreamNo>, IndexError> {
+        Ok(self
+            .names
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .by_id
+            .get(id)
+            .copied())
+    }
+
+    /// The name of a stream.
+    pub fn stream_id(&self, no: StreamNo) -> Option<StreamId> {
+        self.names
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .by_no
+            .get(&no)
+            .cloned()
+    }
+
+    /// Every stream that has a number, by name.
+    pub fn streams(&self) -> Vec<(StreamNo, StreamId)> {
+        let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<_> = names.by_no.iter().map(|(no, id)| (*no, id.clone())).collect();
+        all.sort_unstable_by(|a, b| a.1.cmp(&b.1));
+        all
+    }
+
+    /// The streams of a camera, by name.
+    pub fn streams_of(&self, camera: &CameraId) -> Vec<(StreamNo, StreamId)> {
+        self.streams()
+            .into_iter()
+            .filter(|(_, id)| id.camera == *camera)
+            .collect()
+    }
+
+    /// An init segment by its hash; kept in memory once read.
+    pub fn init(&self, hash: &Sha256) -> Result<Option<Arc<InitSegment>>, IndexError> {
+        if let Some(init) = self
+            .inits
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(hash)
+        {
+            return Ok(Some(init.clone()));
+        }
+        let Some(bytes) = self.db.get_cf(self.cf(INITS)?, hash.0)? else {
+            return Ok(None);
+        };
+        let init = InitSegment::parse(bytes.into()).map_err(IndexError::bad_row(INITS))?;
+        let init = Arc::new(init);
+        self.inits
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(*hash, init.clone());
+        Ok(Some(init))
+    }
+
+    /// How far a stream is durable, now and from now on.
+    pub fn live(&self, stream: StreamNo) -> watch::Receiver<Live> {
+        self.live.subscribe(stream)
+    }
+
+    /// What the stream's session is doing.
+    pub fn status(&self, stream: StreamNo) -> StreamStatus {
+        self.status.get(stream)
+    }
+
+    /// Changes what is known of the stream's session.
+    pub fn set_status(&self, stream: StreamNo, change: impl FnOnce(&mut StreamStatus)) {
+        self.status.update(stream, change);
+    }
+
+    /// Cameras of a priority below this are not recorded, because the disk is full; 0 sheds none.
+    pub fn shed_below(&self) -> u8 {
+        self.shed_below.load(Ordering::Relaxed)
+    }
+
+    /// Sets the priority below which cameras are not recorded. In memory only: the disk decides anew.
+    pub fn set_shed_below(&self, priority: u8) {
+        self.shed_below.store(priority, Ordering::Relaxed);
+    }
+
+    /// A time kept under `key` across restarts; durable when set.
+    pub fn mark(&self, key: &str) -> Result<Option<WallTime>, IndexError> {
+        let bytes = self.db.get_cf(self.cf(META)?, format!("mark.{key}"))?;
+        Ok(bytes
+            .and_then(|b| b.try_into().ok())
+            .map(|b| WallTime::from_micros(i64::from_be_bytes(b))))
+    }
+
+    /// Keeps a time under `key`; durable when it returns.
+    pub fn set_mark(&self, key: &str, at: WallTime) -> Result<(), IndexError> {
+        let mut batch = WriteBatch::default();
+        batch.put_cf(self.cf(META)?, format!("mark.{key}"), at.micros().to_be_bytes());
+        self.write(batch)
+    }
+}
+
+fn decode_camera(json: &[u8]) -> Result<CameraRow, IndexError> {
+    serde_json::from_slice(json).map_err(|e| IndexError::BadRow {
+        table: CAMERAS,
+        what: e.to_string(),
+    })
+}

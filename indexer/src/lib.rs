@@ -1,0 +1,37 @@
+//! Which fragments cover this stream and this time, where they are now, what is missing and why.
+//!
+//! Invariants of this crate:
+//! 1. A row is committed only after the bytes that it points at are durable; callers see to it, and
+//!    [`check`] proves it afterwards.
+//! 2. Spans of a stream's segments never overlap and never run backwards.
+//! 3. Wall time between a stream's first and last instant is recorded or has a gap with a cause.
+//! 4. Everything but cameras and deletions can be made again from the media files alone ([`rebuild`]).
+
+mod batch;
+pub mod check;
+mod compare;
+mod coverage;
+mod db;
+mod error;
+mod index;
+mod keys;
+mod live;
+mod query;
+mod rebuild;
+mod registry;
+mod rows;
+mod status;
+mod timeline;
+
+pub use batch::Batch;
+pub use compare::{Difference, compare};
+pub use coverage::HourCoverage;
+pub use error::IndexError;
+pub use index::{Index, IndexOptions};
+pub use live::Live;
+pub use query::Nearest;
+pub use rebuild::{Rebuilt, adopt, list_segments, rebuild};
+pub use registry::{CameraRow, PRIORITY_DEFAULT, PRIORITY_MAX, SecretUrl, StreamConfig, Transport};
+pub use rows::{Incident, IncidentKind, SegmentFragments, SegmentRow, SegmentState};
+pub use status::{SessionState, StreamStatus};
+pub use timeline::{Run, Timeline};

@@ -1,0 +1,299 @@
+//! Reading the media tables.
+
+use archive::codec::Decoder;
+use archive::{FragmentEntry, FragmentRef, Gap, SegmentId, StreamNo, TimeRange, WallTime};
+use rocksdb::{DBRawIterator, ReadOptions};
+
+use crate::coverage::{HourCoverage, contribution};
+use crate::db::{COVERAGE, FRAGMENTS, GAPS, INCIDENTS, SEGMENTS, SEQUENCES, TAIL};
+use crate::error::IndexError;
+use crate::index::Index;
+use crate::keys;
+use crate::rows::{self, Incident, Last, SegmentFragments, SegmentRow, SegmentState};
+use crate::timeline::{self, Timeline};
+
+/// The recorded instants around a time.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub struct Nearest {
+    /// The last recorded instant at or before it.
+    pub before: Option<WallTime>,
+    /// The first recorded instant at or after it.
+    pub after: Option<WallTime>,
+}
+
+impl Index {
+    /// An iterator over the keys of one stream.
+    fn iter(&self, table: &'static str, stream: StreamNo) -> Result<DBRawIterator<'_>, IndexError> {
+        let mut o = ReadOptions::default();
+        o.set_iterate_lower_bound(stream.0.to_be_bytes().to_vec());
+        if let Some(next) = stream.0.checked_add(1) {
+            o.set_iterate_upper_bound(next.to_be_bytes().to_vec());
+        }
+        Ok(self.db.raw_iterator_cf_opt(self.cf(table)?, o))
+    }
+
+    /// Rows of `stream` from the last at or before `range.from` to the last before `range.to`.
+    fn scan<T>(
+        &self,
+        table: &'static str,
+        stream: StreamNo,
+        range: TimeRange,
+        mut decode: impl FnMut(WallTime, &[u8]) -> Result<Option<T>, archive::Malformed>,
+    ) -> Result<Vec<T>, IndexError> {
+        let bad = IndexError::bad_row(table);
+        let mut it = self.iter(table, stream)?;
+        it.seek_for_prev(keys::at(stream, range.from()));
+        if !it.valid() {
+            it.status()?;
+            it.seek_to_first();
+        }
+        let mut found = Vec::new();
+        while let Some((key, value)) = it.item() {
+            let (_, at) =
+                keys::parse_at(key.get(..12).unwrap_or(key)).ok_or_else(|| bad(archive::Malformed("key")))?;
+            if at >= range.to() && at > range.from() {
+                break;
+            }
+            found.extend(decode(at, value).map_err(&bad)?);
+            it.next();
+        }
+        it.status()?;
+        Ok(found)
+    }
+
+    /// The segments that overlap `range`, in order, less those whose deletion has begun.
+    pub fn segments(&self, stream: StreamNo, range: TimeRange) -> Result<Vec<SegmentRow>, IndexError> {
+        let mut found = self.segments_all_states(stream, range)?;
+        found.retain(|row| row.state != SegmentState::Deleting);
+        Ok(found)
+    }
+
+    /// The segments that overlap `range`, in order, whatever their state.
+    pub fn segments_all_states(
+        &self,
+        stream: StreamNo,
+        range: TimeRange,
+    ) -> Result<Vec<SegmentRow>, IndexError> {
+        self.scan(SEGMENTS, stream, range, |at, value| {
+            let row = SegmentRow::decode(stream, at, value)?;
+            Ok(row.range().intersect(range).is_some().then_some(row))
+        })
+    }
+
+    /// A segment by its sequence.
+    pub fn segment(&self, id: SegmentId) -> Result<Option<SegmentRow>, IndexError> {
+        let Some(start) = self.db.get_pinned_cf(self.cf(SEQUENCES)?, keys::sequence(id))? else {
+            return Ok(None);
+        };
+        let start = <[u8; 8]>::try_from(&*start)
+            .map_err(|_| IndexError::bad_row(SEQUENCES)(archive::Malformed("time")))?;
+        let start = WallTime::from_micros(i64::from_be_bytes(start));
+        let row = self
+            .db
+            .get_pinned_cf(self.cf(SEGMENTS)?, keys::at(id.stream, start))?;
+        let row = row
+            .map(|row| SegmentRow::decode(id.stream, start, &row))
+            .transpose();
+        row.map_err(IndexError::bad_row(SEGMENTS))
+    }
+
+    /// The segment of a stream that was begun last.
+    pub fn last_segment(&self, stream: StreamNo) -> Result<Option<SegmentRow>, IndexError> {
+        let mut it = self.iter(SEGMENTS, stream)?;
+        it.seek_to_last();
+        it.status()?;
+        let Some((key, value)) = it.item() else {
+            return Ok(None);
+        };
+        let at = keys::parse_at(key).map_or(WallTime::MIN, |k| k.1);
+        SegmentRow::decode(stream, at, value)
+            .map(Some)
+            .map_err(IndexError::bad_row(SEGMENTS))
+    }
+
+    /// Every segment that is not sealed, of all streams: open, or given up.
+    pub fn unsealed(&self) -> Result<Vec<SegmentRow>, IndexError> {
+        let mut found = Vec::new();
+        for (stream, _) in self.streams() {
+            let mut it = self.iter(TAIL, stream)?;
+            it.seek_to_first();
+            while let Some((_, at)) = it.key().and_then(keys::parse_at) {
+                let Some(row) = self
+                    .segments_all_states(stream, TimeRange::starting(at, 1))?
+                    .pop()
+                else {
+                    it.next();
+                    continue;
+                };
+                it.seek(keys::at(stream, row.wall_end));
+                found.push(row);
+            }
+            it.status()?;
+        }
+        Ok(found)
+    }
+
+    /// The fragments of unsealed segments that begin in `range`.
+    pub(crate) fn tail(&self, stream: StreamNo, range: TimeRange) -> Result<Vec<FragmentEntry>, IndexError> {
+        self.scan(TAIL, stream, range, |at, value| {
+            let entry = rows::decode_entry(&mut Decoder(value), &mut Last::default())?;
+            Ok((at >= range.from()).then_some(entry))
+        })
+    }
+
+    /// All fragments of a segment.
+    pub fn table(&self, row: &SegmentRow) -> Result<Vec<FragmentEntry>, IndexError> {
+        let key = keys::at(row.id.stream, row.wall_start);
+        match self.db.get_pinned_cf(self.cf(FRAGMENTS)?, key)? {
+            Some(bytes) => rows::decode_table(&bytes).map_err(IndexError::bad_row(FRAGMENTS)),
+            None => self.tail(row.id.stream, row.range()),
+        }
+    }
+
+    /// The segments that overlap `range`, in order, each with those of its fragments that do. Only what is
+    /// durable.
+    pub fn fragments(&self, stream: StreamNo, range: TimeRange) -> Result<Vec<SegmentFragments>, IndexError> {
+        self.fragments_all_states(stream, range, false)
+    }
+
+    pub(crate) fn fragments_all_states(
+        &self,
+        stream: StreamNo,
+        range: TimeRange,
+        whole: bool,
+    ) -> Result<Vec<SegmentFragments>, IndexError> {
+        let mut found = Vec::new();
+        for segment in self.segments(stream, range)? {
+            let mut fragments = self.table(&segment)?;
+            let inside = segment.wall_start >= range.from() && segment.wall_end <= range.to();
+            if !whole && !inside {
+                fragments.retain(|f| f.range().intersect(range).is_some());
+            }
+            if !fragments.is_empty() {
+                found.push(SegmentFragments { segment, fragments });
+            }
+        }
+        Ok(found)
+    }
+
+    /// The fragment that contains `at`, else the first after it.
+    pub fn seek(&self, stream: StreamNo, at: WallTime) -> Result<Option<FragmentRef>, IndexError> {
+        let mut it = self.iter(SEGMENTS, stream)?;
+        it.seek_for_prev(keys::at(stream, at));
+        if !it.valid() {
+            it.status()?;
+            it.seek_to_first();
+        }
+        while let Some((key, value)) = it.item() {
+            let start = keys::parse_at(key).map_or(WallTime::MIN, |k| k.1);
+            let row = SegmentRow::decode(stream, start, value).map_err(IndexError::bad_row(SEGMENTS))?;
+            if row.wall_end > at && row.state != SegmentState::Deleting {
+                let entry = self.table(&row)?.into_iter().find(|f| f.wall_end() > at);
+                if let Some(entry) = entry {
+                    return Ok(Some(FragmentRef {
+                        segment: row.id,
+                        entry,
+                    }));
+                }
+            }
+            it.next();
+        }
+        it.status()?;
+        Ok(None)
+    }
+
+    /// The recorded instants around `at`.
+    pub fn nearest(&self, stream: StreamNo, at: WallTime) -> Result<Nearest, IndexError> {
+        let after = self.seek(stream, at)?.map(|f| f.entry.wall_start.max(at));
+        let mut it = self.iter(SEGMENTS, stream)?;
+        it.seek_for_prev(keys::at(stream, at));
+        let mut before = None;
+        while let (None, Some((key, value))) = (before, it.item()) {
+            let start = keys::parse_at(key).map_or(WallTime::MIN, |k| k.1);
+            let row = SegmentRow::decode(stream, start, value).map_err(IndexError::bad_row(SEGMENTS))?;
+            if row.state != SegmentState::Deleting {
+                let entries = self.table(&row)?;
+                before = entries
+                    .iter()
+                    .rev()
+                    .find(|f| f.wall_start <= at)
+                    .map(|f| f.wall_end().min(at));
+            }
+            it.prev();
+        }
+        it.status()?;
+        Ok(Nearest { before, after })
+    }
+
+    /// From the first to the last recorded instant.
+    pub fn span(&self, stream: StreamNo) -> Result<Option<TimeRange>, IndexError> {
+        let mut it = self.iter(SEGMENTS, stream)?;
+        it.seek_to_first();
+        let from = it.key().and_then(keys::parse_at).map(|k| k.1);
+        it.status()?;
+        let to = self.last_segment(stream)?.map(|row| row.wall_end);
+        Ok(from.zip(to).and_then(|(from, to)| TimeRange::new(from, to)))
+    }
+
+    /// The gaps that overlap `range`, in order; those made by deletions too.
+    pub fn gaps(&self, stream: StreamNo, range: TimeRange) -> Result<Vec<Gap>, IndexError> {
+        self.scan(GAPS, stream, range, |from, value| {
+            let gap = rows::decode_gap(from, value)?;
+            let span = TimeRange::new(from, gap.to.unwrap_or(WallTime::MAX));
+            Ok(span.is_some_and(|s| s.intersect(range).is_some()).then_some(gap))
+        })
+    }
+
+    /// The gap that begins last before `at`.
+    pub fn gap_before(&self, stream: StreamNo, at: WallTime) -> Result<Option<Gap>, IndexError> {
+        let mut it = self.iter(GAPS, stream)?;
+        it.seek_for_prev(keys::at(stream, at.plus_micros(-1)));
+        it.status()?;
+        let Some((key, value)) = it.item() else {
+            return Ok(None);
+        };
+        let from = keys::parse_at(key).map_or(WallTime::MIN, |k| k.1);
+        rows::decode_gap(from, value)
+            .map(Some)
+            .map_err(IndexError::bad_row(GAPS))
+    }
+
+    /// What happened in `range` that is no gap, in order.
+    pub fn incidents(&self, stream: StreamNo, range: TimeRange) -> Result<Vec<Incident>, IndexError> {
+        self.scan(INCIDENTS, stream, range, |at, value| {
+            Incident::decode(at, value).map(|i| range.contains(at).then_some(i))
+        })
+    }
+
+    /// Presence and activity by minute of the hours that overlap `range`, those without media left out.
+    pub fn coverage(&self, stream: StreamNo, range: TimeRange) -> Result<Vec<HourCoverage>, IndexError> {
+        let hours = TimeRange::new(range.from().hour(), range.to()).unwrap_or(range);
+        let mut found = self.scan(COVERAGE, stream, hours, |hour, value| {
+            HourCoverage::decode(hour, value).map(|row| (hour >= hours.from()).then_some(row))
+        })?;
+        for segment in self.segments(stream, hours)? {
+            if segment.state == SegmentState::Sealed {
+                continue;
+            }
+            for (hour, part) in contribution(&self.table(&segment)?) {
+                if hour < hours.from() || hour >= hours.to() {
+                    continue;
+                }
+                match found.binary_search_by_key(&hour, |row| row.hour) {
+                    Ok(i) => found.iter_mut().skip(i).take(1).for_each(|row| row.add(&part)),
+                    Err(i) => found.insert(i, part),
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Runs and gaps in `range`.
+    pub fn timeline(&self, stream: StreamNo, range: TimeRange) -> Result<Timeline, IndexError> {
+        Ok(timeline::build(
+            range,
+            &self.segments(stream, range)?,
+            self.gaps(stream, range)?,
+        ))
+    }
+}

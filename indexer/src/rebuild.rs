@@ -1,0 +1,200 @@
+//! Makes the index anew from media files alone.
+
+use std::collections::BTreeMap;
+
+use archive::disk::Disk;
+use archive::layout::{SegmentName, parse_segment_path, segment_path};
+use archive::segment::{SegmentReader, scan};
+use archive::{FragmentEntry, SegmentId, Sha256, StreamId, Tier};
+
+use crate::batch::Batch;
+use crate::error::IndexError;
+use crate::index::Index;
+use crate::rows::{SegmentRow, SegmentState};
+
+/// Segments that are committed together.
+const COMMIT_SEGMENTS: usize = 64;
+
+/// What a rebuild found.
+#[derive(Clone, Debug, Default)]
+pub struct Rebuilt {
+    /// Segments indexed.
+    pub segments: u64,
+    /// Fragments in them.
+    pub fragments: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Files that were left out, and why.
+    pub left_out: Vec<(String, String)>,
+}
+
+/// Every segment file below the root of `disk`, by stream, in the order of their sequences. Files that are
+/// not named like segments are listed apart.
+pub fn list_segments(disk: &Disk) -> Result<(BTreeMap<StreamId, Vec<SegmentName>>, Vec<String>), IndexError> {
+    let mut found: BTreeMap<StreamId, Vec<SegmentName>> = BTreeMap::new();
+    let mut unknown = Vec::new();
+    let mut folders = vec![(String::new(), 0)];
+    while let Some((folder, depth)) = folders.pop() {
+        for name in disk.list(&folder)? {
+            // What begins with a dot is the service's own.
+            if depth == 0 && name.starts_with('.') {
+                continue;
+            }
+            let path = if folder.is_empty() {
+                name
+            } else {
+                format!("{folder}/{name}")
+            };
+            if depth < 5 && disk.path(&path).is_dir() {
+                folders.push((path, depth + 1));
+                continue;
+            }
+            match parse_segment_path(&path) {
+                Ok((stream, name)) => found.entry(stream).or_default().push(name),
+                Err(_) => unknown.push(path),
+            }
+        }
+    }
+    found
+        .values_mut()
+        .for_each(|names| names.sort_unstable_by_key(|n| (n.seq, n.epoch)));
+    unknown.sort_unstable();
+    Ok((found, unknown))
+}
+
+/// A segment as its file tells it.
+struct Told {
+    row: SegmentRow,
+    entries: Vec<FragmentEntry>,
+}
+
+fn read(
+    disk: &Disk,
+    index: &Index,
+    batch: &mut Batch,
+    stream: &StreamId,
+    name: &SegmentName,
+) -> Result<Told, IndexError> {
+    let no = index.ensure_stream(stream)?;
+    let reader = SegmentReader::open(disk, &segment_path(stream, name))?;
+    let footer = reader.footer()?;
+    let (header, init, ..) = reader.head()?;
+    let row =
+        |header: &archive::segment::SegmentHeader, head: Sha256, entries: &[FragmentEntry], bytes, state| {
+            SegmentRow {
+                id: SegmentId {
+                    stream: no,
+                    seq: header.seq,
+                },
+                epoch: header.epoch,
+                wall_start: header.wall_start,
+                wall_end: entries.last().map_or(header.wall_start, FragmentEntry::wall_end),
+                bytes,
+                state,
+                tier: Tier::Hot,
+                init: header.init,
+                head,
+                fragments: entries.len() as u32,
+            }
+        };
+    if index.init(&header.init)?.is_none() {
+        batch.init(&init);
+    }
+    Ok(match footer {
+        Some(footer) => {
+            let entries: Vec<_> = footer.fragments.into_iter().map(|f| f.entry).collect();
+            Told {
+                row: row(
+                    &footer.header,
+                    footer.head,
+                    &entries,
+                    reader.len()?,
+                    SegmentState::Sealed,
+                ),
+                entries,
+            }
+        }
+        None => {
+            let found = scan(&reader, 0)?;
+            let head = found.fragments.last().map(|f| f.row.leaf).unwrap_or_default();
+            let entries: Vec<_> = found.fragments.into_iter().map(|f| f.row.entry).collect();
+            Told {
+                row: row(&found.header, head, &entries, found.valid_len, SegmentState::Open),
+                entries,
+            }
+        }
+    })
+}
+
+/// Adds one segment file to the index, as its own bytes tell it. Returns how many fragments it has; 0 when
+/// it has none and was left out.
+pub fn adopt(disk: &Disk, index: &Index, stream: &StreamId, name: &SegmentName) -> Result<u32, IndexError> {
+    let mut batch = Batch::default();
+    let told = read(disk, index, &mut batch, stream, name)?;
+    add(index, batch, vec![told])
+}
+
+/// Commits segments: rows and fragments first, then the seals, which read what was committed.
+fn add(index: &Index, mut batch: Batch, told: Vec<Told>) -> Result<u32, IndexError> {
+    let mut seals = Batch::default();
+    let mut fragments = 0;
+    for Told { row, entries } in told {
+        if entries.is_empty() {
+            continue;
+        }
+        fragments += row.fragments;
+        batch.segment(&SegmentRow {
+            state: SegmentState::Open,
+            ..row.clone()
+        });
+        entries.into_iter().for_each(|e| batch.fragment(row.id, e));
+        if row.state == SegmentState::Sealed {
+            seals.seal(&row);
+        }
+    }
+    index.commit(batch)?;
+    index.commit(seals)?;
+    Ok(fragments)
+}
+
+/// Fills the empty `index` from the files below `disk`. `progress` is told the number of segments so far.
+pub fn rebuild(
+    disk: &Disk,
+    index: &Index,
+    mut progress: impl FnMut(&Rebuilt),
+) -> Result<Rebuilt, IndexError> {
+    let (streams, unknown) = list_segments(disk)?;
+    let mut result = Rebuilt::default();
+    result.left_out.extend(
+        unknown
+            .into_iter()
+            .map(|path| (path, "not named like a segment".to_owned())),
+    );
+    for (stream, names) in &streams {
+        for group in names.chunks(COMMIT_SEGMENTS) {
+            let mut batch = Batch::default();
+            let mut told = Vec::new();
+            for name in group {
+                match read(disk, index, &mut batch, stream, name) {
+                    Ok(t) if t.entries.is_empty() => {
+                        result
+                            .left_out
+                            .push((segment_path(stream, name), "no whole fragment".into()));
+                    }
+                    Ok(t) => {
+                        result.segments += 1;
+                        result.bytes += t.row.bytes;
+                        told.push(t);
+                    }
+                    Err(IndexError::Archive(e)) => {
+                        result.left_out.push((segment_path(stream, name), e.to_string()))
+                    }
+                    Err(e) => return Err(e),
+                }
+            }
+            result.fragments += u64::from(add(index, batch, told)?);
+            progress(&result);
+        }
+    }
+    Ok(result)
+}
