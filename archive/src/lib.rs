@@ -19,6 +19,7 @@ pub mod mp4;
 pub mod segment;
 pub mod tier;
 pub mod time;
+pub mod units;
 
 pub use error::{ArchiveError, Malformed};
 pub use fragment::{FragmentEntry, FragmentRef, Gap, GapCause, Note};

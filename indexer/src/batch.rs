@@ -8,7 +8,7 @@ use archive::{FragmentEntry, Gap, GapCause, InitSegment, Note, SegmentId, Stream
 use rocksdb::WriteBatch;
 
 use crate::coverage::{HourCoverage, contribution};
-use crate::db::{COVERAGE, FRAGMENTS, GAPS, INCIDENTS, INITS, SEGMENTS, SEQUENCES, TAIL};
+use crate::db::{COVERAGE, FRAGMENTS, GAPS, INCIDENTS, INITS, META, SEGMENTS, SEQUENCES, TAIL};
 use crate::error::IndexError;
 use crate::index::Index;
 use crate::keys;
@@ -261,6 +261,8 @@ impl Index {
             out.delete_cf(self.cf(SEGMENTS)?, key);
             out.delete_cf(self.cf(FRAGMENTS)?, key);
             out.delete_cf(self.cf(SEQUENCES)?, keys::sequence(row.id));
+            let next = (row.id.seq + 1).to_be_bytes();
+            out.put_cf(self.cf(META)?, format!("next_seq.{}", stream.0), next);
             let mut hour = row.wall_start.hour();
             while hour < row.wall_end {
                 hours.insert((stream, hour));

@@ -5,7 +5,7 @@ use archive::{FragmentEntry, FragmentRef, Gap, SegmentId, StreamNo, TimeRange, W
 use rocksdb::{DBRawIterator, ReadOptions};
 
 use crate::coverage::{HourCoverage, contribution};
-use crate::db::{COVERAGE, FRAGMENTS, GAPS, INCIDENTS, SEGMENTS, SEQUENCES, TAIL};
+use crate::db::{COVERAGE, FRAGMENTS, GAPS, INCIDENTS, META, SEGMENTS, SEQUENCES, TAIL};
 use crate::error::IndexError;
 use crate::index::Index;
 use crate::keys;
@@ -109,6 +109,15 @@ impl Index {
         SegmentRow::decode(stream, at, value)
             .map(Some)
             .map_err(IndexError::bad_row(SEGMENTS))
+    }
+
+    /// The sequence after the last that was ever deleted: sequences are not used twice, even when nothing
+    /// of the stream is left.
+    pub fn next_seq(&self, stream: StreamNo) -> Result<u64, IndexError> {
+        let bytes = self.db.get_cf(self.cf(META)?, format!("next_seq.{}", stream.0))?;
+        Ok(bytes
+            .and_then(|b| b.try_into().ok())
+            .map_or(0, u64::from_be_bytes))
     }
 
     /// Every segment that is not sealed, of all streams: open, or given up.

@@ -1,9 +1,25 @@
 //! From a camera's RTP to durable, indexed fragments.
+//!
+//! RTSP session → fragmenter (one fragment a GOP, placed on the wall clock) → committer (append, sync,
+//! index) for all streams together. What goes wrong with a camera becomes a gap with a cause.
 
+pub mod activity;
 pub mod backoff;
 pub mod camsim;
 pub mod clock_map;
+mod committer;
+mod config;
+mod error;
 pub mod event;
+pub mod fragmenter;
 pub mod gap_tracker;
-//pub mod import;
+mod recovery;
 pub mod rtsp;
+mod service;
+mod supervisor;
+
+pub use committer::{Committer, Submit};
+pub use config::IngestConfig;
+pub use error::IngestError;
+pub use recovery::{Recovered, recover, seal_left_open};
+pub use service::Ingest;

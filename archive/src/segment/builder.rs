@@ -256,10 +256,12 @@ impl ClosedFragment {
         needed + needed / 16
     }
 
-    /// Adds notes, for what happened between its end and its writing.
-    pub fn add_notes(&mut self, notes: impl IntoIterator<Item = Note>) {
-        self.frame.entry.notes.extend(notes);
-        self.frame.entry.notes.truncate(crate::fragment::NOTES_MAX);
+    /// Puts `notes` before its own, for what happened before it and could not be written. At most
+    /// [`NOTES_MAX`](crate::fragment::NOTES_MAX) are kept.
+    pub fn prepend_notes(&mut self, mut notes: Vec<Note>) {
+        notes.append(&mut self.frame.entry.notes);
+        notes.truncate(crate::fragment::NOTES_MAX);
+        self.frame.entry.notes = notes;
     }
 
     /// Gives it its place: fills in the boxes before the samples and pads to whole blocks. May be done

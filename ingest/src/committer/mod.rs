@@ -1,0 +1,296 @@
+//! Makes complete fragments durable, those of all streams together: the only writer of segments.
+//!
+//! A group: append to every touched segment, `fdatasync` each, then one synced index batch, then tell
+//! readers. Footers and their sealed rows follow behind; what they need is durable already.
+
+mod rotation;
+mod stream;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use archive::buffer::Pool;
+use archive::disk::Disk;
+use archive::{Gap, StreamNo, WallTime};
+use indexer::{Batch, Index};
+
+use crate::config::IngestConfig;
+use crate::fragmenter::Finished;
+use stream::StreamWriter;
+
+enum Command {
+    Fragment(StreamNo, Finished),
+    Gaps(StreamNo, Vec<Gap>),
+    /// The stream ends here for now: seal what is open.
+    Close(StreamNo),
+    Stop,
+}
+
+/// How many bytes wait for the disk.
+#[derive(Debug, Default)]
+struct Backlog {
+    all: AtomicUsize,
+    streams: Mutex<BTreeMap<StreamNo, usize>>,
+}
+
+impl Backlog {
+    fn add(&self, stream: StreamNo, bytes: usize, config: &IngestConfig) -> bool {
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = streams.entry(stream).or_default();
+        let all = self.all.load(Ordering::Relaxed);
+        // One fragment is always taken, however small the bound.
+        if *waiting > 0
+            && (*waiting + bytes > config.backlog_bytes_max || all + bytes > config.backlog_bytes_max_all)
+        {
+            return false;
+        }
+        *waiting += bytes;
+        self.all.fetch_add(bytes, Ordering::Relaxed);
+        true
+    }
+
+    fn remove(&self, stream: StreamNo, bytes: usize) {
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(waiting) = streams.get_mut(&stream) {
+            *waiting = waiting.saturating_sub(bytes);
+        }
+        self.all.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Where complete fragments are handed in. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Submit {
+    tx: Sender<Command>,
+    backlog: Arc<Backlog>,
+    config: IngestConfig,
+}
+
+impl Submit {
+    /// Hands in a fragment. Gives it back when too much waits for the disk already.
+    pub fn fragment(&self, stream: StreamNo, finished: Finished) -> Result<(), Box<Finished>> {
+        if !self.backlog.add(stream, finished.fragment.bytes(), &self.config) {
+            return Err(Box::new(finished));
+        }
+        let _ = self.tx.send(Command::Fragment(stream, finished));
+        Ok(())
+    }
+
+    /// Makes the gap in progress known, in pieces; the last is open.
+    pub fn gaps(&self, stream: StreamNo, gaps: Vec<Gap>) {
+        let _ = self.tx.send(Command::Gaps(stream, gaps));
+    }
+
+    /// Seals the stream's open segment once what was handed in is durable.
+    pub fn close(&self, stream: StreamNo) {
+        let _ = self.tx.send(Command::Close(stream));
+    }
+}
+
+/// The thread that commits.
+#[derive(Debug)]
+pub struct Committer {
+    submit: Submit,
+    thread: JoinHandle<Result<(), indexer::IndexError>>,
+}
+
+impl Committer {
+    /// Starts it. It ends by itself only when the index fails, after which nothing can be acknowledged.
+    pub fn start(config: IngestConfig, index: Arc<Index>, disk: Disk, pool: Pool) -> std::io::Result<Self> {
+        let (tx, rx) = channel();
+        let backlog = Arc::<Backlog>::default();
+        let submit = Submit {
+            tx,
+            backlog: backlog.clone(),
+            config: config.clone(),
+        };
+        let worker = Worker {
+            config,
+            index,
+            disk,
+            pool,
+            backlog,
+            streams: BTreeMap::new(),
+            sealed: Batch::default(),
+        };
+        let thread = std::thread::Builder::new()
+            .name("commit".into())
+            .spawn(move || worker.run(&rx))?;
+        Ok(Self { submit, thread })
+    }
+
+    /// Where fragments are handed in.
+    pub fn submit(&self) -> Submit {
+        self.submit.clone()
+    }
+
+    /// Whether it has ended, which it does only when the index fails.
+    pub fn has_failed(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Makes everything handed in durable and seals what is open.
+    pub fn stop(self) -> Result<(), indexer::IndexError> {
+        let _ = self.submit.tx.send(Command::Stop);
+        self.thread.join().unwrap_or(Ok(()))
+    }
+}
+
+struct Worker {
+    config: IngestConfig,
+    index: Arc<Index>,
+    disk: Disk,
+    pool: Pool,
+    backlog: Arc<Backlog>,
+    streams: BTreeMap<StreamNo, StreamWriter>,
+    /// Rows of segments whose footers are durable; they go with the next group.
+    sealed: Batch,
+}
+
+/// What came in since the last group.
+#[derive(Default)]
+struct Group {
+    fragments: BTreeMap<StreamNo, Vec<Finished>>,
+    gaps: Vec<(StreamNo, Vec<Gap>)>,
+    close: Vec<StreamNo>,
+    stop: bool,
+}
+
+impl Group {
+    fn take(&mut self, command: Command) {
+        match command {
+            Command::Fragment(stream, f) => self.fragments.entry(stream).or_default().push(f),
+            Command::Gaps(stream, gaps) => self.gaps.push((stream, gaps)),
+            Command::Close(stream) => self.close.push(stream),
+            Command::Stop => self.stop = true,
+        }
+    }
+}
+
+impl Worker {
+    fn run(mut self, rx: &Receiver<Command>) -> Result<(), indexer::IndexError> {
+        loop {
+            let group = self.collect(rx);
+            let stop = group.stop;
+            let result = self.commit(group);
+            if let Err(e) = &result {
+                if e.is_disk_full() {
+                    // Nothing was acknowledged; readers go on, and the next group tries again.
+                    tracing::error!(error = %e, "the index cannot grow: the disk is full");
+                    continue;
+                }
+                tracing::error!(error = %e, "the index failed: recording stops");
+                return result;
+            }
+            if stop {
+                return self.finish();
+            }
+        }
+    }
+
+    /// Waits for the next group. An idle archive does not wake up.
+    fn collect(&mut self, rx: &Receiver<Command>) -> Group {
+        let mut group = Group::default();
+        if self.sealed.is_empty() {
+            match rx.recv() {
+                Ok(command) => group.take(command),
+                Err(_) => group.stop = true,
+            }
+        }
+        let deadline = Instant::now() + self.config.commit_interval;
+        while !group.stop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match rx.recv_timeout(left) {
+                Ok(command) => group.take(command),
+                Err(RecvTimeoutError::Timeout) => break,
+                Err(RecvTimeoutError::Disconnected) => group.stop = true,
+            }
+            // Commands need no answer: one wake-up for many of them.
+            if left > Duration::from_millis(50) && !group.stop {
+                std::thread::sleep(left.min(Duration::from_millis(100)));
+            }
+        }
+        rx.try_iter().for_each(|command| group.take(command));
+        group
+    }
+
+    fn writer(&mut self, stream: StreamNo) -> Result<&mut StreamWriter, indexer::IndexError> {
+        use std::collections::btree_map::Entry;
+        Ok(match self.streams.entry(stream) {
+            Entry::Occupied(e) => e.into_mut(),
+            Entry::Vacant(e) => e.insert(StreamWriter::open(&self.index, stream)?),
+        })
+    }
+
+    fn commit(&mut self, group: Group) -> Result<(), indexer::IndexError> {
+        let mut batch = std::mem::take(&mut self.sealed);
+        let mut to_seal = Vec::new();
+        let mut written: BTreeMap<StreamNo, Option<WallTime>> = BTreeMap::new();
+        let (config, disk, pool, index) = (
+            self.config.clone(),
+            self.disk.clone(),
+            self.pool.clone(),
+            self.index.clone(),
+        );
+        let mut bytes = Vec::new();
+        for (stream, fragments) in group.fragments {
+            bytes.push((
+                stream,
+                fragments.iter().map(|f| f.fragment.bytes()).sum::<usize>(),
+            ));
+            let writer = self.writer(stream)?;
+            let context = stream::Context {
+                config: &config,
+                disk: &disk,
+                pool: &pool,
+                index: &index,
+            };
+            writer.append(&context, fragments, &mut batch, &mut to_seal);
+            written.insert(stream, writer.durable_until());
+        }
+        for (stream, gaps) in group.gaps {
+            // What was recorded since the gap was told has the last word.
+            let until = written.get(&stream).copied().flatten();
+            for gap in gaps
+                .into_iter()
+                .filter(|g| until.is_none_or(|until| g.from >= until))
+            {
+                batch.gap(stream, gap);
+            }
+        }
+        for stream in group.close {
+            to_seal.extend(self.writer(stream)?.take_open());
+        }
+        let committed = if batch.is_empty() {
+            Ok(())
+        } else {
+            self.index.commit(batch)
+        };
+        for (stream, bytes) in bytes {
+            self.backlog.remove(stream, bytes);
+        }
+        if let Err(e) = committed {
+            // Nothing of the group counts: what it touched is given up, and the next group begins anew.
+            self.streams.clear();
+            return Err(e);
+        }
+        for open in to_seal {
+            open.seal(&self.pool, &mut self.sealed);
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<(), indexer::IndexError> {
+        let mut sealed = std::mem::take(&mut self.sealed);
+        for writer in self.streams.values_mut() {
+            for open in writer.take_open() {
+                open.seal(&self.pool, &mut sealed);
+            }
+        }
+        self.index.commit(sealed)
+    }
+}

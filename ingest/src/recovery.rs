@@ -1,0 +1,215 @@
+//! What a start does before anything is recorded: finds the true end of every stream.
+
+use archive::buffer::Pool;
+use archive::disk::Disk;
+use archive::layout::{SegmentName, hour_dir, parse_segment_path, segment_path, stream_dir};
+use archive::segment::{SegmentReader, Tail, finish, scan, scan_tail};
+use archive::{ArchiveError, StreamId, StreamNo, WallTime};
+use indexer::{Batch, Incident, IncidentKind, Index, SegmentRow, SegmentState};
+
+use crate::error::IngestError;
+
+/// What a start found and mended.
+#[derive(Clone, Debug, Default)]
+pub struct Recovered {
+    /// Fragments that were whole but not yet indexed.
+    pub fragments: u64,
+    /// Segments found without a row.
+    pub adopted: u64,
+    /// Segments whose bytes are not what the index says; they are left as they are and reported.
+    pub damaged: u64,
+    /// Files moved aside because nothing in them is whole.
+    pub set_aside: u64,
+    /// Segments that wait to be sealed.
+    pub unsealed: Vec<SegmentRow>,
+}
+
+/// Where files go that hold nothing whole; never deleted by itself.
+const ASIDE: &str = ".set-aside";
+
+/// Indexes whole fragments behind the index's last, adopts segments without a row, and leaves every byte
+/// where it is. Running it again changes nothing. Must end before recording begins.
+pub fn recover(disk: &Disk, index: &Index) -> Result<Recovered, IngestError> {
+    let mut done = Recovered::default();
+    for row in index.unsealed()? {
+        let Some(stream) = index.stream_id(row.id.stream) else {
+            continue;
+        };
+        match extend(disk, index, &stream, &row) {
+            Ok(fragments) => done.fragments += fragments,
+            Err(IngestError::Archive(e)) => {
+                tracing::error!(stream = %stream, segment = row.id.seq, error = %e, "a segment is damaged; it is kept as it is");
+                let seq = row.id.seq;
+                let mut batch = Batch::default();
+                batch.incident(
+                    row.id.stream,
+                    Incident {
+                        at: row.wall_start,
+                        kind: IncidentKind::Quarantined { seq },
+                    },
+                );
+                index.commit(batch)?;
+                done.damaged += 1;
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    for (no, stream) in index.streams() {
+        for name in files_after(disk, index, no, &stream)? {
+            match indexer::adopt(disk, index, &stream, &name) {
+                Ok(n) if n > 0 => {
+                    done.adopted += 1;
+                    done.fragments += u64::from(n);
+                }
+                Ok(_) | Err(indexer::IndexError::Archive(_)) => {
+                    let path = segment_path(&stream, &name);
+                    disk.rename(&path, &format!("{ASIDE}/{}", path.replace('/', "_")))?;
+                    done.set_aside += 1;
+                }
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+    done.unsealed = index.unsealed()?;
+    Ok(done)
+}
+
+/// Looks behind the last indexed fragment of a segment.
+fn extend(disk: &Disk, index: &Index, stream: &StreamId, row: &SegmentRow) -> Result<u64, IngestError> {
+    let reader = SegmentReader::open(disk, &segment_path(stream, &row.name()))?;
+    if reader.len()? < row.bytes {
+        let what = format!("{} bytes where {} were acknowledged", reader.len()?, row.bytes);
+        return Err(ArchiveError::Corrupt {
+            path: reader.path().to_owned(),
+            what,
+        }
+        .into());
+    }
+    // What lies behind the acknowledged end of a segment that was given up stands in the one after it.
+    let is_last = index
+        .last_segment(row.id.stream)?
+        .is_some_and(|last| last.id == row.id);
+    if row.state == SegmentState::Poisoned || !is_last || reader.footer()?.is_some() {
+        return Ok(0);
+    }
+    let Tail {
+        fragments, valid_len, ..
+    } = scan_tail(&reader, row.bytes, row.fragments, row.head, 0)?;
+    let Some(last) = fragments.last() else {
+        return Ok(0);
+    };
+    let found = fragments.len() as u64;
+    let mut batch = Batch::default();
+    batch.segment(&SegmentRow {
+        wall_end: last.row.entry.wall_end(),
+        bytes: valid_len,
+        head: last.row.leaf,
+        fragments: row.fragments + fragments.len() as u32,
+        ..row.clone()
+    });
+    fragments
+        .into_iter()
+        .for_each(|f| batch.fragment(row.id, f.row.entry));
+    index.commit(batch)?;
+    Ok(found)
+}
+
+/// Segment files of a stream that were begun after the last that has a row, in order.
+fn files_after(
+    disk: &Disk,
+    index: &Index,
+    no: StreamNo,
+    stream: &StreamId,
+) -> Result<Vec<SegmentName>, IngestError> {
+    let last = index.last_segment(no)?;
+    let next = index
+        .next_seq(no)?
+        .max(last.as_ref().map_or(0, |row| row.id.seq + 1));
+    let from = hour_dir(last.map_or(WallTime::MIN, |row| row.wall_start));
+    let root = stream_dir(stream);
+    let mut found = Vec::new();
+    for day in disk.list(&root)? {
+        for hour in disk.list(&format!("{root}/{day}"))? {
+            if format!("{day}/{hour}") < from {
+                continue;
+            }
+            let folder = format!("{root}/{day}/{hour}");
+            for file in disk.list(&folder)? {
+                let name = parse_segment_path(&format!("{folder}/{file}"))
+                    .ok()
+                    .map(|(_, name)| name);
+                found.extend(name.filter(|n| n.seq >= next));
+            }
+        }
+    }
+    found.sort_unstable_by_key(|n| (n.seq, n.epoch));
+    Ok(found)
+}
+
+/// Seals what a crash left open. May run beside recording: these segments are not written any more.
+pub fn seal_left_open(
+    disk: &Disk,
+    index: &Index,
+    pool: &Pool,
+    rows: &[SegmentRow],
+) -> Result<(), IngestError> {
+    for row in rows {
+        let Some(stream) = index.stream_id(row.id.stream) else {
+            continue;
+        };
+        match seal_one(disk, index, pool, &stream, row) {
+            Ok(()) => {}
+            Err(IngestError::Archive(e)) => {
+                tracing::error!(stream = %stream, segment = row.id.seq, error = %e, "a segment could not be sealed; it stays readable");
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+fn seal_one(
+    disk: &Disk,
+    index: &Index,
+    pool: &Pool,
+    stream: &StreamId,
+    row: &SegmentRow,
+) -> Result<(), IngestError> {
+    let reader = SegmentReader::open(disk, &segment_path(stream, &row.name()))?;
+    let mut batch = Batch::default();
+    if let Some(footer) = reader.footer()? {
+        batch.seal(&SegmentRow {
+            bytes: reader.len()?,
+            head: footer.head,
+            ..row.clone()
+        });
+        return Ok(index.commit(batch)?);
+    }
+    // Through the disk and not the page cache, which may hold what a failed sync never wrote.
+    reader.set_direct();
+    let mut found = scan(
+        &reader,
+        if row.state == SegmentState::Poisoned {
+            0
+        } else {
+            row.bytes
+        },
+    )?;
+    found.fragments.truncate(row.fragments as usize);
+    if found.fragments.len() < row.fragments as usize {
+        let what = found.stopped.unwrap_or_else(|| "fragments are missing".into());
+        return Err(ArchiveError::Corrupt {
+            path: reader.path().to_owned(),
+            what,
+        }
+        .into());
+    }
+    drop(reader);
+    let sealed = finish(disk, pool, &found.header, row.bytes, &found.fragments)?;
+    batch.seal(&SegmentRow {
+        bytes: sealed.bytes,
+        head: sealed.head,
+        ..row.clone()
+    });
+    Ok(index.commit(batch)?)
+}
