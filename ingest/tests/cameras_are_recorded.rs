@@ -7,8 +7,8 @@ use archive::disk::Disk;
 use archive::{SystemClock, TimeRange};
 use indexer::check::{CheckOptions, check};
 use indexer::{CameraRow, Index, IndexOptions, SecretUrl, StreamConfig};
-use ingest::camsim::{self, Camsim};
-use ingest::{Ingest, IngestConfig};
+use tierline_ingest::camsim::{self, Camsim};
+use tierline_ingest::{Ingest, IngestConfig};
 
 struct Site {
     dir: tempfile::TempDir,

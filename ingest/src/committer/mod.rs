@@ -287,7 +287,7 @@ impl Worker {
     fn finish(mut self) -> Result<(), indexer::IndexError> {
         let mut sealed = std::mem::take(&mut self.sealed);
         for writer in self.streams.values_mut() {
-            for open in writer.take_open() {
+            if let Some(open) = writer.take_open() {
                 open.seal(&self.pool, &mut sealed);
             }
         }
