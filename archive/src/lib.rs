@@ -11,6 +11,7 @@ pub mod buffer;
 pub mod codec;
 pub mod disk;
 pub mod error;
+pub mod export;
 
 pub mod fragment;
 pub mod id;

@@ -13,11 +13,14 @@
 //! - **One edit per track.** Composition offsets are made positive by delaying all of them alike, and the
 //!   edit takes the delay back. An edit is needed for the cut anyway, and files without negative offsets
 //!   play everywhere, also where only version 0 of `ctts` is understood.
+//! - **New parameters.** Each set of parameters gets its own sample entry. Since not every player follows
+//!   those, every keyframe of such a file also carries its parameter sets. Else samples are as recorded.
 
 mod about;
 mod assemble;
 mod cut;
 mod moov;
+mod parameter_sets;
 mod pieces;
 mod tables;
 
@@ -130,13 +133,21 @@ impl Assembly {
 
     /// The bytes `range` of the file, in order; what lies beyond its end is left out.
     pub fn pieces(&self, range: std::ops::Range<u64>) -> Pieces {
-        Pieces::new(self.head.clone(), self.extents.clone(), range.start..range.end.min(self.len))
+        Pieces::new(
+            self.head.clone(),
+            self.extents.clone(),
+            range.start..range.end.min(self.len),
+        )
     }
 }
 
 impl ExportFragment {
     fn inconsistent(&self, what: &'static str) -> ExportError {
-        ExportError::Inconsistent { segment: self.segment, offset: self.entry.offset, what }
+        ExportError::Inconsistent {
+            segment: self.segment,
+            offset: self.entry.offset,
+            what,
+        }
     }
 }
 

@@ -32,31 +32,49 @@ impl Piece {
     }
 }
 
-/// A stretch of the assembled file that lies in one stretch of a segment file.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+/// A stretch of the assembled file that comes from one place.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Extent {
     /// Where it begins in the assembled file.
     pub(super) start: u64,
-    pub(super) segment: SegmentId,
-    /// Where it begins in the segment file.
-    pub(super) from: u64,
     pub(super) len: u64,
+    pub(super) source: Source,
 }
 
-/// Appends `len` bytes at `from` of `segment`, joining them to the last extent where they follow it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Source {
+    Memory(Bytes),
+    /// A segment file from this byte on.
+    File {
+        segment: SegmentId,
+        from: u64,
+    },
+}
+
+/// Appends `len` bytes of `source`, joining them to the last extent where they follow it in their file.
 /// Extents count from the first of them until [`shift`] is applied.
-pub(super) fn append(extents: &mut Vec<Extent>, segment: SegmentId, from: u64, len: u64) {
+pub(super) fn append(extents: &mut Vec<Extent>, source: Source, len: u64) {
+    if len == 0 {
+        return;
+    }
     let mut start = 0;
     if let Some(last) = extents.last_mut() {
-        if last.segment == segment && last.from + last.len == from {
+        if let (
+            Source::File {
+                segment: a,
+                from: last_from,
+            },
+            Source::File { segment: b, from },
+        ) = (&last.source, &source)
+            && a == b
+            && last_from + last.len == *from
+        {
             last.len += len;
             return;
         }
         start = last.start + last.len;
     }
-    if len > 0 {
-        extents.push(Extent { start, segment, from, len });
-    }
+    extents.push(Extent { start, len, source });
 }
 
 /// Moves all extents back by `by` bytes, for what stands in front of them.
@@ -77,7 +95,12 @@ pub struct Pieces {
 impl Pieces {
     pub(super) fn new(head: Bytes, extents: Arc<[Extent]>, range: Range<u64>) -> Self {
         let next = extents.partition_point(|e| e.start + e.len <= range.start);
-        Self { head, extents, next, rest: range }
+        Self {
+            head,
+            extents,
+            next,
+            rest: range,
+        }
     }
 }
 
@@ -95,9 +118,15 @@ impl Iterator for Pieces {
         } else {
             let extent = self.extents.get(self.next)?;
             self.next += 1;
-            let at = |virtual_offset: u64| extent.from + (virtual_offset - extent.start);
-            let end = self.rest.end.min(extent.start + extent.len);
-            Piece::File { segment: extent.segment, range: at(self.rest.start)..at(end) }
+            let from = self.rest.start - extent.start;
+            let to = extent.len.min(self.rest.end - extent.start);
+            match &extent.source {
+                Source::Memory(bytes) => Piece::Memory(bytes.slice(from as usize..to as usize)),
+                Source::File { segment, from: at } => Piece::File {
+                    segment: *segment,
+                    range: at + from..at + to,
+                },
+            }
         };
         self.rest.start += piece.len();
         Some(piece)

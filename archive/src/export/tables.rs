@@ -50,7 +50,10 @@ impl Tables {
             Some(last) => self.push_duration(u32::try_from(dts - last.dts).map_err(|_| Unordered)?),
             None => self.first = dts,
         }
-        self.last = Some(Last { dts, duration: sample.duration });
+        self.last = Some(Last {
+            dts,
+            duration: sample.duration,
+        });
         let composition = i32::try_from(pts - dts).map_err(|_| Unordered)?;
         count_run(&mut self.compositions, composition);
         self.sizes.push(sample.size);
@@ -85,7 +88,12 @@ impl Tables {
 
     /// By how much all samples must be shown later so that none is shown before it is decoded.
     pub(super) fn delay(&self) -> i64 {
-        self.compositions.iter().map(|(_, offset)| -i64::from(*offset)).max().unwrap_or(0).max(0)
+        self.compositions
+            .iter()
+            .map(|(_, offset)| -i64::from(*offset))
+            .max()
+            .unwrap_or(0)
+            .max(0)
     }
 
     fn push_duration(&mut self, duration: u32) {
@@ -98,7 +106,11 @@ impl Tables {
             return;
         }
         let row = (self.in_stretch, self.sample_entry);
-        if self.per_stretch.last().is_none_or(|(_, samples, entry)| (*samples, *entry) != row) {
+        if self
+            .per_stretch
+            .last()
+            .is_none_or(|(_, samples, entry)| (*samples, *entry) != row)
+        {
             self.per_stretch.push((self.stretches.len() as u32, row.0, row.1));
         }
         self.in_stretch = 0;

@@ -1,0 +1,3 @@
+mod footage;
+mod layout;
+mod played;
