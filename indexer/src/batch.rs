@@ -1,5 +1,6 @@
 //! Changes of the media tables, collected and committed as one synced write.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 
@@ -24,6 +25,9 @@ enum Change {
     Incident(StreamNo, Incident),
     Init(InitSegment),
 }
+
+/// Coverage rows that a commit changes; several segments may meet in one hour.
+type Hours = BTreeMap<(StreamNo, WallTime), HourCoverage>;
 
 /// Changes that become durable together or not at all.
 #[derive(Default)]
@@ -86,6 +90,7 @@ impl Index {
         let mut out = WriteBatch::default();
         let mut durable: BTreeMap<StreamNo, WallTime> = BTreeMap::new();
         let mut deleted = Vec::new();
+        let mut hours = BTreeMap::new();
         for change in batch.changes {
             match change {
                 Change::Segment(row) => self.put_segment(&mut out, &row)?,
@@ -93,7 +98,7 @@ impl Index {
                     durable.insert(segment.stream, entry.wall_end());
                     self.put_fragment(&mut out, segment, &entry)?;
                 }
-                Change::Seal(row) => self.put_sealed(&mut out, &row)?,
+                Change::Seal(row) => self.put_sealed(&mut out, &row, &mut hours)?,
                 Change::Delete(row) => deleted.push(row),
                 Change::Gap(stream, gap) => {
                     out.put_cf(self.cf(GAPS)?, keys::at(stream, gap.from), rows::encode_gap(&gap));
@@ -102,6 +107,9 @@ impl Index {
                 Change::Incident(stream, i) => self.put_incident(&mut out, stream, &i)?,
                 Change::Init(init) => out.put_cf(self.cf(INITS)?, init.hash.0, &init.bytes),
             }
+        }
+        for ((stream, hour), row) in hours {
+            out.put_cf(self.cf(COVERAGE)?, keys::at(stream, hour), row.encode());
         }
         self.put_deleted(&mut out, &deleted)?;
         self.write(out)?;
@@ -209,7 +217,12 @@ impl Index {
         Ok(())
     }
 
-    fn put_sealed(&self, out: &mut WriteBatch, row: &SegmentRow) -> Result<(), IndexError> {
+    fn put_sealed(
+        &self,
+        out: &mut WriteBatch,
+        row: &SegmentRow,
+        hours: &mut Hours,
+    ) -> Result<(), IndexError> {
         let stream = row.id.stream;
         let entries = self.tail(stream, row.range())?;
         let sealed = SegmentRow {
@@ -222,9 +235,10 @@ impl Index {
             out.delete_cf(self.cf(TAIL)?, keys::at(stream, entry.wall_start));
         }
         for (hour, part) in contribution(&entries) {
-            let mut row = self.coverage_row(stream, hour)?;
-            row.add(&part);
-            out.put_cf(self.cf(COVERAGE)?, keys::at(stream, hour), row.encode());
+            match hours.entry((stream, hour)) {
+                Entry::Occupied(mut e) => e.get_mut().add(&part),
+                Entry::Vacant(e) => e.insert(self.coverage_row(stream, hour)?).add(&part),
+            }
         }
         Ok(())
     }
