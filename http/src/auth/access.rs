@@ -1,0 +1,298 @@
+//! The one place that lets callers at cameras.
+//!
+//! Invariant: [`Footage`] keeps index and disk to itself. Handlers reach them only through the handles that
+//! [`Footage::authorize`] gives out, so that a route that forgets to ask cannot be written. A camera that is
+//! unknown and one that the caller may not see give the same answer.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use archive::disk::Disk;
+use archive::layout::segment_path;
+use archive::segment::SegmentReader;
+use archive::{
+    ArchiveError, CameraId, FragmentRef, Gap, InitSegment, SegmentId, Sha256, StreamId, StreamName, StreamNo,
+    TimeRange, WallTime,
+};
+use indexer::{
+    CameraRow, HourCoverage, Index, Live, SegmentFragments, SegmentRow, SegmentState, StreamStatus, Timeline,
+};
+use tokio::sync::watch;
+
+use crate::auth::Principal;
+use crate::config::Action;
+use crate::problem::{Code, NearestTimes, Problem};
+
+/// All footage. Gives out handles and nothing else.
+#[derive(Clone)]
+pub(crate) struct Footage {
+    index: Arc<Index>,
+    disk: Disk,
+}
+
+/// One camera, for a caller who may do what was asked.
+pub(crate) struct CameraHandle {
+    footage: Footage,
+    id: CameraId,
+    row: Option<CameraRow>,
+    streams: Vec<(StreamNo, StreamId)>,
+}
+
+/// One stream of a camera, for a caller who may do what was asked.
+#[derive(Clone)]
+pub(crate) struct StreamHandle {
+    footage: Footage,
+    no: StreamNo,
+    id: StreamId,
+}
+
+impl Footage {
+    pub(crate) fn new(index: Arc<Index>, disk: Disk) -> Self {
+        Self { index, disk }
+    }
+
+    /// Lets `principal` do `action` with `camera`, or says why not.
+    pub(crate) fn authorize(
+        &self,
+        principal: &Principal,
+        action: Action,
+        camera: &str,
+    ) -> Result<CameraHandle, Problem> {
+        let id: CameraId = camera.parse().map_err(|_| Problem::not_found())?;
+        if !principal.sees(&id) {
+            tracing::info!(caller = principal.name(), camera = %id, ?action, "refused: outside the key's cameras");
+            return Err(Problem::not_found());
+        }
+        let row = self.index.camera(&id)?;
+        let streams = self.index.streams_of(&id);
+        if row.is_none() && streams.is_empty() {
+            return Err(Problem::not_found());
+        }
+        if !principal.may(action) {
+            return Err(forbidden(action));
+        }
+        Ok(CameraHandle {
+            footage: self.clone(),
+            id,
+            row,
+            streams,
+        })
+    }
+
+    /// The cameras that exist for `principal`, by id.
+    pub(crate) fn cameras(&self, principal: &Principal) -> Result<Vec<CameraHandle>, Problem> {
+        if !principal.may(Action::View) {
+            return Err(forbidden(Action::View));
+        }
+        let mut cameras: BTreeMap<CameraId, (Option<CameraRow>, Vec<(StreamNo, StreamId)>)> = BTreeMap::new();
+        for row in self.index.cameras()? {
+            let id = row.id.clone();
+            cameras.entry(id).or_default().0 = Some(row);
+        }
+        for (no, id) in self.index.streams() {
+            cameras.entry(id.camera.clone()).or_default().1.push((no, id));
+        }
+        let seen = cameras.into_iter().filter(|(id, _)| principal.sees(id));
+        Ok(seen
+            .map(|(id, (row, streams))| CameraHandle {
+                footage: self.clone(),
+                id,
+                row,
+                streams,
+            })
+            .collect())
+    }
+
+    /// Adds a camera. Fails when there is one with this id.
+    pub(crate) fn add(&self, principal: &Principal, row: &CameraRow) -> Result<CameraHandle, Problem> {
+        // Nothing is looked up before both are clear: the answer must not tell whether the camera exists.
+        if !principal.may(Action::Admin) || !principal.sees(&row.id) {
+            return Err(forbidden(Action::Admin));
+        }
+        if self
+            .index
+            .camera(&row.id)?
+            .is_some_and(|old| old.removed.is_none())
+        {
+            return Err(Problem::new(
+                Code::Exists,
+                format!("There is a camera `{}`. PATCH changes it.", row.id),
+            ));
+        }
+        self.index.put_camera(row)?;
+        self.authorize(principal, Action::Admin, row.id.as_str())
+    }
+
+    /// Every stream, for figures about the whole service.
+    pub(crate) fn survey(&self, principal: &Principal) -> Result<Vec<StreamHandle>, Problem> {
+        if !principal.may(Action::View) || !principal.sees_everything() {
+            return Err(Problem::new(
+                Code::Forbidden,
+                "Figures of the whole service need a key for all cameras.",
+            ));
+        }
+        let handle = |(no, id)| StreamHandle {
+            footage: self.clone(),
+            no,
+            id,
+        };
+        Ok(self.index.streams().into_iter().map(handle).collect())
+    }
+}
+
+fn forbidden(action: Action) -> Problem {
+    Problem::new(
+        Code::Forbidden,
+        format!("This needs a key with the action {action:?} for the camera.").to_lowercase(),
+    )
+}
+
+impl CameraHandle {
+    pub(crate) fn id(&self) -> &CameraId {
+        &self.id
+    }
+
+    /// How it is set up; `None` for footage without a camera, such as imports.
+    pub(crate) fn row(&self) -> Option<&CameraRow> {
+        self.row.as_ref()
+    }
+
+    /// The streams that ever recorded, the configured order first.
+    pub(crate) fn streams(&self) -> Vec<StreamHandle> {
+        let configured = |name: &StreamName| {
+            self.row
+                .as_ref()
+                .and_then(|row| row.streams.iter().position(|s| s.name == *name))
+                .unwrap_or(usize::MAX)
+        };
+        let mut streams: Vec<_> = self.streams.iter().collect();
+        streams.sort_by_key(|(_, id)| configured(&id.stream));
+        let handle = |(no, id): &(StreamNo, StreamId)| StreamHandle {
+            footage: self.footage.clone(),
+            no: *no,
+            id: id.clone(),
+        };
+        streams.into_iter().map(handle).collect()
+    }
+
+    /// The named stream, or the first one. A stream that is set up and has not recorded yet has no media.
+    pub(crate) fn stream(&self, name: Option<&str>) -> Result<StreamHandle, Problem> {
+        let streams = self.streams();
+        let found = match name {
+            Some(name) => streams.into_iter().find(|s| s.id.stream.as_str() == name),
+            None => streams.into_iter().next(),
+        };
+        let configured = |name: Option<&str>| {
+            let mut streams = self.row.iter().flat_map(|row| &row.streams);
+            streams.any(|s| name.is_none_or(|name| s.name.as_str() == name))
+        };
+        found.ok_or_else(|| {
+            if configured(name) {
+                Problem::new(Code::NoMedia, "This stream has not recorded anything yet.").with_nearest(
+                    NearestTimes {
+                        before: None,
+                        after: None,
+                    },
+                )
+            } else {
+                Problem::not_found()
+            }
+        })
+    }
+
+    /// Puts another setup in place.
+    pub(crate) fn change(&self, row: &CameraRow) -> Result<(), Problem> {
+        Ok(self.footage.index.put_camera(row)?)
+    }
+
+    /// Takes the camera out of the registry; its footage stays. False when there was none.
+    pub(crate) fn remove(&self) -> Result<bool, Problem> {
+        Ok(self.footage.index.delete_camera(&self.id)?)
+    }
+}
+
+impl StreamHandle {
+    pub(crate) fn no(&self) -> StreamNo {
+        self.no
+    }
+
+    pub(crate) fn id(&self) -> &StreamId {
+        &self.id
+    }
+
+    /// See [`Index::fragments`].
+    pub(crate) fn fragments(&self, range: TimeRange) -> Result<Vec<SegmentFragments>, Problem> {
+        Ok(self.footage.index.fragments(self.no, range)?)
+    }
+
+    pub(crate) fn segments(&self, range: TimeRange) -> Result<Vec<SegmentRow>, Problem> {
+        Ok(self.footage.index.segments(self.no, range)?)
+    }
+
+    /// The segment with this sequence number, while it may be read.
+    pub(crate) fn segment(&self, seq: u64) -> Result<SegmentRow, Problem> {
+        let row = self.footage.index.segment(SegmentId { stream: self.no, seq })?;
+        row.filter(|row| row.state != SegmentState::Deleting)
+            .ok_or_else(Problem::not_found)
+    }
+
+    pub(crate) fn seek(&self, at: WallTime) -> Result<Option<FragmentRef>, Problem> {
+        Ok(self.footage.index.seek(self.no, at)?)
+    }
+
+    /// The recorded times around `at`.
+    pub(crate) fn nearest(&self, at: WallTime) -> Result<NearestTimes, Problem> {
+        let nearest = self.footage.index.nearest(self.no, at)?;
+        Ok(NearestTimes {
+            before: nearest.before,
+            after: nearest.after,
+        })
+    }
+
+    /// The answer to a request for footage that is not there.
+    pub(crate) fn no_media(&self, at: WallTime) -> Problem {
+        let problem = Problem::new(
+            Code::NoMedia,
+            "No footage is recorded there; `nearest` says where there is some.",
+        );
+        match self.nearest(at) {
+            Ok(nearest) => problem.with_nearest(nearest),
+            Err(error) => error,
+        }
+    }
+
+    pub(crate) fn span(&self) -> Result<Option<TimeRange>, Problem> {
+        Ok(self.footage.index.span(self.no)?)
+    }
+
+    pub(crate) fn gaps(&self, range: TimeRange) -> Result<Vec<Gap>, Problem> {
+        Ok(self.footage.index.gaps(self.no, range)?)
+    }
+
+    pub(crate) fn coverage(&self, range: TimeRange) -> Result<Vec<HourCoverage>, Problem> {
+        Ok(self.footage.index.coverage(self.no, range)?)
+    }
+
+    pub(crate) fn timeline(&self, range: TimeRange) -> Result<Timeline, Problem> {
+        Ok(self.footage.index.timeline(self.no, range)?)
+    }
+
+    /// The init segment that a row of this stream names.
+    pub(crate) fn init(&self, hash: &Sha256) -> Result<Arc<InitSegment>, Problem> {
+        self.footage.index.init(hash)?.ok_or_else(Problem::not_found)
+    }
+
+    pub(crate) fn status(&self) -> StreamStatus {
+        self.footage.index.status(self.no)
+    }
+
+    pub(crate) fn live(&self) -> watch::Receiver<Live> {
+        self.footage.index.live(self.no)
+    }
+
+    /// Opens the file of a segment of this stream. Blocks.
+    pub(crate) fn open(&self, row: &SegmentRow) -> Result<SegmentReader, ArchiveError> {
+        let path = segment_path(&self.id, &row.name());
+        SegmentReader::open(&self.footage.disk, &path)
+    }
+}

@@ -1,0 +1,12 @@
+//! Who asks, whether they may, and the only way to footage.
+
+mod access;
+mod glob;
+mod guard;
+mod principal;
+
+pub use glob::Glob;
+
+pub(crate) use access::{CameraHandle, Footage, StreamHandle};
+pub(crate) use guard::{HostRule, check_origin};
+pub(crate) use principal::{Keys, Principal};

@@ -1,0 +1,34 @@
+//! The API and the web page: cameras, status, timelines, HLS, stills, exports, metrics.
+//!
+//! What it promises, in short:
+//! 1. Footage is reached only through a handle that `auth::Footage::authorize` gave out.
+//! 2. Only what is durable is shown.
+//! 3. Every wait has a bound: for headers, for bodies, for readers that do not read, for decoders.
+//! 4. A read that fails ends the one response that needed it.
+
+mod auth;
+mod byte_range;
+mod camera_url;
+mod config;
+mod connection;
+mod decoder;
+mod gate;
+mod hls;
+mod json;
+mod keyframe;
+mod media;
+mod metrics;
+mod page;
+mod problem;
+mod process;
+mod query;
+mod routes;
+mod server;
+mod state;
+
+pub use auth::Glob;
+pub use camera_url::{Destination, destination, destination_of};
+pub use config::{Action, ApiKeyConfig, CONNECTIONS_MAX, ConfigError, HttpConfig, Timeouts};
+pub use routes::{Access, Route, all_routes};
+pub use server::{Server, StartError, start};
+pub use state::HttpState;

@@ -1,0 +1,11 @@
+//! Media bytes to sockets: conditional and range requests, and bodies that read a file piece by piece.
+
+mod answer;
+mod body;
+mod export;
+mod segment;
+
+pub(crate) use answer::{Representation, answer};
+pub(crate) use body::{Job, ReadAhead};
+pub(crate) use export::ExportReads;
+pub(crate) use segment::{pieces, read};

@@ -1,0 +1,170 @@
+//! `GET /hls/{camera}/index.m3u8?from&to` and the media playlists that it names.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use archive::{Sha256, TimeRange, WallTime};
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderValue, Response, Uri, header};
+use indexer::{SegmentFragments, SegmentRow};
+
+use super::{AppState, blocking, event};
+use crate::auth::StreamHandle;
+use crate::config::Action;
+use crate::gate::Caller;
+use crate::hls::{CONTENT_TYPE, Codecs, Variant, multivariant, vod};
+use crate::keyframe::begin;
+use crate::problem::{Code, Problem};
+use crate::query::{Query, forwards};
+
+/// The longest playlist.
+const RANGE_MAX: Duration = Duration::from_secs(31 * 24 * 3600);
+
+/// What a playlist is asked to cover: up to a time, or on into live.
+struct Span {
+    from: WallTime,
+    to: Option<WallTime>,
+}
+
+impl Span {
+    fn parse(query: &Query, now: WallTime) -> Result<Self, Problem> {
+        let (from, to) = (query.required_time("from")?, query.time("to")?);
+        // Without an end it has to be possible to get to now.
+        forwards(from, to.unwrap_or(now.max(from.plus_micros(1))), RANGE_MAX)?;
+        Ok(Self { from, to })
+    }
+
+    fn end(&self) -> WallTime {
+        self.to.unwrap_or(WallTime::MAX)
+    }
+
+    /// For the URIs within a playlist.
+    fn query(&self) -> String {
+        match self.to {
+            Some(to) => format!("from={}&to={}", self.from.micros(), to.micros()),
+            None => format!("from={}", self.from.micros()),
+        }
+    }
+}
+
+/// One entry per stream that has footage there.
+pub(super) async fn index(
+    Caller(caller): Caller,
+    State(app): AppState,
+    Path(camera): Path<String>,
+    uri: Uri,
+) -> Result<Response<Body>, Problem> {
+    let camera = app.footage.authorize(&caller, Action::View, &camera)?;
+    let query = Query::parse(&uri, &["from", "to", "stream"])?;
+    let span = Span::parse(&query, app.clock.wall())?;
+    let first = camera.stream(query.get("stream"))?;
+    let streams = if query.get("stream").is_some() {
+        vec![first.clone()]
+    } else {
+        camera.streams()
+    };
+    blocking(move || {
+        let variants = streams
+            .iter()
+            .map(|s| variant_of(s, &span))
+            .filter_map(Result::transpose);
+        let variants: Vec<Variant> = variants.collect::<Result<_, _>>()?;
+        if variants.is_empty() {
+            return Err(first.no_media(span.from));
+        }
+        Ok(playlist(multivariant(variants)))
+    })
+    .await
+}
+
+fn variant_of(stream: &StreamHandle, span: &Span) -> Result<Option<Variant>, Problem> {
+    let Some(start) = event::first(stream, span.from)?.filter(|start| *start < span.end()) else {
+        return Ok(None);
+    };
+    let Some(range) = TimeRange::new(start, span.end()) else {
+        return Ok(None);
+    };
+    let segments = stream.segments(range)?;
+    let uri = format!("{}/media.m3u8?{}", stream.id().stream, span.query());
+    variant(stream, uri, &segments).map(Some)
+}
+
+/// The entry of a stream in a multivariant playlist.
+pub(super) fn variant(
+    stream: &StreamHandle,
+    uri: String,
+    segments: &[SegmentRow],
+) -> Result<Variant, Problem> {
+    let mut hashes: Vec<Sha256> = Vec::new();
+    for segment in segments {
+        if !hashes.contains(&segment.init) {
+            hashes.push(segment.init);
+        }
+    }
+    let inits = hashes
+        .iter()
+        .map(|hash| stream.init(hash))
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(Variant::new(
+        stream.id().stream.to_string(),
+        uri,
+        segments,
+        &inits,
+    ))
+}
+
+/// The fragments of a stream in a range, or from a time on.
+pub(super) async fn media(
+    Caller(caller): Caller,
+    State(app): AppState,
+    Path((camera, stream)): Path<(String, String)>,
+    uri: Uri,
+) -> Result<Response<Body>, Problem> {
+    let stream = app
+        .footage
+        .authorize(&caller, Action::View, &camera)?
+        .stream(Some(&stream))?;
+    let query = Query::parse(&uri, &["from", "to"])?;
+    let span = Span::parse(&query, app.clock.wall())?;
+    if span.to.is_none() {
+        return event::media(app, stream, span.from).await;
+    }
+    blocking(move || {
+        let start = begin(&stream, span.from)?.filter(|start| *start < span.end());
+        let start = start.ok_or_else(|| stream.no_media(span.from))?;
+        let range = TimeRange::new(start, span.end()).ok_or_else(|| stream.no_media(span.from))?;
+        let rows = stream.fragments(range)?;
+        let codecs = codecs(&stream, &rows)?;
+        Ok(playlist(vod(&rows, &codecs, span.from.micros_since(start))))
+    })
+    .await
+}
+
+/// The video timescales of the init segments that `rows` name.
+pub(super) fn codecs(stream: &StreamHandle, rows: &[SegmentFragments]) -> Result<Codecs, Problem> {
+    let mut codecs: Codecs = HashMap::new();
+    for row in rows {
+        let hash = row.segment.init;
+        if !codecs.contains_key(&hash) {
+            let init = stream.init(&hash)?;
+            let video = init
+                .video()
+                .ok_or_else(|| Problem::new(Code::IntegrityFailed, "An init segment has no video."))?;
+            codecs.insert(hash, video.timescale);
+        }
+    }
+    Ok(codecs)
+}
+
+/// A playlist as an answer.
+pub(super) fn playlist(body: impl Into<Body>) -> Response<Body> {
+    let mut response = Response::new(body.into());
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response
+}

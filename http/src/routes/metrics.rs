@@ -1,0 +1,143 @@
+//! `GET /metrics`: figures for Prometheus, read when they are asked for.
+
+use std::sync::atomic::AtomicU64;
+
+use archive::TimeRange;
+use archive::time::{HOUR_US, SECOND_US};
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderValue, Response, header};
+use indexer::SessionState;
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::{AppState, blocking};
+use crate::auth::StreamHandle;
+use crate::gate::Caller;
+use crate::problem::Problem;
+use crate::process;
+use crate::state::Shared;
+
+const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Stream {
+    camera: String,
+    stream: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StreamCause {
+    camera: String,
+    stream: String,
+    cause: &'static str,
+}
+
+type Figure = Gauge<f64, AtomicU64>;
+
+/// Figures of streams.
+#[derive(Default)]
+struct Streams {
+    recording: Family<Stream, Gauge>,
+    durable_lag: Family<Stream, Figure>,
+    bitrate: Family<Stream, Figure>,
+    frames: Family<Stream, Figure>,
+    reconnects: Family<Stream, Counter>,
+    packets_lost: Family<Stream, Counter>,
+    gaps: Family<StreamCause, Figure>,
+}
+
+pub(super) async fn figures(Caller(caller): Caller, State(app): AppState) -> Result<Response<Body>, Problem> {
+    let streams = app.footage.survey(&caller)?;
+    let text = blocking(move || {
+        let mut registry = Registry::default();
+        of_process(&mut registry);
+        let ours = registry.sub_registry_with_prefix("tierline");
+        app.metrics.register(ours);
+        of_streams(ours, &app, &streams)?;
+        let mut out = String::with_capacity(16 << 10);
+        text::encode(&mut out, &registry).map_err(Problem::internal)?;
+        Ok(out)
+    })
+    .await?;
+    let mut response = Response::new(Body::from(text));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
+    Ok(response)
+}
+
+fn of_process(registry: &mut Registry) {
+    let usage = process::usage();
+    let (memory, cpu, files) = (
+        Figure::default(),
+        Counter::<f64, AtomicU64>::default(),
+        Figure::default(),
+    );
+    memory.set(usage.resident_bytes as f64);
+    cpu.inc_by(usage.cpu_seconds);
+    files.set(usage.open_files as f64);
+    registry.register_with_unit("process_resident_memory", "Resident memory", Unit::Bytes, memory);
+    registry.register_with_unit("process_cpu", "CPU time, user and system", Unit::Seconds, cpu);
+    registry.register("process_open_fds", "Open file descriptors", files);
+}
+
+fn of_streams(registry: &mut Registry, app: &Shared, streams: &[StreamHandle]) -> Result<(), Problem> {
+    let all = Streams::default();
+    let now = app.clock.wall();
+    let day = TimeRange::new(now.plus_micros(-24 * HOUR_US), now);
+    for handle in streams {
+        let (camera, stream) = (handle.id().camera.to_string(), handle.id().stream.to_string());
+        let labels = Stream { camera, stream };
+        let status = handle.status();
+        all.recording
+            .get_or_create(&labels)
+            .set(i64::from(status.state == SessionState::Recording));
+        if let Some(until) = handle.live().borrow().durable_until {
+            all.durable_lag
+                .get_or_create(&labels)
+                .set(now.micros_since(until) as f64 / SECOND_US as f64);
+        }
+        all.bitrate.get_or_create(&labels).set(status.bitrate_bps as f64);
+        all.frames.get_or_create(&labels).set(f64::from(status.fps));
+        all.reconnects.get_or_create(&labels).inc_by(status.reconnects);
+        all.packets_lost
+            .get_or_create(&labels)
+            .inc_by(status.packets_lost);
+        let Some(day) = day else { continue };
+        for gap in handle.gaps(day)? {
+            let missing = TimeRange::new(gap.from, gap.to.unwrap_or(now)).and_then(|gap| gap.intersect(day));
+            let Stream { camera, stream } = labels.clone();
+            let labels = StreamCause {
+                camera,
+                stream,
+                cause: gap.cause.as_str(),
+            };
+            let seconds = missing.map_or(0, TimeRange::micros) as f64 / SECOND_US as f64;
+            all.gaps.get_or_create(&labels).inc_by(seconds);
+        }
+    }
+    registry.register("stream_recording", "1 while media comes in", all.recording);
+    registry.register(
+        "stream_durable_lag_seconds",
+        "Age of the newest durable media",
+        all.durable_lag,
+    );
+    registry.register("stream_bitrate_bps", "Bits received per second", all.bitrate);
+    registry.register(
+        "stream_frames_per_second",
+        "Pictures received per second",
+        all.frames,
+    );
+    registry.register("stream_reconnects", "Sessions begun again", all.reconnects);
+    registry.register("stream_packets_lost", "RTP packets lost", all.packets_lost);
+    registry.register(
+        "stream_gap_seconds",
+        "Time without media in the last 24 hours, by cause",
+        all.gaps,
+    );
+    Ok(())
+}

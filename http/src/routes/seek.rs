@@ -1,0 +1,72 @@
+//! `GET /api/v1/cameras/{camera}/seek?at&stream`: the fragment that holds a time, or the first one after it.
+
+use archive::WallTime;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{Response, StatusCode, Uri};
+use serde::Serialize;
+
+use super::AppState;
+use crate::config::Action;
+use crate::gate::Caller;
+use crate::json;
+use crate::problem::Problem;
+use crate::query::Query;
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    camera: &'a str,
+    stream: &'a str,
+    at: WallTime,
+    fragment: Fragment,
+}
+
+#[derive(Serialize)]
+struct Fragment {
+    from: WallTime,
+    to: WallTime,
+    keyframe: bool,
+    tier: archive::Tier,
+    /// Where its bytes are: a URL and a byte range of it.
+    url: String,
+    offset: u64,
+    len: u32,
+    /// Where the init segment is that its player needs first.
+    init_url: String,
+}
+
+pub(super) async fn seek(
+    Caller(caller): Caller,
+    State(app): AppState,
+    Path(camera): Path<String>,
+    uri: Uri,
+) -> Result<Response<Body>, Problem> {
+    let camera = app.footage.authorize(&caller, Action::View, &camera)?;
+    let query = Query::parse(&uri, &["at", "stream"])?;
+    let at = query.required_time("at")?;
+    let stream = camera.stream(query.get("stream"))?;
+    let found = stream.seek(at)?.ok_or_else(|| stream.no_media(at))?;
+    let row = stream.segment(found.segment.seq)?;
+    let base = format!("/hls/{}/{}", camera.id(), stream.id().stream);
+    let range = found.entry.range();
+    let fragment = Fragment {
+        from: range.from(),
+        to: range.to(),
+        keyframe: found.entry.keyframe,
+        tier: row.tier,
+        url: format!("{base}/seg/{}.mp4", row.id.seq),
+        offset: found.entry.offset,
+        len: found.entry.len,
+        init_url: format!("{base}/init/{}.mp4", row.init),
+    };
+    let stream = stream.id().stream.as_str();
+    json::answer(
+        StatusCode::OK,
+        &Answer {
+            camera: camera.id().as_str(),
+            stream,
+            at,
+            fragment,
+        },
+    )
+}

@@ -1,0 +1,50 @@
+//! `GET /hls/{camera}/{stream}/seg/{seq}.mp4`: the bytes of a segment up to its durable end.
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, Method, Response};
+use indexer::{SegmentRow, SegmentState};
+
+use super::{AppState, blocking};
+use crate::config::Action;
+use crate::gate::Caller;
+use crate::media::{ReadAhead, Representation, answer, pieces};
+use crate::problem::Problem;
+
+pub(super) async fn segment(
+    Caller(caller): Caller,
+    State(app): AppState,
+    Path((camera, stream, file)): Path<(String, String, String)>,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response<Body>, Problem> {
+    let stream = app
+        .footage
+        .authorize(&caller, Action::View, &camera)?
+        .stream(Some(&stream))?;
+    let seq = file
+        .strip_suffix(".mp4")
+        .and_then(|seq| seq.parse().ok())
+        .ok_or_else(Problem::not_found)?;
+    let row = stream.segment(seq)?;
+    let (mut response, range) = answer(&headers, method == Method::HEAD, &representation(&row))?;
+    if let Some(range) = range {
+        let reader = blocking(move || Ok(stream.open(&row)?)).await?;
+        let len = range.end - range.start;
+        *response.body_mut() = Body::new(ReadAhead::begin(pieces(reader, range), len).await?);
+    }
+    Ok(response)
+}
+
+/// A sealed segment never changes. Of an open one only what is durable exists; what was served stays, but
+/// the whole grows, so that its ETag names its length.
+fn representation(row: &SegmentRow) -> Representation {
+    let immutable = row.state == SegmentState::Sealed;
+    let etag = format!("\"{}.{}.{}\"", row.id.seq, row.epoch.0, row.bytes);
+    Representation {
+        len: row.bytes,
+        etag,
+        content_type: "video/mp4",
+        immutable,
+    }
+}

@@ -1,0 +1,112 @@
+//! `GET /api/v1/cameras/{camera}/snapshot.jpg?at&width&stream`: a still.
+
+use archive::time::SECOND_US;
+use archive::{TimeRange, WallTime};
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderName, HeaderValue, Response, Uri, header};
+use bytes::Bytes;
+
+use super::{AppState, blocking};
+use crate::auth::StreamHandle;
+use crate::config::Action;
+use crate::decoder::{self, WIDTH_MAX, WIDTH_MIN};
+use crate::gate::Caller;
+use crate::keyframe::begin;
+use crate::media::read;
+use crate::problem::{Code, Problem};
+use crate::query::Query;
+
+/// More is not read for one picture. Only a GOP of minutes is larger.
+const BYTES_MAX: u64 = 64 << 20;
+
+/// Media that holds a picture.
+struct Source {
+    /// Init segment and fragments from the keyframe on.
+    bytes: Vec<Bytes>,
+    /// Where in it the picture is, after the first one.
+    offset_us: i64,
+    /// When the picture was taken.
+    at: WallTime,
+}
+
+pub(super) async fn snapshot(
+    Caller(caller): Caller,
+    State(app): AppState,
+    Path(camera): Path<String>,
+    uri: Uri,
+) -> Result<Response<Body>, Problem> {
+    let camera = app.footage.authorize(&caller, Action::View, &camera)?;
+    let query = Query::parse(&uri, &["at", "width", "stream"])?;
+    let at = query.time("at")?;
+    let width = query.get("width").map(width).transpose()?;
+    let stream = camera.stream(query.get("stream"))?;
+    let source = blocking(move || source(&stream, at)).await?;
+    let taken = source.at;
+    let picture = decoder::picture(&app.decoders, source.bytes, source.offset_us, width).await?;
+    let mut response = Response::new(Body::from(picture));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("image/jpeg"));
+    let taken = HeaderValue::from_str(&taken.to_string()).map_err(Problem::internal)?;
+    headers.insert(HeaderName::from_static("x-tierline-at"), taken);
+    Ok(response)
+}
+
+fn width(text: &str) -> Result<u32, Problem> {
+    let width = text
+        .parse()
+        .ok()
+        .filter(|width| (WIDTH_MIN..=WIDTH_MAX).contains(width));
+    width.ok_or_else(|| {
+        Problem::new(
+            Code::InvalidParameter,
+            format!("width: use {WIDTH_MIN} to {WIDTH_MAX}"),
+        )
+    })
+}
+
+/// The media for the picture at `at`, or for the newest one. Blocks.
+fn source(stream: &StreamHandle, at: Option<WallTime>) -> Result<Source, Problem> {
+    let newest = stream.live().borrow().durable_until;
+    let at = at
+        .or(newest.map(|until| until.plus_micros(-1)))
+        .unwrap_or(WallTime::MIN);
+    let found = stream
+        .seek(at)?
+        .filter(|found| found.entry.range().contains(at))
+        .ok_or_else(|| stream.no_media(at))?;
+    let start = begin(stream, at)?
+        .filter(|start| *start <= at)
+        .unwrap_or(found.entry.wall_start);
+    let range = TimeRange::new(start, at.plus_micros(1)).ok_or_else(|| stream.no_media(at))?;
+    let mut rows = stream.fragments(range)?;
+    // A change of parameters within the GOP ends what can be decoded in one go.
+    if let Some(last) = rows.last().map(|row| row.segment.init) {
+        rows.retain(|row| row.segment.init == last);
+    }
+    let size: u64 = rows
+        .iter()
+        .flat_map(|row| &row.fragments)
+        .map(|entry| u64::from(entry.len))
+        .sum();
+    if size > BYTES_MAX {
+        return Err(Problem::new(
+            Code::DecoderFailed,
+            "The keyframe lies too far before this time.",
+        ));
+    }
+    let first = rows.first().ok_or_else(|| stream.no_media(at))?;
+    let mut bytes = vec![stream.init(&first.segment.init)?.bytes.clone()];
+    let start = first.fragments.first().map_or(start, |entry| entry.wall_start);
+    for row in &rows {
+        let reader = stream.open(&row.segment)?;
+        for entry in &row.fragments {
+            bytes.push(read(&reader, entry)?);
+        }
+    }
+    Ok(Source {
+        bytes,
+        offset_us: at.micros_since(start).clamp(0, 3600 * SECOND_US),
+        at,
+    })
+}

@@ -1,0 +1,71 @@
+//! What the routes share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use archive::Clock;
+use archive::disk::Disk;
+use indexer::Index;
+use tokio::sync::{Semaphore, watch};
+use url::Url;
+
+use crate::auth::{Footage, HostRule, Keys};
+use crate::config::HttpConfig;
+use crate::metrics::Metrics;
+use crate::routes::{EventLists, LiveWindows};
+
+/// Stills are decoded by this many processes at once: each takes a core for some hundred milliseconds.
+const DECODERS: usize = 2;
+
+/// What the service is told about the rest of the program.
+#[derive(Clone)]
+pub struct HttpState {
+    /// The index.
+    pub index: Arc<Index>,
+    /// Where the segments lie.
+    pub disk: Disk,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Whether everything runs: what `/readyz` answers.
+    pub ready: watch::Receiver<bool>,
+    /// Whether a camera may have this URL, which is an RTSP URL that points neither at link-local nor at
+    /// metadata addresses; the error says why not. See [`crate::destination`].
+    pub camera_url_allowed: Arc<dyn Fn(&Url) -> Result<(), String> + Send + Sync>,
+}
+
+/// Everything a route can reach.
+pub(crate) struct Shared {
+    pub(crate) footage: Footage,
+    pub(crate) keys: Keys,
+    pub(crate) hosts: HostRule,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ready: watch::Receiver<bool>,
+    pub(crate) camera_url_allowed: Arc<dyn Fn(&Url) -> Result<(), String> + Send + Sync>,
+    pub(crate) metrics: Metrics,
+    pub(crate) decoders: Semaphore,
+    pub(crate) lives: LiveWindows,
+    pub(crate) events: EventLists,
+    pub(crate) body_timeout: Duration,
+}
+
+/// How routes hold it.
+pub(crate) type App = Arc<Shared>;
+
+impl Shared {
+    pub(crate) fn new(config: &HttpConfig, state: HttpState) -> Self {
+        let keys = Keys::new(&config.api_keys);
+        Self {
+            footage: Footage::new(state.index, state.disk),
+            hosts: HostRule::new(&config.hosts, !keys.is_empty()),
+            keys,
+            clock: state.clock,
+            ready: state.ready,
+            camera_url_allowed: state.camera_url_allowed,
+            metrics: Metrics::default(),
+            decoders: Semaphore::new(DECODERS),
+            lives: LiveWindows::default(),
+            events: EventLists::default(),
+            body_timeout: config.timeouts.body,
+        }
+    }
+}
