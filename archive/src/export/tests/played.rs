@@ -340,3 +340,27 @@ fn another_demuxer_reads_the_same_samples() {
     assert!((187..=189).contains(&audio.len()), "{}", audio.len());
     assert!(audio == recorded(clip.audio.as_ref().expect("audio"), audio.len()));
 }
+
+#[test]
+fn hevc_parameters_change_there_and_back() {
+    let hevc = |ctu: u32| {
+        Clip::make(&format!(
+            "{} -c:v libx265 -preset ultrafast -tag:v hvc1 -x265-params log-level=none:keyint=25:ctu={ctu}:pools=1",
+            picture_source("320x180", 2)
+        ))
+    };
+    let (a, b) = (hevc(32), hevc(16));
+    let mut archive = Archive::new();
+    for (clip, at) in [(&a, 0), (&b, 2), (&a, 4)] {
+        archive.record(clip, start().plus_micros(at * 1_000_000), usize::MAX);
+    }
+    let (first, second) = (pictures(&a.path), pictures(&b.path));
+    let assembly = archive
+        .assemble(start().plus_micros(400_000), start().plus_micros(5_600_000))
+        .expect("assembles");
+    let path = archive.export(&assembly);
+    assert_eq!(
+        pictures(&path),
+        [&first[10..], &second[..], &first[..40]].concat()
+    );
+}
