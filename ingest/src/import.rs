@@ -176,7 +176,10 @@ impl<R: Read + Seek> Import<R> {
     pub fn next_event(&mut self) -> Result<Option<Event>, ImportError> {
         if !self.started {
             self.started = true;
-            return Ok(Some(Event::Start { tracks: self.tracks.clone(), new_run: true }));
+            return Ok(Some(Event::Start {
+                tracks: self.tracks.clone(),
+                new_run: true,
+            }));
         }
         loop {
             self.fill()?;
@@ -185,7 +188,10 @@ impl<R: Read + Seek> Import<R> {
                 (None, Some(first)) => {
                     let us = self.video.timescale.to_micros(first.pts);
                     let zero_us = if self.video.has_edit { us.max(0) } else { us };
-                    *self.origin.insert(Origin { pts: first.pts, zero_us })
+                    *self.origin.insert(Origin {
+                        pts: first.pts,
+                        zero_us,
+                    })
                 }
                 (None, None) => return Ok(None),
             };
@@ -226,6 +232,10 @@ impl<R: Read + Seek> Import<R> {
                     None => lane.tables = None,
                 }
             }
+        }
+        // Samples in `moov` come before those in fragments.
+        if self.video.tables.is_some() || self.audio.as_ref().is_some_and(|a| a.tables.is_some()) {
+            return Ok(());
         }
         while let Some(fragments) = &mut self.fragments {
             let video_waits = self.video.waiting.is_empty();
@@ -306,7 +316,11 @@ impl<R: Read + Seek> Input<R> {
     fn new(mut file: R) -> Result<Self, ImportError> {
         let len = file.seek(SeekFrom::End(0))?;
         file.rewind()?;
-        Ok(Self { reader: BufReader::with_capacity(READ_BYTES, file), at: 0, len })
+        Ok(Self {
+            reader: BufReader::with_capacity(READ_BYTES, file),
+            at: 0,
+            len,
+        })
     }
 
     /// The box that begins at `at`; `None` at the end of the file. It may end behind the file.
@@ -326,7 +340,12 @@ impl<R: Read + Seek> Input<R> {
             n => (at + 8, at.checked_add(n.into())),
         };
         match end {
-            Some(end) if end >= content => Ok(Some(TopBox { kind, start: at, content, end })),
+            Some(end) if end >= content => Ok(Some(TopBox {
+                kind,
+                start: at,
+                content,
+                end,
+            })),
             _ => Err(ImportError::Malformed("a box with an impossible size".into())),
         }
     }

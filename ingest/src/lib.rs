@@ -13,6 +13,7 @@ mod error;
 pub mod event;
 pub mod fragmenter;
 pub mod gap_tracker;
+pub mod import;
 mod recovery;
 pub mod rtsp;
 mod service;

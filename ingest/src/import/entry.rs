@@ -48,7 +48,12 @@ pub(super) fn video(entry: &BoxHeader<'_>) -> Result<Described, ImportError> {
         let text = format!("video with NAL unit lengths of {length_bytes} bytes instead of 4");
         return Err(ImportError::Unsupported(text));
     }
-    Ok(Described { codec, width, height, ..Described::default() })
+    Ok(Described {
+        codec,
+        width,
+        height,
+        ..Described::default()
+    })
 }
 
 /// Reads an audio sample entry; `Unsupported` unless it is AAC.
@@ -68,7 +73,12 @@ pub(super) fn audio(entry: &BoxHeader<'_>) -> Result<Described, ImportError> {
     match config.dec_specific {
         Some(specific) if config.object_type_indication == MPEG4_AUDIO => {
             let codec = format!("mp4a.40.{}", specific.profile);
-            Ok(Described { codec, channels, sample_rate, ..Described::default() })
+            Ok(Described {
+                codec,
+                channels,
+                sample_rate,
+                ..Described::default()
+            })
         }
         _ => Err(unsupported(TrackKind::Audio, entry)),
     }
@@ -78,7 +88,12 @@ fn fields<'a>(entry: &BoxHeader<'a>, bytes: usize) -> Result<Decoder<'a>, Import
     if entry.whole.len() > ENTRY_BYTES_MAX {
         return Err(ImportError::Malformed("a sample entry that is too large".into()));
     }
-    Ok(Decoder(entry.content.get(..bytes).ok_or(Malformed("a sample entry that is too short"))?))
+    Ok(Decoder(
+        entry
+            .content
+            .get(..bytes)
+            .ok_or(Malformed("a sample entry that is too short"))?,
+    ))
 }
 
 fn unsupported(kind: TrackKind, entry: &BoxHeader<'_>) -> ImportError {
@@ -93,7 +108,10 @@ fn h264(kind: &str, configuration: &[u8]) -> Result<(String, u8), Malformed> {
     }
     let (profile, compatibility, level) = (d.u8()?, d.u8()?, d.u8()?);
     let length_bytes = (d.u8()? & 3) + 1;
-    Ok((format!("{kind}.{profile:02X}{compatibility:02X}{level:02X}"), length_bytes))
+    Ok((
+        format!("{kind}.{profile:02X}{compatibility:02X}{level:02X}"),
+        length_bytes,
+    ))
 }
 
 /// The codec by `hvcC`, and how many bytes a NAL unit's length takes.
@@ -114,7 +132,10 @@ fn h265(kind: &str, configuration: &[u8]) -> Result<(String, u8), Malformed> {
     };
     let tier = if profile & 0x20 == 0 { 'L' } else { 'H' };
     let mut codec = format!("{kind}.{space}{}.{compatibility:X}.{tier}{level}", profile & 0x1f);
-    let used = constraints.iter().rposition(|&b| b != 0).map_or(0, |last| last + 1);
+    let used = constraints
+        .iter()
+        .rposition(|&b| b != 0)
+        .map_or(0, |last| last + 1);
     for byte in constraints.iter().take(used) {
         codec.push_str(&format!(".{byte:X}"));
     }

@@ -37,8 +37,17 @@ pub(super) struct TrackRun {
 impl Fragments {
     /// Begins at the box at `at`.
     pub(super) fn new(at: u64, movie: &Movie) -> Self {
-        let shifts = [Some(&movie.video), movie.audio.as_ref()].into_iter().flatten().map(|t| (t.id, t.shift));
-        Self { at, boxes: 0, defaults: movie.defaults.clone(), shifts: shifts.collect(), clocks: HashMap::new() }
+        let shifts = [Some(&movie.video), movie.audio.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(|t| (t.id, t.shift));
+        Self {
+            at,
+            boxes: 0,
+            defaults: movie.defaults.clone(),
+            shifts: shifts.collect(),
+            clocks: HashMap::new(),
+        }
     }
 
     /// The samples of the next `moof`; `None` at the end of the file.
@@ -83,16 +92,25 @@ impl Fragments {
     ) -> Result<TrackRun, ImportError> {
         let tfhd = Tfhd::decode(&mut &*traf.children().find(b"tfhd")?.whole)?;
         let track_id = tfhd.track_id;
-        let default = self.defaults.iter().find(|d| d.track_id == track_id).cloned().unwrap_or_default();
+        let default = self
+            .defaults
+            .iter()
+            .find(|d| d.track_id == track_id)
+            .cloned()
+            .unwrap_or_default();
         let clock = self.clocks.entry(track_id).or_default();
         if let Ok(b) = traf.children().find(b"tfdt") {
             let base = Tfdt::decode(&mut &*b.whole)?.base_media_decode_time;
             *clock = i64::try_from(base).map_err(|_| ImportError::Malformed("a time out of range".into()))?;
         }
-        let described = tfhd.sample_description_index.unwrap_or(default.default_sample_description_index);
+        let described = tfhd
+            .sample_description_index
+            .unwrap_or(default.default_sample_description_index);
         let shift = self.shifts.get(&track_id).copied();
         if shift.is_some() && described > 1 {
-            return Err(ImportError::Unsupported("a file whose encoding changes in mid-track".into()));
+            return Err(ImportError::Unsupported(
+                "a file whose encoding changes in mid-track".into(),
+            ));
         }
         let base = match (tfhd.base_data_offset, tfhd.default_base_is_moof) {
             (Some(base), _) => base,
@@ -113,13 +131,28 @@ impl Fragments {
             *samples_left = (samples_left.checked_sub(trun.samples.len()))
                 .ok_or_else(|| ImportError::Malformed("too many samples in a fragment".into()))?;
             for s in &trun.samples {
-                let size = s.size.or(tfhd.default_sample_size).unwrap_or(default.default_sample_size);
-                let duration = s.duration.or(tfhd.default_sample_duration).unwrap_or(default.default_sample_duration);
-                let flags = s.flags.or(tfhd.default_sample_flags).unwrap_or(default.default_sample_flags);
+                let size = s
+                    .size
+                    .or(tfhd.default_sample_size)
+                    .unwrap_or(default.default_sample_size);
+                let duration = s
+                    .duration
+                    .or(tfhd.default_sample_duration)
+                    .unwrap_or(default.default_sample_duration);
+                let flags = s
+                    .flags
+                    .or(tfhd.default_sample_flags)
+                    .unwrap_or(default.default_sample_flags);
                 if let Some(shift) = shift {
                     let dts = clock.saturating_add(shift);
                     let pts = dts.saturating_add(s.cts.unwrap_or(0));
-                    samples.push(Located { offset: *data_at, size, dts, pts, keyframe: flags & NOT_SYNC == 0 });
+                    samples.push(Located {
+                        offset: *data_at,
+                        size,
+                        dts,
+                        pts,
+                        keyframe: flags & NOT_SYNC == 0,
+                    });
                 }
                 *clock = clock.saturating_add(duration.into());
                 *data_at = data_at.saturating_add(size.into());

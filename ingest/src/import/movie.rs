@@ -70,10 +70,22 @@ impl Movie {
             }
         }
         let Some(video) = video else {
-            let why = if skipped.is_empty() { "no tracks".to_owned() } else { skipped.join("; ") };
-            return Err(ImportError::Unsupported(format!("no H.264 or H.265 video in this file ({why})")));
+            let why = if skipped.is_empty() {
+                "no tracks".to_owned()
+            } else {
+                skipped.join("; ")
+            };
+            return Err(ImportError::Unsupported(format!(
+                "no H.264 or H.265 video in this file ({why})"
+            )));
         };
-        Ok(Self { video, audio, skipped, fragmented, defaults })
+        Ok(Self {
+            video,
+            audio,
+            skipped,
+            fragmented,
+            defaults,
+        })
     }
 }
 
@@ -120,7 +132,13 @@ fn track(trak: &BoxHeader<'_>, movie_scale: Timescale) -> Result<Result<Track, S
         sample_rate: described.sample_rate,
     };
     let tables = Some(Tables::parse(&stbl, shift)?);
-    Ok(Ok(Track { id, params, tables, shift, has_edit }))
+    Ok(Ok(Track {
+        id,
+        params,
+        tables,
+        shift,
+        has_edit,
+    }))
 }
 
 /// What the edit list adds to media time so that 0 is the beginning of the presentation: leading empty edits

@@ -3,7 +3,7 @@
 
 use archive::Malformed;
 use archive::mp4::BoxHeader;
-use mp4_atom::{Co64, Ctts, Decode as _, Stco, StscEntry, Stsc, Stss, Stsz, StszSamples, Stts};
+use mp4_atom::{Co64, Ctts, Decode as _, Stco, Stsc, StscEntry, Stss, Stsz, StszSamples, Stts};
 
 use super::{ImportError, Located};
 
@@ -22,7 +22,11 @@ struct Runs<T> {
 
 impl<T: Copy> Runs<T> {
     fn new(entries: Vec<(u32, T)>) -> Self {
-        Self { entries: entries.into_iter(), left: 0, value: None }
+        Self {
+            entries: entries.into_iter(),
+            left: 0,
+            value: None,
+        }
     }
 
     fn next(&mut self) -> Option<T> {
@@ -61,20 +65,40 @@ impl Tables {
     pub(super) fn parse(stbl: &BoxHeader<'_>, shift: i64) -> Result<Self, ImportError> {
         let find = |kind: &[u8; 4]| stbl.children().find(kind);
         let stts = Stts::decode(&mut &*find(b"stts")?.whole)?;
-        let ctts = find(b"ctts").ok().map(|b| Ctts::decode(&mut &*b.whole)).transpose()?;
+        let ctts = find(b"ctts")
+            .ok()
+            .map(|b| Ctts::decode(&mut &*b.whole))
+            .transpose()?;
         let chunks = match find(b"stco") {
             Ok(b) => Chunks::Short(Stco::decode(&mut &*b.whole)?.entries),
             Err(_) => Chunks::Long(Co64::decode(&mut &*find(b"co64")?.whole)?.entries),
         };
         let per_chunk = Stsc::decode(&mut &*find(b"stsc")?.whole)?.entries;
         if per_chunk.iter().any(|e| e.sample_description_index != 1) {
-            return Err(ImportError::Unsupported("a file whose encoding changes in mid-track".into()));
+            return Err(ImportError::Unsupported(
+                "a file whose encoding changes in mid-track".into(),
+            ));
         }
-        let keyframes = find(b"stss").ok().map(|b| Stss::decode(&mut &*b.whole)).transpose()?;
-        let compositions = |c: Ctts| Runs::new(c.entries.into_iter().map(|e| (e.sample_count, e.sample_offset)).collect());
+        let keyframes = find(b"stss")
+            .ok()
+            .map(|b| Stss::decode(&mut &*b.whole))
+            .transpose()?;
+        let compositions = |c: Ctts| {
+            Runs::new(
+                c.entries
+                    .into_iter()
+                    .map(|e| (e.sample_count, e.sample_offset))
+                    .collect(),
+            )
+        };
         Ok(Self {
             shift,
-            durations: Runs::new(stts.entries.into_iter().map(|e| (e.sample_count, e.sample_delta)).collect()),
+            durations: Runs::new(
+                stts.entries
+                    .into_iter()
+                    .map(|e| (e.sample_count, e.sample_delta))
+                    .collect(),
+            ),
             compositions: ctts.map(compositions),
             sizes: Stsz::decode(&mut &*find(b"stsz")?.whole)?.samples,
             chunks,
@@ -114,7 +138,13 @@ impl Tables {
         let dts = self.dts.saturating_add(self.shift);
         self.dts = self.dts.saturating_add(duration.into());
         let keyframe = self.is_keyframe();
-        Ok(Some(Located { offset, size, dts, pts: dts.saturating_add(composition), keyframe }))
+        Ok(Some(Located {
+            offset,
+            size,
+            dts,
+            pts: dts.saturating_add(composition),
+            keyframe,
+        }))
     }
 
     /// Goes to the next chunk that holds samples.
@@ -145,7 +175,10 @@ impl Tables {
         let Some(keyframes) = &self.keyframes else {
             return true;
         };
-        while keyframes.get(self.next_keyframe).is_some_and(|&k| k < self.sample) {
+        while keyframes
+            .get(self.next_keyframe)
+            .is_some_and(|&k| k < self.sample)
+        {
             self.next_keyframe += 1;
         }
         keyframes.get(self.next_keyframe) == Some(&self.sample)
