@@ -49,7 +49,8 @@ pub struct Sample {
     /// The track.
     pub track: TrackKind,
     /// Presentation time since the beginning of the run, in ticks of the track's own clock. With B-frames
-    /// it goes back and forth. 0 is the first picture on both tracks' clocks.
+    /// it goes back and forth. 0 is the first picture on both tracks' clocks; pictures that lead the first
+    /// keyframe of an open GOP are below that, sound never is.
     pub pts: i64,
     /// Whether decoding can begin here; always true for sound.
     pub keyframe: bool,

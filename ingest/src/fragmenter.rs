@@ -126,7 +126,7 @@ impl Fragmenter {
         if self.init.as_ref().is_none_or(|known| known.hash != init.hash) {
             self.init = Some(Arc::new(init));
         }
-        if new_run && finished.is_some() {
+        if new_run {
             self.clock.restart();
         }
         finished
