@@ -1,0 +1,211 @@
+//! `tierline export`: a time range as one MP4 file, without a service.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow, bail};
+use archive::export::{Assembly, ExportFragment, ExportInput, Piece};
+use archive::layout::segment_path;
+use archive::segment::SegmentReader;
+use archive::time::SECOND_US;
+use archive::{CameraId, InitSegment, Sha256, StreamId, StreamName, StreamNo, TimeRange, WallTime};
+use indexer::{SegmentFragments, SegmentRow};
+
+use crate::cli::ConfigArgs;
+use crate::store::{View, view};
+
+/// How far back the keyframe is looked for that the first picture needs, step by step.
+const LOOK_BACK_US: [i64; 3] = [30 * SECOND_US, 300 * SECOND_US, 3600 * SECOND_US];
+/// Bytes of footage read at once.
+const READ_BYTES: u64 = 4 << 20;
+
+/// Take a time range out of an archive as one MP4 file.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Works on a stopped archive and beside a running service. The cut is exact: the first picture \
+is the first one taken at or after --from, the last one the last before --to. Gaps close.
+
+Example:
+  tierline export --config site.toml --camera lobby --stream main \\
+    --from 2026-11-20T08:30:00Z --to 2026-11-20T08:31:00Z --out lobby.mp4"
+)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// The camera's id
+    #[arg(long)]
+    camera: CameraId,
+    /// The stream's name
+    #[arg(long, default_value = "main")]
+    stream: StreamName,
+    /// The beginning: RFC 3339 with a zone, or Unix microseconds
+    #[arg(long, value_name = "TIME")]
+    from: WallTime,
+    /// The end, which is not part of it
+    #[arg(long, value_name = "TIME")]
+    to: WallTime,
+    /// The file to write; must not be there yet
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let range = TimeRange::new(args.from, args.to).filter(|range| !range.is_empty());
+    let range = range.with_context(|| format!("--to {} is not after --from {}", args.to, args.from))?;
+    if args.out.exists() {
+        bail!("{} is there already: name another file", args.out.display());
+    }
+    let view = view(&args.config.load()?.config)?;
+    let (no, stream) = find_stream(&view, &args.camera, &args.stream)?;
+    let mut footage = Footage {
+        view: &view,
+        stream: &stream,
+        rows: HashMap::new(),
+        open: None,
+    };
+    let fragments = footage.fragments(needed(&view, no, range)?)?;
+    let input = ExportInput {
+        stream: &stream,
+        range,
+        fragments: &fragments,
+    };
+    let assembly = Assembly::build(&input).map_err(|e| match view.index.nearest(no, range.from()) {
+        Ok(near) => {
+            let time = |t: Option<WallTime>| t.map_or_else(|| "none".to_owned(), |t| t.to_string());
+            anyhow!(
+                "{e}; the nearest footage before it ends {}, after it begins {}",
+                time(near.before),
+                time(near.after)
+            )
+        }
+        Err(_) => anyhow!(e),
+    })?;
+    drop(fragments);
+    let partial = args.out.with_added_extension("partial");
+    let written = write(&partial, &assembly, &mut footage);
+    if let Err(e) = written.and_then(|()| Ok(std::fs::rename(&partial, &args.out)?)) {
+        let _ = std::fs::remove_file(&partial);
+        return Err(e.context(format!("writing {}", args.out.display())));
+    }
+    let (shown, gaps) = (assembly.shown(), view.index.gaps(no, assembly.shown())?.len());
+    writeln!(
+        std::io::stdout(),
+        "{}: {} bytes, {} to {}, {gaps} gaps",
+        args.out.display(),
+        assembly.len(),
+        shown.from(),
+        shown.to()
+    )?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn find_stream(view: &View, camera: &CameraId, name: &StreamName) -> anyhow::Result<(StreamNo, StreamId)> {
+    let streams = view.index.streams_of(camera);
+    let names: Vec<String> = streams.iter().map(|(_, id)| id.stream.to_string()).collect();
+    streams
+        .into_iter()
+        .find(|(_, id)| id.stream == *name)
+        .ok_or_else(|| match names.as_slice() {
+            [] => anyhow!("nothing was ever recorded of the camera `{camera}`"),
+            names => anyhow!(
+                "the camera `{camera}` has no footage of a stream `{name}`, but of {}",
+                names.join(", ")
+            ),
+        })
+}
+
+/// The fragments of the range, and in front of them those that its first picture needs.
+fn needed(view: &View, no: StreamNo, range: TimeRange) -> anyhow::Result<Vec<SegmentFragments>> {
+    let mut rows = Vec::new();
+    for back in LOOK_BACK_US {
+        let around = TimeRange::new(range.from().plus_micros(-back), range.to()).unwrap_or(range);
+        rows = view.index.fragments(no, around)?;
+        let mut before = rows
+            .iter()
+            .flat_map(|row| &row.fragments)
+            .take_while(|f| f.wall_start <= range.from());
+        if before.any(|f| f.keyframe) {
+            break;
+        }
+    }
+    Ok(rows)
+}
+
+/// The segments that an export draws from.
+struct Footage<'a> {
+    view: &'a View,
+    stream: &'a StreamId,
+    rows: HashMap<u64, SegmentRow>,
+    open: Option<(u64, SegmentReader)>,
+}
+
+impl Footage<'_> {
+    fn fragments(&mut self, rows: Vec<SegmentFragments>) -> anyhow::Result<Vec<ExportFragment>> {
+        let mut inits: HashMap<Sha256, Arc<InitSegment>> = HashMap::new();
+        let mut fragments = Vec::new();
+        for SegmentFragments {
+            segment,
+            fragments: entries,
+        } in rows
+        {
+            let init = match inits.get(&segment.init) {
+                Some(init) => init.clone(),
+                None => self
+                    .view
+                    .index
+                    .init(&segment.init)?
+                    .context("an init segment is not in the index")?,
+            };
+            inits.insert(segment.init, init.clone());
+            let id = segment.id;
+            self.rows.insert(id.seq, segment);
+            let samples = self.reader(id.seq)?.all_samples(&entries)?;
+            let with_samples = entries.into_iter().zip(samples);
+            fragments.extend(with_samples.map(|(entry, tracks)| ExportFragment {
+                segment: id,
+                init: init.clone(),
+                entry,
+                tracks,
+            }));
+        }
+        Ok(fragments)
+    }
+
+    fn reader(&mut self, seq: u64) -> anyhow::Result<&SegmentReader> {
+        if self.open.as_ref().is_none_or(|(of, _)| *of != seq) {
+            let row = self
+                .rows
+                .get(&seq)
+                .context("an export names a segment that it was not made of")?;
+            let path = segment_path(self.stream, &row.name());
+            self.open = Some((seq, SegmentReader::open(&self.view.disk, &path)?));
+        }
+        self.open
+            .as_ref()
+            .map(|(_, reader)| reader)
+            .context("no segment is open")
+    }
+}
+
+fn write(file: &Path, assembly: &Assembly, footage: &mut Footage<'_>) -> anyhow::Result<()> {
+    let mut out = BufWriter::new(File::create_new(file)?);
+    for piece in assembly.pieces(0..assembly.len()) {
+        match piece {
+            Piece::Memory(bytes) => out.write_all(&bytes)?,
+            Piece::File { segment, range } => {
+                let mut at = range.start;
+                while at < range.end {
+                    let len = (range.end - at).min(READ_BYTES);
+                    out.write_all(&footage.reader(segment.seq)?.read(at, len as usize)?)?;
+                    at += len;
+                }
+            }
+        }
+    }
+    out.into_inner()?.sync_all()?;
+    Ok(())
+}

@@ -1,0 +1,33 @@
+//! Tierline: a segment archive service for camera video.
+
+mod camsim;
+mod check;
+mod cli;
+mod config;
+mod demo;
+mod enrol;
+mod export;
+mod identity;
+mod import;
+mod log;
+mod rebuild;
+mod serve;
+mod service;
+mod show_config;
+mod signals;
+mod store;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    match cli.command.run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("tierline: {error:#}");
+            cli.command.failure()
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! The one place where components are started and stopped, in order.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use anyhow::{Context, anyhow};
+use archive::buffer::Pool;
+use archive::disk::Disk;
+use archive::{Clock, SystemClock};
+use http_api::{Destination, HttpState, Server, destination};
+use indexer::{Index, SegmentRow};
+use ingest::Ingest;
+use tiering::{Rules, TieringConfig, Worker};
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+use url::Url;
+
+use crate::config::Config;
+use crate::enrol::enrol;
+use crate::store;
+
+/// Requests are short or wait for readers; recording has threads of its own.
+const HTTP_THREADS: usize = 2;
+/// Reads of footage that may be under way at once.
+const BLOCKING_THREADS: usize = 64;
+/// For sealing what a crash left open: one segment at a time.
+const SEAL_SLABS: usize = 32;
+
+/// Everything that runs.
+pub(crate) struct Service {
+    runtime: Runtime,
+    http: Server,
+    ingest: Ingest,
+    retention: JoinHandle<anyhow::Result<Worker>>,
+    ready: watch::Sender<bool>,
+    // Dropped last: gives the archive to the next process.
+    index: Arc<Index>,
+}
+
+impl Service {
+    /// Opens the archive, mends what a crash left, records, serves. When it returns `/readyz` answers 200.
+    pub(crate) fn start(config: &Config) -> anyhow::Result<Self> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let rules = Rules::new(config.rules.clone())?;
+        let store::Store { index, disk } = store::open(config)?;
+        enrol(&index, &config.cameras, clock.wall())
+            .context("writing the configured cameras into the index")?;
+        let recovered = ingest::recover(&disk, &index).context("finding the ends of what was recorded")?;
+        tracing::info!(
+            fragments = recovered.fragments,
+            adopted = recovered.adopted,
+            damaged = recovered.damaged,
+            set_aside = recovered.set_aside,
+            unsealed = recovered.unsealed.len(),
+            "recovered"
+        );
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(HTTP_THREADS)
+            .max_blocking_threads(BLOCKING_THREADS)
+            .thread_name("http")
+            .enable_all()
+            .build()
+            .context("starting threads")?;
+        let (ready, is_ready) = watch::channel(false);
+        let state = HttpState {
+            index: index.clone(),
+            disk: disk.clone(),
+            clock: clock.clone(),
+            ready: is_ready,
+            camera_url_allowed: camera_rule(config.allows_loopback()),
+        };
+        let http = {
+            let _within = runtime.enter();
+            http_api::start(&config.http, state)?
+        };
+        let ingest = Ingest::start(
+            config.recording.ingest(),
+            index.clone(),
+            disk.clone(),
+            clock.clone(),
+        )?;
+        let retention = Retention {
+            index: index.clone(),
+            disk,
+            clock,
+            rules,
+            config: config.retention.clone(),
+            unsealed: recovered.unsealed,
+        };
+        let retention = std::thread::Builder::new()
+            .name("seal".into())
+            .spawn(move || retention.start())?;
+        let _ = ready.send(true);
+        Ok(Self {
+            runtime,
+            http,
+            ingest,
+            retention,
+            ready,
+            index,
+        })
+    }
+
+    /// Where the page and the API are.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.http.local_addr()
+    }
+
+    /// The runtime that requests are served on.
+    pub(crate) fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    /// Whether recording has ended by itself: the index failed, and only a new start recovers.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.ingest.has_failed()
+    }
+
+    /// Stops everything: requests in progress may end, what is open is sealed.
+    pub(crate) fn stop(self) -> anyhow::Result<()> {
+        let Self {
+            runtime,
+            http,
+            ingest,
+            retention,
+            ready,
+            index,
+        } = self;
+        let _ = ready.send(false);
+        // Readers of live streams would otherwise hold up the sealing.
+        let sealing = std::thread::Builder::new()
+            .name("stop".into())
+            .spawn(move || ingest.stop())?;
+        runtime.block_on(http.shutdown());
+        let sealed = sealing
+            .join()
+            .map_err(|_| anyhow!("stopping the recording panicked"))?;
+        let retention = retention
+            .join()
+            .map_err(|_| anyhow!("sealing what was left open panicked"))?;
+        let reaped = retention.and_then(|worker| Ok(worker.stop()?));
+        runtime.shutdown_background();
+        drop(index);
+        sealed.context("sealing what was open")?;
+        reaped.context("stopping retention")
+    }
+}
+
+/// What retention needs: it begins when everything that a crash left open is sealed.
+struct Retention {
+    index: Arc<Index>,
+    disk: Disk,
+    clock: Arc<dyn Clock>,
+    rules: Rules,
+    config: TieringConfig,
+    unsealed: Vec<SegmentRow>,
+}
+
+impl Retention {
+    fn start(self) -> anyhow::Result<Worker> {
+        let pool = Pool::new(SEAL_SLABS);
+        ingest::seal_left_open(&self.disk, &self.index, &pool, &self.unsealed)?;
+        Ok(Worker::start(
+            self.index,
+            self.disk,
+            self.clock,
+            self.rules,
+            self.config,
+        )?)
+    }
+}
+
+/// Which cameras may be added over the API.
+fn camera_rule(allow_loopback: bool) -> Arc<dyn Fn(&Url) -> Result<(), String> + Send + Sync> {
+    Arc::new(move |url| match destination(url) {
+        Destination::Network => Ok(()),
+        Destination::Loopback if allow_loopback => Ok(()),
+        Destination::Loopback => Err(
+            "this address is the service's own machine, which cameras added over the API may \
+                                      not be on: put the camera into the configuration file, or set \
+                                      ingest.allow_loopback there"
+                .to_owned(),
+        ),
+        Destination::Forbidden => Err("this address is never a camera's".to_owned()),
+    })
+}
