@@ -1,5 +1,6 @@
 //! The one place that touches files of the hot tier: aligned appends, syncs, reads.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -134,6 +135,36 @@ impl Disk {
         match path.parent() {
             Some(dir) if dir.is_dir() => sync_dir(dir),
             _ => Ok(()),
+        }
+    }
+
+    /// Removes files and then syncs each of their folders once; a file that is not there is no error. After
+    /// an error any of them may be gone. Who has one open can read it to its end.
+    pub fn remove_all(&self, relatives: &[&str]) -> Result<(), ArchiveError> {
+        let mut dirs = BTreeSet::new();
+        for relative in relatives {
+            let path = self.path(relative);
+            match fs::remove_file(&path) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    return Err(ArchiveError::io("remove", &path)(e));
+                }
+                _ => {}
+            }
+            dirs.extend(path.parent().map(Path::to_owned));
+        }
+        dirs.iter()
+            .filter(|dir| dir.is_dir())
+            .try_for_each(|dir| sync_dir(dir))
+    }
+
+    /// Removes a folder unless something is in it; true when it is not there any more. Not synced: an empty
+    /// folder that a crash brings back does no harm.
+    pub fn remove_if_empty(&self, relative: &str) -> Result<bool, ArchiveError> {
+        let path = self.path(relative);
+        match fs::remove_dir(&path) {
+            Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(false),
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(ArchiveError::io("remove folder", &path)(e)),
+            _ => Ok(true),
         }
     }
 

@@ -275,6 +275,13 @@ impl Index {
             out.delete_cf(self.cf(SEGMENTS)?, key);
             out.delete_cf(self.cf(FRAGMENTS)?, key);
             out.delete_cf(self.cf(SEQUENCES)?, keys::sequence(row.id));
+            // One that was never sealed has no table. The tail is not read otherwise: it is full of
+            // fragments that were deleted from it when their segments were sealed.
+            if self.db.get_pinned_cf(self.cf(FRAGMENTS)?, key)?.is_none() {
+                for entry in self.tail(stream, row.range())? {
+                    out.delete_cf(self.cf(TAIL)?, keys::at(stream, entry.wall_start));
+                }
+            }
             let next = (row.id.seq + 1).to_be_bytes();
             out.put_cf(self.cf(META)?, format!("next_seq.{}", stream.0), next);
             let mut hour = row.wall_start.hour();

@@ -111,6 +111,27 @@ impl Index {
             .map_err(IndexError::bad_row(SEGMENTS))
     }
 
+    /// The first `count` segments of a stream that begin at `from` or later, in order, whatever their state.
+    pub fn segments_from(
+        &self,
+        stream: StreamNo,
+        from: WallTime,
+        count: usize,
+    ) -> Result<Vec<SegmentRow>, IndexError> {
+        let mut it = self.iter(SEGMENTS, stream)?;
+        it.seek(keys::at(stream, from));
+        let mut found = Vec::new();
+        while found.len() < count
+            && let Some((key, value)) = it.item()
+        {
+            let at = keys::parse_at(key).map_or(WallTime::MIN, |k| k.1);
+            found.push(SegmentRow::decode(stream, at, value).map_err(IndexError::bad_row(SEGMENTS))?);
+            it.next();
+        }
+        it.status()?;
+        Ok(found)
+    }
+
     /// The sequence after the last that was ever deleted: sequences are not used twice, even when nothing
     /// of the stream is left.
     pub fn next_seq(&self, stream: StreamNo) -> Result<u64, IndexError> {
