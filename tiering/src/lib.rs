@@ -1,1 +1,33 @@
-//! Under construction.
+//! Deletes sealed segments as they age and as the disk fills: pure decisions and a worker that carries
+//! them out.
+//!
+//! Invariants of this crate:
+//! 1. Nothing is deleted before the minimum of its rule, and nothing by age on the word of a clock that
+//!    has just jumped ([`ArchiveTime`]).
+//! 2. Segments of a stream go oldest first, so that what remains of its chain has no holes.
+//! 3. A segment's row says that it is being deleted before its file goes, and goes after it.
+//! 4. When the disk fills and nothing may be deleted, new footage of the lowest priority gives way
+//!    ([`Shedding`]), never old footage under its minimum.
+
+mod archive_time;
+mod config;
+mod error;
+mod gather;
+mod glob;
+pub mod policy;
+mod progress;
+mod reaper;
+mod rules;
+mod shed;
+mod totals;
+mod worker;
+
+pub use archive_time::{ArchiveTime, ClockEvent, Reading};
+pub use config::{ConfigError, Thresholds, TieringConfig};
+pub use error::TieringError;
+pub use glob::Glob;
+pub use progress::{Deleted, Progress};
+pub use reaper::Reaper;
+pub use rules::{Problem, RetentionRule, RuleError, Rules};
+pub use shed::Shedding;
+pub use worker::Worker;

@@ -1,0 +1,314 @@
+//! Retention rules: `[[rules]]` of the configuration.
+
+use std::fmt;
+use std::time::Duration;
+
+use archive::StreamId;
+use archive::units::{format_duration, optional_duration, optional_size};
+use serde::{Deserialize, Serialize};
+
+use crate::glob::Glob;
+
+/// How long footage of some streams stays. Ages count from a segment's last instant.
+///
+/// With nothing set, footage stays until the disk needs the space, and then goes oldest first.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RetentionRule {
+    /// Whose footage: globs of camera ids, `["*"]` by default.
+    pub cameras: Vec<Glob>,
+    /// Which of their streams: globs of stream names, `["*"]` by default.
+    pub streams: Vec<Glob>,
+    /// The age until which a copy stays on the hot tier.
+    #[serde(with = "optional_duration", skip_serializing_if = "Option::is_none")]
+    pub hot: Option<Duration>,
+    /// The age until which a copy stays on the warm tier.
+    #[serde(with = "optional_duration", skip_serializing_if = "Option::is_none")]
+    pub warm: Option<Duration>,
+    /// The age until which a copy stays on the cold tier.
+    #[serde(with = "optional_duration", skip_serializing_if = "Option::is_none")]
+    pub cold: Option<Duration>,
+    /// Younger footage is never deleted, even when the disk is full or the quota is used up.
+    #[serde(with = "optional_duration", skip_serializing_if = "Option::is_none")]
+    pub min: Option<Duration>,
+    /// Older footage is deleted, wherever it lies.
+    #[serde(with = "optional_duration", skip_serializing_if = "Option::is_none")]
+    pub max: Option<Duration>,
+    /// The bytes that each camera may use for those of its streams that this rule governs, together.
+    #[serde(with = "optional_size", skip_serializing_if = "Option::is_none")]
+    pub quota: Option<u64>,
+}
+
+impl Default for RetentionRule {
+    fn default() -> Self {
+        Self {
+            cameras: vec![Glob::from("*")],
+            streams: vec![Glob::from("*")],
+            hot: None,
+            warm: None,
+            cold: None,
+            min: None,
+            max: None,
+            quota: None,
+        }
+    }
+}
+
+impl RetentionRule {
+    /// Whether it is about this stream.
+    pub fn governs(&self, stream: &StreamId) -> bool {
+        let any = |globs: &[Glob], text: &str| globs.iter().any(|g| g.matches(text));
+        any(&self.cameras, stream.camera.as_str()) && any(&self.streams, stream.stream.as_str())
+    }
+
+    /// The age at which footage is deleted; `None` when age alone deletes nothing. The hot tier is the only
+    /// one, so its end is the end of the last copy.
+    pub fn age_max(&self) -> Option<Duration> {
+        self.hot.into_iter().chain(self.max).min()
+    }
+
+    /// The age before which nothing is deleted.
+    pub fn age_min(&self) -> Duration {
+        self.min.unwrap_or_default()
+    }
+
+    fn governs_everything(&self) -> bool {
+        let all = |globs: &[Glob]| globs.iter().any(Glob::is_everything);
+        all(&self.cameras) && all(&self.streams)
+    }
+
+    fn problem(&self) -> Option<Problem> {
+        for (key, globs) in [("cameras", &self.cameras), ("streams", &self.streams)] {
+            if globs.is_empty() {
+                return Some(Problem::NoGlob(key));
+            }
+            if let Some(bad) = globs.iter().find(|g| !g.is_possible()) {
+                return Some(Problem::BadGlob(key, bad.clone()));
+            }
+        }
+        if self.warm.is_some() || self.cold.is_some() {
+            let tier = if self.warm.is_some() { "warm" } else { "cold" };
+            return Some(Problem::NoTier(tier));
+        }
+        for (key, age) in [("hot", self.hot), ("max", self.max)] {
+            if age.is_some_and(|age| age.is_zero()) {
+                return Some(Problem::Zero(key));
+            }
+        }
+        if self.quota == Some(0) {
+            return Some(Problem::Zero("quota"));
+        }
+        let longer = |a: (&'static str, Option<Duration>), b: (&'static str, Option<Duration>)| {
+            let (age, limit) = a.1.zip(b.1)?;
+            (age > limit).then_some(Problem::Longer(a.0, age, b.0, limit))
+        };
+        let (hot, min, max) = (("hot", self.hot), ("min", self.min), ("max", self.max));
+        longer(min, max)
+            .or_else(|| longer(min, hot))
+            .or_else(|| longer(hot, max))
+    }
+}
+
+/// What is wrong with a rule.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Problem {
+    /// It can match nothing.
+    NoGlob(&'static str),
+    /// The glob has a character that no id has.
+    BadGlob(&'static str, Glob),
+    /// An age on a tier that is not configured.
+    NoTier(&'static str),
+    /// A limit of nothing.
+    Zero(&'static str),
+    /// The first age is longer than the second, which bounds it.
+    Longer(&'static str, Duration, &'static str, Duration),
+    /// The rule with this number matches every stream before.
+    Shadowed(usize),
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoGlob(key) => write!(
+                f,
+                "`{key}` is empty and matches nothing; leave it out to match all"
+            ),
+            Self::BadGlob(key, glob) => write!(
+                f,
+                "`{glob}` in `{key}` can match nothing: ids are made of letters, digits, `.`, `_` and `-`, and \
+                 patterns of those, `*` and `?`"
+            ),
+            Self::NoTier(tier) => write!(
+                f,
+                "`{tier}` is set, but no {tier} tier is configured: say with `hot` how long footage stays"
+            ),
+            Self::Zero(key) => write!(
+                f,
+                "`{key}` is 0 and would keep nothing; leave it out for no limit"
+            ),
+            Self::Longer(a, age, b, limit) => {
+                let (age, limit) = (format_duration(*age), format_duration(*limit));
+                write!(f, "`{a}` ({age}) is longer than `{b}` ({limit})")
+            }
+            Self::Shadowed(by) => {
+                write!(
+                    f,
+                    "never used, because rule {by} before it matches every stream; put it first"
+                )
+            }
+        }
+    }
+}
+
+/// Why rules are refused.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("rule {number} of [[rules]]: {problem}")]
+pub struct RuleError {
+    /// Which rule, counted from 1.
+    pub number: usize,
+    /// What is wrong with it.
+    pub problem: Problem,
+}
+
+/// Rules that were found to be sound, in order; the first that governs a stream holds for it. One that
+/// governs everything stands at the end.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Rules(Vec<RetentionRule>);
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self(vec![RetentionRule::default()])
+    }
+}
+
+impl Rules {
+    /// Checks the configured rules. Streams that none of them governs are kept until the disk needs space.
+    pub fn new(rules: Vec<RetentionRule>) -> Result<Self, RuleError> {
+        let mut everything = None;
+        for (i, rule) in rules.iter().enumerate() {
+            let shadowed = everything.map(Problem::Shadowed);
+            if let Some(problem) = rule.problem().or(shadowed) {
+                return Err(RuleError {
+                    number: i + 1,
+                    problem,
+                });
+            }
+            if rule.governs_everything() {
+                everything = Some(i + 1);
+            }
+        }
+        let mut rules = rules;
+        rules.push(RetentionRule::default());
+        Ok(Self(rules))
+    }
+
+    /// The place of the rule that holds for a stream.
+    pub(crate) fn place_for(&self, stream: &StreamId) -> usize {
+        let found = self.0.iter().position(|rule| rule.governs(stream));
+        found.unwrap_or(self.0.len().saturating_sub(1))
+    }
+
+    pub(crate) fn at(&self, place: usize) -> Option<&RetentionRule> {
+        self.0.get(place)
+    }
+
+    /// The rule that holds for a stream.
+    pub fn rule_for(&self, stream: &StreamId) -> Option<&RetentionRule> {
+        self.at(self.place_for(stream))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Vec<RetentionRule> {
+        #[derive(Deserialize)]
+        struct File {
+            rules: Vec<RetentionRule>,
+        }
+        toml::from_str::<File>(text).expect("rules").rules
+    }
+
+    fn stream(camera: &str, stream: &str) -> StreamId {
+        StreamId {
+            tenant: Default::default(),
+            camera: camera.parse().expect("id"),
+            stream: stream.parse().expect("id"),
+        }
+    }
+
+    #[test]
+    fn the_first_rule_that_governs_a_stream_holds_and_others_keep_until_space_is_needed() {
+        let rules = read(
+            r#"
+            [[rules]]
+            cameras = ["vault-*"]
+            min = "30d"
+            max = "90d"
+            [[rules]]
+            streams = ["sub"]
+            hot = "24h"
+            quota = "500GB"
+            "#,
+        );
+        let rules = Rules::new(rules).expect("sound");
+        let rule = |c, s| rules.rule_for(&stream(c, s)).expect("a rule");
+        assert_eq!(rule("vault-1", "sub").age_min(), Duration::from_secs(30 * 86_400));
+        assert_eq!(rule("lobby", "sub").age_max(), Some(Duration::from_secs(86_400)));
+        assert_eq!(rule("lobby", "sub").quota, Some(500_000_000_000));
+        assert_eq!(rule("lobby", "main"), &RetentionRule::default());
+    }
+
+    #[test]
+    fn rules_that_cannot_be_meant_are_refused_with_the_reason() {
+        for (text, reason) in [
+            (
+                "min = \"30d\"\nmax = \"7d\"",
+                "`min` (30d) is longer than `max` (7d)",
+            ),
+            (
+                "min = \"2d\"\nhot = \"24h\"",
+                "`min` (2d) is longer than `hot` (1d)",
+            ),
+            (
+                "hot = \"2w\"\nmax = \"7d\"",
+                "`hot` (14d) is longer than `max` (7d)",
+            ),
+            ("warm = \"90d\"", "no warm tier is configured"),
+            ("cold = \"90d\"", "no cold tier is configured"),
+            ("hot = \"0s\"", "would keep nothing"),
+            ("quota = \"0B\"", "would keep nothing"),
+            ("cameras = []", "matches nothing"),
+            ("cameras = [\"lobby/main\"]", "`lobby/main` in `cameras`"),
+        ] {
+            let error = Rules::new(read(&format!("[[rules]]\n{text}"))).expect_err(text);
+            assert!(error.to_string().contains(reason), "{error}");
+            assert!(error.to_string().starts_with("rule 1 of"), "{error}");
+        }
+        let hidden = read("[[rules]]\nhot = \"1d\"\n[[rules]]\ncameras = [\"vault\"]\nhot = \"90d\"");
+        let error = Rules::new(hidden).expect_err("never used").to_string();
+        assert!(
+            error.contains("rule 2") && error.contains("rule 1 before it"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn unknown_keys_and_bare_numbers_are_refused() {
+        assert!(toml::from_str::<RetentionRule>("keep = \"1d\"").is_err());
+        assert!(toml::from_str::<RetentionRule>("hot = 30").is_err());
+        assert!(toml::from_str::<RetentionRule>("hot = \"30\"").is_err());
+    }
+
+    #[test]
+    fn a_rule_reads_back_from_what_it_is_written_as() {
+        let rule = RetentionRule {
+            hot: Some(Duration::from_secs(7200)),
+            quota: Some(1 << 40),
+            ..RetentionRule::default()
+        };
+        let text = toml::to_string(&rule).expect("text");
+        assert_eq!(toml::from_str::<RetentionRule>(&text), Ok(rule));
+    }
+}

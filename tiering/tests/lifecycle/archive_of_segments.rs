@@ -1,0 +1,264 @@
+//! An archive whose segments are made by the code that records.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use archive::buffer::Pool;
+use archive::disk::Disk;
+use archive::layout::segment_path;
+use archive::mp4::{BoxWriter, VIDEO_TRACK_ID};
+use archive::segment::{Closing, FragmentBuilder, SegmentHeader, SegmentWriter};
+use archive::time::{SECOND_US, Timescale};
+use archive::{
+    GapCause, InitSegment, Note, SegmentId, StreamId, StreamNo, Tier, TimeRange, Track, TrackKind, WallTime,
+};
+use indexer::check::{CheckOptions, check};
+use indexer::{
+    Batch, CameraRow, Index, IndexOptions, SecretUrl, SegmentRow, SegmentState, StreamConfig, Transport,
+};
+use tierline_tiering::{Reaper, RetentionRule, Rules, TieringConfig};
+
+pub(crate) const MINUTE_US: i64 = 60 * SECOND_US;
+pub(crate) const DAY_US: i64 = 24 * 60 * MINUTE_US;
+
+/// Noon, so that a test's first hours are one day's.
+pub(crate) fn noon() -> WallTime {
+    "2026-11-20T12:00:00Z".parse().expect("time")
+}
+
+pub(crate) fn minute(n: i64) -> WallTime {
+    noon().plus_micros(n * MINUTE_US)
+}
+
+pub(crate) struct Archive {
+    dir: tempfile::TempDir,
+    pub(crate) disk: Disk,
+    pub(crate) index: Arc<Index>,
+    pool: Pool,
+    init: InitSegment,
+}
+
+fn open_index(dir: &Path) -> Arc<Index> {
+    Arc::new(Index::open(&dir.join("index"), &IndexOptions::default()).expect("index"))
+}
+
+impl Archive {
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let media = dir.path().join("media");
+        Self::on(dir, &media)
+    }
+
+    /// With its media in `media` and its index in `dir`.
+    pub(crate) fn on(dir: tempfile::TempDir, media: &Path) -> Self {
+        let index = open_index(dir.path());
+        let disk = Disk::open(media).expect("disk");
+        Self {
+            disk,
+            index,
+            pool: Pool::new(64),
+            init: InitSegment::build(vec![video_track()]),
+            dir,
+        }
+    }
+
+    /// What a kill and a start after it make of this archive.
+    pub(crate) fn reopen(self) -> Self {
+        drop(self.index);
+        Self {
+            index: open_index(self.dir.path()),
+            ..self
+        }
+    }
+
+    pub(crate) fn camera(&self, id: &str, priority: u8) -> StreamNo {
+        let stream = StreamConfig {
+            name: "main".parse().expect("id"),
+            url: SecretUrl::new("rtsp://camera.test/".parse().expect("URL")),
+            transport: Transport::Tcp,
+            enabled: true,
+        };
+        let row = CameraRow {
+            id: id.parse().expect("id"),
+            name: id.to_owned(),
+            streams: vec![stream],
+            priority,
+            created: noon(),
+            removed: None,
+            from_config: false,
+        };
+        self.index.put_camera(&row).expect("camera");
+        let id = StreamId {
+            tenant: Default::default(),
+            camera: row.id,
+            stream: "main".parse().expect("id"),
+        };
+        self.index.ensure_stream(&id).expect("stream")
+    }
+
+    /// Records a sealed segment of fragments of 10 s, as long as `minutes`, of about `bytes`.
+    pub(crate) fn record(&self, stream: StreamNo, from: WallTime, minutes: i64, bytes: usize) -> SegmentRow {
+        let (mut row, writer) = self.begin(stream, from, minutes, bytes);
+        let sealed = writer.seal(&self.pool).expect("seal");
+        row.bytes = sealed.bytes;
+        let mut batch = Batch::default();
+        batch.seal(&row);
+        self.index.commit(batch).expect("commit");
+        SegmentRow {
+            state: SegmentState::Sealed,
+            ..row
+        }
+    }
+
+    /// Records small segments of ten minutes each, one after the other from noon on.
+    pub(crate) fn record_many(&self, stream: StreamNo, places: std::ops::Range<i64>) {
+        places.for_each(|i| {
+            self.record(stream, minute(10 * i), 10, 60_000);
+        });
+    }
+
+    /// The same as [`record`](Self::record), left open.
+    pub(crate) fn begin(
+        &self,
+        stream: StreamNo,
+        from: WallTime,
+        minutes: i64,
+        bytes: usize,
+    ) -> (SegmentRow, SegmentWriter) {
+        let last = self.index.last_segment(stream).expect("last");
+        let next = self.index.next_seq(stream).expect("sequence");
+        let seq = last.as_ref().map_or(0, |row| row.id.seq + 1).max(next);
+        // Where the stream was not recorded, its next fragment says so.
+        let missing = last.as_ref().map(|row| row.wall_end).filter(|end| *end < from);
+        let gap = missing.map(|end| Note::Gap {
+            from: end,
+            to: from,
+            cause: GapCause::DiskFull,
+        });
+        let header = SegmentHeader {
+            stream: self.index.stream_id(stream).expect("stream"),
+            seq,
+            epoch: self.index.epoch(),
+            wall_start: from,
+            prev: last.map(|row| row.head).unwrap_or_default(),
+            init: self.init.hash,
+        };
+        let mut w = SegmentWriter::create(&self.disk, &self.pool, header, &self.init, 0).expect("create");
+        let count = minutes * 6;
+        let each = bytes / count as usize;
+        let mut fragments: Vec<_> = (0..count)
+            .map(|i| {
+                let mut b = FragmentBuilder::new(&self.pool, None);
+                b.push_video(i * 900_000, true, &vec![i as u8; each]);
+                let closing = Closing {
+                    wall_start: from.plus_micros(i * 10 * SECOND_US),
+                    wall_duration_us: 10 * SECOND_US as u32,
+                    media_end: Some((i + 1) * 900_000),
+                    typical_duration: 900_000,
+                    run_start: i == 0,
+                    activity: 1,
+                    notes: gap.into_iter().filter(|_| i == 0).collect(),
+                    clock_offset_us: None,
+                    audio_duration: 0,
+                };
+                b.close(&self.pool, closing)
+            })
+            .collect();
+        let entries = w.append(&mut fragments).expect("append");
+        w.sync().expect("sync");
+        let row = SegmentRow {
+            id: SegmentId { stream, seq },
+            epoch: self.index.epoch(),
+            wall_start: from,
+            wall_end: w.wall_end(),
+            bytes: w.bytes(),
+            state: SegmentState::Open,
+            tier: Tier::Hot,
+            init: self.init.hash,
+            head: w.head(),
+            fragments: w.fragments(),
+        };
+        let mut batch = Batch::default();
+        batch.init(&self.init);
+        batch.segment(&row);
+        entries.into_iter().for_each(|e| batch.fragment(row.id, e));
+        self.index.commit(batch).expect("commit");
+        (row, w)
+    }
+
+    pub(crate) fn rows(&self, stream: StreamNo) -> Vec<SegmentRow> {
+        self.index
+            .segments_all_states(stream, TimeRange::ALL)
+            .expect("rows")
+    }
+
+    pub(crate) fn sequences(&self, stream: StreamNo) -> Vec<u64> {
+        self.rows(stream).iter().map(|row| row.id.seq).collect()
+    }
+
+    pub(crate) fn file(&self, row: &SegmentRow) -> std::path::PathBuf {
+        let stream = self.index.stream_id(row.id.stream).expect("stream");
+        self.disk.path(&segment_path(&stream, &row.name()))
+    }
+
+    pub(crate) fn reaper(&self, rule: RetentionRule, config: TieringConfig) -> Reaper {
+        let rules = Rules::new(vec![rule]).expect("sound");
+        Reaper::new(self.index.clone(), self.disk.clone(), rules, config).expect("reaper")
+    }
+
+    /// Every invariant, every byte.
+    pub(crate) fn assert_clean(&self) {
+        let options = CheckOptions {
+            deep: true,
+            running: false,
+        };
+        let findings = check(&self.index, &self.disk, options, |_, _| {}).expect("check");
+        assert!(findings.is_empty(), "{findings:#?}");
+    }
+}
+
+/// Settings that leave alone a disk as full as that of the machine that runs the tests.
+pub(crate) fn ample() -> TieringConfig {
+    TieringConfig {
+        reserve: Some(0),
+        low: Some(0),
+        floor: Some(0),
+        ..TieringConfig::default()
+    }
+}
+
+pub(crate) fn keep_minutes(hot: u64) -> RetentionRule {
+    RetentionRule {
+        hot: Some(std::time::Duration::from_secs(hot * 60)),
+        ..RetentionRule::default()
+    }
+}
+
+fn video_track() -> Track {
+    let mut w = BoxWriter::default();
+    w.boxed(b"avc1", |w| {
+        w.zeros(6);
+        w.u16(1);
+        w.zeros(16);
+        w.u16(640);
+        w.u16(360);
+        w.u32(0x48_0000);
+        w.u32(0x48_0000);
+        w.u32(0);
+        w.u16(1);
+        w.zeros(32);
+        w.u16(24);
+        w.u16(0xffff);
+        w.boxed(b"avcC", |w| w.bytes(&[1, 0x4d, 0x40, 0x1f, 0xff, 0xe0, 0]));
+    });
+    Track {
+        id: VIDEO_TRACK_ID,
+        kind: TrackKind::Video,
+        timescale: Timescale::new(90_000).expect("not zero"),
+        codec: "avc1.4d401f".into(),
+        width: 640,
+        height: 360,
+        channels: 0,
+        sample_entry: w.0.into(),
+    }
+}

@@ -1,0 +1,104 @@
+use std::time::Duration;
+
+use archive::StreamNo;
+use tierline_tiering::{RetentionRule, TieringConfig};
+
+use crate::archive_of_segments::{Archive, DAY_US, MINUTE_US, ample, keep_minutes, minute};
+use crate::full_disk::SmallDisk;
+
+const HOUR_MIN: i64 = 60;
+
+fn recorded() -> (Archive, StreamNo) {
+    recorded_in(Archive::new())
+}
+
+fn recorded_in(a: Archive) -> (Archive, StreamNo) {
+    let lobby = a.camera("lobby", 5);
+    a.record_many(lobby, 0..12);
+    (a, lobby)
+}
+
+fn elapsed(minutes: i64) -> u64 {
+    (minutes * MINUTE_US).unsigned_abs()
+}
+
+#[test]
+fn a_clock_a_month_ahead_deletes_nothing_until_it_ran_steadily_for_the_time_to_confirm() {
+    let (a, lobby) = recorded();
+    let config = TieringConfig {
+        clock_confirm: Duration::from_secs(6 * 3600),
+        ..ample()
+    };
+    let mut reaper = a.reaper(keep_minutes(24 * 60), config);
+    reaper.pass(minute(120), 0).expect("pass");
+    let ahead = |m: i64| minute(120 + m).plus_micros(30 * DAY_US);
+    for m in 1..=6 * HOUR_MIN {
+        reaper.pass(ahead(m), elapsed(m)).expect("pass");
+        assert_eq!(a.rows(lobby).len(), 12, "after {m} minutes");
+        assert!(reaper.progress().clock_doubted);
+        assert_eq!(reaper.progress().archive_time, minute(120 + m));
+    }
+    reaper
+        .pass(ahead(6 * HOUR_MIN + 1), elapsed(6 * HOUR_MIN + 1))
+        .expect("pass");
+    assert_eq!(a.rows(lobby).len(), 0);
+    assert!(!reaper.progress().clock_doubted);
+    a.assert_clean();
+}
+
+#[test]
+fn a_clock_a_month_ahead_after_a_restart_deletes_nothing_either_however_often() {
+    let (mut a, lobby) = recorded();
+    a.reaper(keep_minutes(24 * 60), ample())
+        .pass(minute(120), 0)
+        .expect("pass");
+    for start in 0..5 {
+        a = a.reopen();
+        let mut reaper = a.reaper(keep_minutes(24 * 60), ample());
+        for m in [0, 1, 12 * HOUR_MIN, 23 * HOUR_MIN] {
+            let wall = minute(121 + m).plus_micros(30 * DAY_US);
+            reaper.pass(wall, elapsed(m)).expect("pass");
+            assert_eq!(a.rows(lobby).len(), 12, "start {start}, after {m} minutes");
+        }
+    }
+    // An ordinary restart with the right time goes on at once.
+    a = a.reopen();
+    let mut reaper = a.reaper(keep_minutes(60), ample());
+    reaper.pass(minute(125), 0).expect("pass");
+    assert_eq!(a.rows(lobby).len(), 6);
+}
+
+#[test]
+fn a_minimum_holds_against_a_clock_that_jumped_even_when_space_is_needed() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let media = dir.path().join("media");
+    let Some(_disk) = SmallDisk::mount(&media, 64 << 20) else {
+        return;
+    };
+    let (a, lobby) = recorded_in(Archive::on(dir, &media));
+    std::fs::write(a.disk.path("someone-elses-file"), vec![1; 40 << 20]).expect("write");
+    let rule = RetentionRule {
+        min: Some(Duration::from_secs(60 * 60)),
+        ..RetentionRule::default()
+    };
+    // Everything past its minimum has to go.
+    let mut reaper = a.reaper(
+        rule,
+        TieringConfig {
+            reserve: Some(32 << 20),
+            ..ample()
+        },
+    );
+    reaper.pass(minute(50), 0).expect("pass");
+    assert_eq!(a.rows(lobby).len(), 12);
+    reaper
+        .pass(minute(51).plus_micros(30 * DAY_US), elapsed(1))
+        .expect("pass");
+    assert_eq!(a.rows(lobby).len(), 12);
+    // By the clock that did not jump two segments are older than an hour now.
+    reaper
+        .pass(minute(80).plus_micros(30 * DAY_US), elapsed(30))
+        .expect("pass");
+    assert_eq!(a.rows(lobby).len(), 10);
+    assert_eq!(reaper.progress().space.segments, 2);
+}
