@@ -20,8 +20,8 @@ macro_rules! codes {
         pub(crate) enum Code { $($(#[$doc])* $name,)* }
 
         impl Code {
-            /// All codes, for the documents' tests.
-            pub(crate) const ALL: &'static [Code] = &[$(Code::$name),*];
+            #[cfg(test)]
+            const ALL: &'static [Code] = &[$(Code::$name),*];
 
             /// The word in the answer; never changes.
             pub(crate) fn as_str(self) -> &'static str {
@@ -234,4 +234,34 @@ pub(crate) fn render(problem: &Problem, path: &str, request_id: &str) -> axum::r
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.extend(parts.headers.iter().cloned());
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_and_its_status_stand_in_the_documentation() {
+        let text = include_str!("../../docs/http-api.md");
+        for code in Code::ALL {
+            let row = format!("| {} | `{}` |", code.status().as_u16(), code.as_str());
+            assert!(text.contains(&row), "docs/http-api.md lacks the row {row}");
+        }
+    }
+
+    #[test]
+    fn the_cause_stays_out_of_the_answer() {
+        let problem = Problem::internal("/secret/path: EIO");
+        let response = render(&problem, "/x", "id");
+        let body = axum::body::to_bytes(response.into_body(), 10_000);
+        let body = tokio::runtime::Runtime::new()
+            .expect("runtime")
+            .block_on(body)
+            .expect("body");
+        let text = String::from_utf8_lossy(&body);
+        assert!(
+            !text.contains("secret") && text.contains("\"request_id\":\"id\""),
+            "{text}"
+        );
+    }
 }

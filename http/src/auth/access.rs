@@ -261,10 +261,6 @@ impl StreamHandle {
         }
     }
 
-    pub(crate) fn span(&self) -> Result<Option<TimeRange>, Problem> {
-        Ok(self.footage.index.span(self.no)?)
-    }
-
     pub(crate) fn gaps(&self, range: TimeRange) -> Result<Vec<Gap>, Problem> {
         Ok(self.footage.index.gaps(self.no, range)?)
     }

@@ -46,7 +46,7 @@ impl<I: Iterator<Item = Job> + Send + Unpin> ReadAhead<I> {
         };
         body.start_next();
         if let Next::Reading(task) = &mut body.next {
-            body.ready = joined(task.await)?.into();
+            body.ready.extend(joined(task.await)?);
             body.next = Next::Idle;
         }
         Ok(body)

@@ -79,7 +79,12 @@ pub(super) async fn index(
 }
 
 fn variant_of(stream: &StreamHandle, span: &Span) -> Result<Option<Variant>, Problem> {
-    let Some(start) = event::first(stream, span.from)?.filter(|start| *start < span.end()) else {
+    let start = if span.to.is_none() {
+        event::first(stream, span.from)?
+    } else {
+        begin(stream, span.from)?
+    };
+    let Some(start) = start.filter(|start| *start < span.end()) else {
         return Ok(None);
     };
     let Some(range) = TimeRange::new(start, span.end()) else {

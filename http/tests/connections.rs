@@ -1,0 +1,183 @@
+//! Clients that are slow, silent, greedy or many.
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use common::{Answer, Site, epoch, get};
+use tierline_http::{HttpConfig, Timeouts};
+
+fn short(config: &mut HttpConfig) {
+    config.timeouts = Timeouts {
+        header: Duration::from_millis(400),
+        idle: Duration::from_millis(1200),
+        body: Duration::from_millis(400),
+        stall: Duration::from_millis(600),
+        shutdown: Duration::from_millis(500),
+    };
+}
+
+/// How long until the other side closes, and what it sent.
+fn until_closed(stream: &mut TcpStream) -> (Duration, Vec<u8>) {
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .expect("time-out");
+    let (started, mut bytes) = (Instant::now(), Vec::new());
+    let _ = stream.read_to_end(&mut bytes);
+    (started.elapsed(), bytes)
+}
+
+#[test]
+fn a_client_that_sends_nothing_is_let_go() {
+    let service = Site::new().serve(short);
+    let mut stream = TcpStream::connect(service.address).expect("connected");
+    let (took, bytes) = until_closed(&mut stream);
+    assert!(
+        took > Duration::from_millis(300) && took < Duration::from_secs(3) && bytes.is_empty(),
+        "{took:?}"
+    );
+}
+
+#[test]
+fn headers_that_drip_are_cut_off_at_the_limit_and_not_later() {
+    let service = Site::new().serve(short);
+    let mut stream = TcpStream::connect(service.address).expect("connected");
+    let started = Instant::now();
+    for byte in b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Slow: yes\r\n\r\n"
+        .iter()
+        .cycle()
+    {
+        if stream.write_all(&[*byte]).is_err() || started.elapsed() > Duration::from_secs(5) {
+            break;
+        }
+        sleep(Duration::from_millis(50));
+    }
+    assert!(
+        started.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        started.elapsed()
+    );
+}
+
+#[test]
+fn a_connection_may_idle_between_requests_longer_than_a_head_may_take() {
+    let service = Site::new().serve(short);
+    let mut stream = TcpStream::connect(service.address).expect("connected");
+    let request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut answer = [0; 4096];
+    stream.write_all(request).expect("sent");
+    assert!(stream.read(&mut answer).expect("answered") > 0);
+    sleep(Duration::from_millis(700));
+    stream.write_all(request).expect("sent");
+    assert!(
+        stream.read(&mut answer).expect("answered") > 0,
+        "closed too early"
+    );
+    let (took, _) = until_closed(&mut stream);
+    assert!(
+        took > Duration::from_millis(600) && took < Duration::from_secs(4),
+        "{took:?}"
+    );
+}
+
+#[test]
+fn a_body_that_does_not_come_is_answered_408() {
+    let service = Site::new().serve(short);
+    let mut stream = TcpStream::connect(service.address).expect("connected");
+    let head = b"POST /api/v1/cameras HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{";
+    stream.write_all(head).expect("sent");
+    let (took, bytes) = until_closed(&mut stream);
+    assert_eq!(
+        Answer::parse(&bytes).map(|a| a.status),
+        Some(408),
+        "{:?}",
+        String::from_utf8_lossy(&bytes)
+    );
+    assert!(took < Duration::from_secs(4), "{took:?}");
+}
+
+#[test]
+fn a_reader_that_does_not_read_is_let_go_and_holds_little_memory() {
+    let site = Site::new();
+    let clip = std::sync::Arc::new(common::Clip::make("1280x720", "24M"));
+    let mut recorder = common::Recorder::new(&site, "lobby/main", epoch(), clip);
+    recorder.append(10);
+    let row = recorder.seal();
+    assert!(row.bytes > 20 << 20, "{}", row.bytes);
+    let service = site.serve(short);
+    let before = resident();
+    let request = b"GET /hls/lobby/main/seg/0.mp4 HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut streams: Vec<TcpStream> = (0..20)
+        .map(|_| {
+            let mut stream = TcpStream::connect(service.address).expect("connected");
+            stream.write_all(request).expect("sent");
+            stream
+        })
+        .collect();
+    sleep(Duration::from_millis(300));
+    let held = resident().saturating_sub(before);
+    assert!(held < 20 * (4 << 20), "{held} bytes for 20 readers");
+    sleep(Duration::from_millis(1500));
+    for stream in &mut streams {
+        let (_, bytes) = until_closed(stream);
+        assert!((bytes.len() as u64) < row.bytes, "it was sent whole");
+    }
+    assert_eq!(get(service.address, "/healthz", &[]).status, 200);
+}
+
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("status");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .expect("VmRSS");
+    line.split_whitespace()
+        .next()
+        .and_then(|kib| kib.parse::<u64>().ok())
+        .expect("a number")
+        * 1024
+}
+
+#[test]
+fn one_connection_too_many_is_refused_and_room_is_made_again() {
+    let service = Site::new().serve(|config| {
+        short(config);
+        config.connections_max = 4;
+    });
+    let held: Vec<TcpStream> = (0..4)
+        .map(|_| TcpStream::connect(service.address).expect("connected"))
+        .collect();
+    sleep(Duration::from_millis(100));
+    let mut extra = TcpStream::connect(service.address).expect("connected");
+    let (took, bytes) = until_closed(&mut extra);
+    assert!(took < Duration::from_millis(300));
+    assert_eq!(
+        Answer::parse(&bytes).map(|a| (a.status, a.header("retry-after").map(str::to_owned))),
+        Some((503, Some("1".into())))
+    );
+    drop(held);
+    sleep(Duration::from_millis(100));
+    assert_eq!(get(service.address, "/healthz", &[]).status, 200);
+}
+
+#[test]
+fn stopping_closes_idle_connections_at_once_and_stuck_ones_at_the_bound() {
+    let service = Site::new().serve(short);
+    let mut idle = TcpStream::connect(service.address).expect("connected");
+    idle.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .expect("sent");
+    let mut answer = [0; 4096];
+    assert!(idle.read(&mut answer).expect("answered") > 0);
+    let address = service.address;
+    let started = Instant::now();
+    service.shutdown();
+    assert!(
+        started.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        started.elapsed()
+    );
+    assert!(TcpStream::connect(address).is_err());
+}
