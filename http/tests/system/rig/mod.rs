@@ -1,0 +1,58 @@
+//! What stands around the service in these tests: a site with cameras, an observer, and faults.
+
+mod api;
+mod chance;
+mod claims;
+mod oracle;
+mod service;
+mod site;
+mod small_disk;
+mod trace;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use archive::{Clock, SystemClock, WallTime};
+use ingest::camsim::{self, Camsim};
+
+pub(crate) use api::{Api, Gap, Timeline};
+pub(crate) use chance::Chance;
+pub(crate) use claims::Claims;
+pub(crate) use oracle::Oracle;
+pub(crate) use service::Service;
+pub(crate) use site::{Site, camera_id, lines};
+pub(crate) use small_disk::SmallDisk;
+pub(crate) use trace::{Injection, Target, Trace};
+
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// Waits until no other test of this program runs.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Simulated cameras with the built-in clip: a keyframe every 2 s.
+pub(crate) fn farm(cameras: usize) -> Camsim {
+    let config = camsim::Config {
+        cameras,
+        ..camsim::Config::default()
+    };
+    camsim::start(config).expect("a farm of cameras")
+}
+
+/// This machine's wall clock.
+pub(crate) fn now() -> WallTime {
+    SystemClock::default().wall()
+}
+
+/// Asks every 50 ms until the answer is `Some`; fails after `limit`.
+pub(crate) fn wait_for<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(begun.elapsed() < limit, "{what}: not within {limit:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}

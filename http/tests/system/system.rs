@@ -1,0 +1,12 @@
+//! The service as its users run it: the binary, simulated cameras, and faults from outside.
+//!
+//! Each test is one promise of the product and stands in a file that is named after it. They run one at a
+//! time, because they measure how soon things happen.
+
+mod rig;
+
+mod a_failed_fdatasync_is_never_acknowledged;
+mod a_full_disk_loses_nothing_and_recording_resumes;
+mod a_kill_loses_nothing_that_was_reported_durable;
+mod missing_data_dir_is_refused;
+mod the_index_can_be_made_again_from_the_media;
