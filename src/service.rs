@@ -171,8 +171,10 @@ impl Retention {
     }
 }
 
-/// Which cameras may be added over the API.
-fn camera_rule(allow_loopback: bool) -> Arc<dyn Fn(&Url) -> Result<(), String> + Send + Sync> {
+/// Says whether a camera with this URL may be added over the API, and if not, why.
+type CameraRule = Arc<dyn Fn(&Url) -> Result<(), String> + Send + Sync>;
+
+fn camera_rule(allow_loopback: bool) -> CameraRule {
     Arc::new(move |url| match destination(url) {
         Destination::Network => Ok(()),
         Destination::Loopback if allow_loopback => Ok(()),

@@ -147,6 +147,18 @@ fn a_whole_site_is_read() {
 }
 
 #[test]
+fn the_example_in_the_documentation_is_valid() {
+    let page = include_str!("../../docs/config.md");
+    let example = page
+        .split("```toml")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next())
+        .expect("an example");
+    let config = read(example).expect("valid").config;
+    assert_eq!((config.cameras.len(), config.rules.len()), (1, 2));
+}
+
+#[test]
 fn an_unknown_key_is_refused_with_its_line_its_section_and_the_nearest_key() {
     for (text, answer) in [
         (
