@@ -28,16 +28,65 @@ impl Aligned {
     pub(crate) fn as_mut(&mut self) -> &mut [u8] {
         bytemuck::cast_slice_mut(&mut self.0)
     }
-
-    /// The bytes `range` of this memory, without a copy.
-    pub(crate) fn into_bytes(self, range: std::ops::Range<usize>) -> Bytes {
-        Bytes::from_owner(self).slice(range)
-    }
 }
 
 impl AsRef<[u8]> for Aligned {
     fn as_ref(&self) -> &[u8] {
         bytemuck::cast_slice(&self.0)
+    }
+}
+
+/// Reads of up to this many bytes, at any offset, use memory that was used before.
+const READ_BYTES: usize = (1 << 20) + 2 * BLOCK_BYTES;
+/// Unused read buffers kept at most, of [`READ_BYTES`] each.
+const READ_BUFFERS_MAX: usize = 16;
+/// Smaller reads are not worth a large buffer.
+const READ_BYTES_POOLED_MIN: usize = 128 << 10;
+
+/// Read buffers that are not in use. Clearing a fresh one costs as much as sending what is read into it.
+static READ_BUFFERS: Mutex<Vec<Aligned>> = Mutex::new(Vec::new());
+
+/// Memory to read into; goes back for the next read when the last of its bytes has been sent.
+pub(crate) struct ReadBuffer(Option<Aligned>);
+
+impl ReadBuffer {
+    /// At least `bytes` bytes of whatever was read before.
+    pub(crate) fn take(bytes: usize) -> Self {
+        if !(READ_BYTES_POOLED_MIN..=READ_BYTES).contains(&bytes) {
+            return Self(Some(Aligned::zeroed(bytes)));
+        }
+        let free = READ_BUFFERS.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        Self(Some(free.unwrap_or_else(|| Aligned::zeroed(READ_BYTES))))
+    }
+
+    /// Its first `bytes` bytes, rounded up to whole blocks.
+    pub(crate) fn first(&mut self, bytes: usize) -> &mut [u8] {
+        let all = self.0.as_mut().map_or(&mut [][..], Aligned::as_mut);
+        let len = bytes.next_multiple_of(BLOCK_BYTES).min(all.len());
+        &mut all[..len]
+    }
+
+    /// The bytes `range`, without a copy. All of them must have been read.
+    pub(crate) fn into_bytes(self, range: std::ops::Range<usize>) -> Bytes {
+        Bytes::from_owner(self).slice(range)
+    }
+}
+
+impl AsRef<[u8]> for ReadBuffer {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_ref().map_or(&[], AsRef::as_ref)
+    }
+}
+
+impl Drop for ReadBuffer {
+    fn drop(&mut self) {
+        let Some(memory) = self.0.take().filter(|memory| memory.as_ref().len() == READ_BYTES) else {
+            return;
+        };
+        let mut free = READ_BUFFERS.lock().unwrap_or_else(PoisonError::into_inner);
+        if free.len() < READ_BUFFERS_MAX {
+            free.push(memory);
+        }
     }
 }
 
@@ -167,6 +216,21 @@ mod tests {
         assert_eq!(&all[..1000], &[7; 1000]);
         assert_eq!(&all[1000..], &data[..]);
         assert!(buf.slices().all(|s| s.as_ptr().align_offset(BLOCK_BYTES) == 0));
+    }
+
+    #[test]
+    fn a_read_buffer_comes_back_when_its_last_bytes_are_gone() {
+        let free = || READ_BUFFERS.lock().expect("free").len();
+        let mut buffer = ReadBuffer::take(1 << 20);
+        assert_eq!(buffer.first(5000).len(), 2 * BLOCK_BYTES);
+        let bytes = buffer.into_bytes(0..1 << 20);
+        let part = bytes.slice(10..20);
+        drop(bytes);
+        let before = free();
+        drop(part);
+        // Other tests read too.
+        assert!(free() > 0 && before <= READ_BUFFERS_MAX);
+        assert_eq!(ReadBuffer::take(4 << 20).into_bytes(0..1).len(), 1);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use rustix::fs::{FallocateFlags, OFlags};
 
-use crate::buffer::{Aligned, SlabBuf};
+use crate::buffer::{Aligned, ReadBuffer, SlabBuf};
 use crate::error::ArchiveError;
 use crate::fragment::BLOCK_BYTES;
 
@@ -360,11 +360,11 @@ impl ReadFile {
     /// [`set_direct`](Self::set_direct).
     pub(crate) fn read_aligned(&self, offset: u64, len: usize) -> Result<Bytes, ArchiveError> {
         let skip = (offset % BLOCK_BYTES as u64) as usize;
-        let mut buf = Aligned::zeroed(skip + len);
+        let mut buf = ReadBuffer::take(skip + len);
         let start = offset - skip as u64;
         let mut done = 0;
         while done < skip + len {
-            let into = buf.as_mut().get_mut(done..).unwrap_or_default();
+            let into = buf.first(skip + len).get_mut(done..).unwrap_or_default();
             match self.file.read_at(into, start + done as u64) {
                 Ok(0) => break,
                 // A direct read that stopped inside a block has met the end of the file.

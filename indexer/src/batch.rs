@@ -13,7 +13,7 @@ use crate::db::{COVERAGE, FRAGMENTS, GAPS, INCIDENTS, INITS, META, SEGMENTS, SEQ
 use crate::error::IndexError;
 use crate::index::Index;
 use crate::keys;
-use crate::rows::{self, Incident, IncidentKind, Last, SegmentRow, SegmentState};
+use crate::rows::{self, Ended, Incident, IncidentKind, Last, SegmentRow, SegmentState};
 
 enum Change {
     Segment(SegmentRow),
@@ -282,8 +282,12 @@ impl Index {
                     out.delete_cf(self.cf(TAIL)?, keys::at(stream, entry.wall_start));
                 }
             }
-            let next = (row.id.seq + 1).to_be_bytes();
-            out.put_cf(self.cf(META)?, format!("next_seq.{}", stream.0), next);
+            let ended = Ended {
+                next_seq: row.id.seq + 1,
+                head: row.head,
+                wall_end: row.wall_end,
+            };
+            out.put_cf(self.cf(META)?, Ended::key(stream), ended.encode());
             let mut hour = row.wall_start.hour();
             while hour < row.wall_end {
                 hours.insert((stream, hour));

@@ -284,7 +284,7 @@ impl Checker<'_> {
                     Invariant::RowsHaveBytes,
                     path,
                     "the file is missing".into(),
-                    "restore it from a copy, or restart the service to record it as lost",
+                    "restore it from a copy",
                 );
                 return Ok(());
             }

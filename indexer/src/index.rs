@@ -145,6 +145,13 @@ impl Index {
         self.epoch
     }
 
+    /// Makes sure that the next opening outranks `epoch`, which was seen in the media.
+    pub(crate) fn raise_epoch(&self, epoch: Epoch) -> Result<(), IndexError> {
+        let mut batch = WriteBatch::default();
+        batch.put("epoch", self.epoch.max(epoch).0.to_be_bytes());
+        self.write(batch)
+    }
+
     /// Every camera, by id, the removed ones too.
     pub fn cameras(&self) -> Result<Vec<CameraRow>, IndexError> {
         let rows = self
@@ -239,10 +246,11 @@ impl Index {
 
     /// The streams of a camera, by name.
     pub fn streams_of(&self, camera: &CameraId) -> Vec<(StreamNo, StreamId)> {
-        self.streams()
-            .into_iter()
-            .filter(|(_, id)| id.camera == *camera)
-            .collect()
+        let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
+        let of_camera = names.by_no.iter().filter(|(_, id)| id.camera == *camera);
+        let mut all: Vec<_> = of_camera.map(|(no, id)| (*no, id.clone())).collect();
+        all.sort_unstable_by(|a, b| a.1.cmp(&b.1));
+        all
     }
 
     /// An init segment by its hash; kept in memory once read.

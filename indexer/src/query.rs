@@ -9,7 +9,7 @@ use crate::db::{COVERAGE, FRAGMENTS, GAPS, INCIDENTS, META, SEGMENTS, SEQUENCES,
 use crate::error::IndexError;
 use crate::index::Index;
 use crate::keys;
-use crate::rows::{self, Incident, Last, SegmentFragments, SegmentRow, SegmentState};
+use crate::rows::{self, Ended, Incident, Last, SegmentFragments, SegmentRow, SegmentState};
 use crate::timeline::{self, Timeline};
 
 /// The recorded instants around a time.
@@ -132,13 +132,13 @@ impl Index {
         Ok(found)
     }
 
-    /// The sequence after the last that was ever deleted: sequences are not used twice, even when nothing
-    /// of the stream is left.
-    pub fn next_seq(&self, stream: StreamNo) -> Result<u64, IndexError> {
-        let bytes = self.db.get_cf(self.cf(META)?, format!("next_seq.{}", stream.0))?;
-        Ok(bytes
-            .and_then(|b| b.try_into().ok())
-            .map_or(0, u64::from_be_bytes))
+    /// Where a stream ended whose last segments were deleted. Sequences are not used twice, the chain goes
+    /// on, and wall time does not run backwards, even when nothing of the stream is left.
+    pub fn ended(&self, stream: StreamNo) -> Result<Option<Ended>, IndexError> {
+        let Some(bytes) = self.db.get_cf(self.cf(META)?, Ended::key(stream))? else {
+            return Ok(None);
+        };
+        Ended::decode(&bytes).map(Some).map_err(IndexError::bad_row(META))
     }
 
     /// Every segment that is not sealed, of all streams: open, or given up.

@@ -28,10 +28,13 @@ pub struct Rebuilt {
     pub left_out: Vec<(String, String)>,
 }
 
+/// Segments by their names, in the order of their sequences.
+pub type SegmentFiles = BTreeMap<StreamId, Vec<SegmentName>>;
+
 /// Every segment file below the root of `disk`, by stream, in the order of their sequences. Files that are
 /// not named like segments are listed apart.
-pub fn list_segments(disk: &Disk) -> Result<(BTreeMap<StreamId, Vec<SegmentName>>, Vec<String>), IndexError> {
-    let mut found: BTreeMap<StreamId, Vec<SegmentName>> = BTreeMap::new();
+pub fn list_segments(disk: &Disk) -> Result<(SegmentFiles, Vec<String>), IndexError> {
+    let mut found = SegmentFiles::new();
     let mut unknown = Vec::new();
     let mut folders = vec![(String::new(), 0)];
     while let Some((folder, depth)) = folders.pop() {
@@ -196,5 +199,7 @@ pub fn rebuild(
             progress(&result);
         }
     }
+    let epoch = streams.values().flatten().map(|name| name.epoch).max();
+    index.raise_epoch(epoch.unwrap_or_default())?;
     Ok(result)
 }

@@ -228,6 +228,42 @@ pub(crate) fn decode_gap(from: WallTime, bytes: &[u8]) -> Result<Gap, Malformed>
     Ok(Gap { from, to, cause })
 }
 
+/// Where a stream ended, kept when its segments are deleted.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Ended {
+    /// The sequence of the next segment.
+    pub next_seq: u64,
+    /// The leaf that it is chained to.
+    pub head: Sha256,
+    /// It begins here or later.
+    pub wall_end: WallTime,
+}
+
+impl Ended {
+    pub(crate) fn key(stream: StreamNo) -> String {
+        format!("ended.{}", stream.0)
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut e = Encoder::default();
+        e.u64(self.next_seq);
+        e.hash(&self.head);
+        e.wall(self.wall_end);
+        e.0
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut d = Decoder(bytes);
+        let ended = Self {
+            next_seq: d.u64()?,
+            head: d.hash()?,
+            wall_end: d.wall()?,
+        };
+        d.end()?;
+        Ok(ended)
+    }
+}
+
 /// Something that happened to a stream that is no gap.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Incident {

@@ -122,9 +122,8 @@ fn files_after(
     stream: &StreamId,
 ) -> Result<Vec<SegmentName>, IngestError> {
     let last = index.last_segment(no)?;
-    let next = index
-        .next_seq(no)?
-        .max(last.as_ref().map_or(0, |row| row.id.seq + 1));
+    let deleted = index.ended(no)?.map_or(0, |ended| ended.next_seq);
+    let next = last.as_ref().map_or(0, |row| row.id.seq + 1).max(deleted);
     let from = hour_dir(last.map_or(WallTime::MIN, |row| row.wall_start));
     let root = stream_dir(stream);
     let mut found = Vec::new();

@@ -142,7 +142,8 @@ fn stream_id(camera: &CameraId, config: &StreamConfig) -> StreamId {
 fn resume(shared: &Shared, no: StreamNo) -> Result<Fragmenter, IngestError> {
     let now = shared.clock.wall();
     let span = shared.index.span(no)?;
-    let begin = span.map(|s| s.to());
+    let ended = shared.index.ended(no)?.map(|e| e.wall_end);
+    let begin = span.map(|s| s.to()).or(ended);
     let since = TimeRange::new(begin.unwrap_or(WallTime::MIN), WallTime::MAX).unwrap_or(TimeRange::ALL);
     let known: Vec<_> = (shared.index.gaps(no, since)?.into_iter())
         .filter(|g| g.cause != GapCause::Retention && begin.is_none_or(|b| g.from >= b))

@@ -138,7 +138,7 @@ impl FragmentBuilder {
 
     /// Whether pictures are shown in another order than they are decoded in.
     pub fn is_reordered(&self) -> bool {
-        self.video.is_sorted_by_key(|s| s.pts) == false
+        !self.video.is_sorted_by_key(|s| s.pts)
     }
 
     /// Closes the fragment. Its decode times are its presentation times in order, so that a stream

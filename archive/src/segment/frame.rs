@@ -35,7 +35,7 @@ pub(super) struct Frame {
 }
 
 pub(super) fn encode_flags(e: &FragmentEntry) -> u8 {
-    u8::from(e.keyframe) * KEYFRAME | u8::from(e.run_start) * RUN_START
+    (u8::from(e.keyframe) * KEYFRAME) | (u8::from(e.run_start) * RUN_START)
 }
 
 pub(super) fn decode_flags(flags: u8) -> Result<(bool, bool), Malformed> {

@@ -88,9 +88,8 @@ impl SegmentHeader {
     /// Reads the first blocks of a file: the header, its init segment, where the first fragment begins,
     /// and the hash that it is chained to.
     pub(super) fn parse_file_head(bytes: &[u8]) -> Result<(Self, InitSegment, u64, Sha256), Malformed> {
-        let mut boxes = Boxes(bytes);
         let mut init_len = 0;
-        while let Some(b) = boxes.next() {
+        for b in Boxes(bytes) {
             let b = b?;
             match &b.kind {
                 b"ftyp" | b"moov" => init_len += b.whole.len(),

@@ -23,7 +23,7 @@ use crate::fragmenter::Finished;
 use stream::StreamWriter;
 
 enum Command {
-    Fragment(StreamNo, Finished),
+    Fragment(StreamNo, Box<Finished>),
     Gaps(StreamNo, Vec<Gap>),
     /// The stream ends here for now: seal what is open.
     Close(StreamNo),
@@ -76,7 +76,7 @@ impl Submit {
         if !self.backlog.add(stream, finished.fragment.bytes(), &self.config) {
             return Err(Box::new(finished));
         }
-        let _ = self.tx.send(Command::Fragment(stream, finished));
+        let _ = self.tx.send(Command::Fragment(stream, Box::new(finished)));
         Ok(())
     }
 
@@ -163,7 +163,7 @@ struct Group {
 impl Group {
     fn take(&mut self, command: Command) {
         match command {
-            Command::Fragment(stream, f) => self.fragments.entry(stream).or_default().push(f),
+            Command::Fragment(stream, f) => self.fragments.entry(stream).or_default().push(*f),
             Command::Gaps(stream, gaps) => self.gaps.push((stream, gaps)),
             Command::Close(stream) => self.close.push(stream),
             Command::Stop => self.stop = true,

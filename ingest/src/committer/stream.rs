@@ -51,13 +51,24 @@ impl StreamWriter {
         };
         let id = index.stream_id(no).ok_or_else(missing)?;
         let last = index.last_segment(no)?;
-        let mark = index.next_seq(no)?;
+        let ended = index.ended(no)?.filter(|_| last.is_none());
         Ok(Self {
             no,
             id,
-            next_seq: last.as_ref().map_or(0, |row| row.id.seq + 1).max(mark),
-            head: last.as_ref().map(|row| row.head).unwrap_or_default(),
-            durable_until: last.as_ref().map(|row| row.wall_end),
+            next_seq: last
+                .as_ref()
+                .map(|row| row.id.seq + 1)
+                .or(ended.map(|e| e.next_seq))
+                .unwrap_or(0),
+            head: last
+                .as_ref()
+                .map(|row| row.head)
+                .or(ended.map(|e| e.head))
+                .unwrap_or_default(),
+            durable_until: last
+                .as_ref()
+                .map(|row| row.wall_end)
+                .or(ended.map(|e| e.wall_end)),
             open: None,
             init: None,
             expected_bytes: 0,
