@@ -6,7 +6,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench soak check build fmt-check clippy arrows deny rocksdb
+.PHONY: help demo test bench bench-index bench-playlist bench-serve bench-ingest soak check build
+.PHONY: fmt-check clippy arrows deny rocksdb
 .NOTPARALLEL:
 
 export TIERLINE_CACHE ?= $(HOME)/.cache/tierline
@@ -17,7 +18,7 @@ export ROCKSDB_STATIC := 1
 endif
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 demo: setup-demo rocksdb ## build, start with four simulated cameras, and print the page's address
 	cargo build --locked --release --bin tierline
@@ -26,8 +27,25 @@ demo: setup-demo rocksdb ## build, start with four simulated cameras, and print 
 test: setup-test fmt-check arrows clippy ## what CI runs: format, crate arrows, lints, and all tests
 	cargo test --locked --workspace
 
-bench: setup-bench rocksdb ## all benches; BENCH=name for one of them
-	cargo bench --locked --workspace $(if $(BENCH),--bench $(BENCH))
+# Results go there, as tables and as JSON; docs/benchmarks.md explains them.
+export TIERLINE_BENCH_OUT ?= $(CURDIR)/target/bench
+
+bench: bench-index bench-playlist bench-serve bench-ingest ## all benches, one after another: half an hour
+	@echo "bench: all results are in $$TIERLINE_BENCH_OUT"
+
+bench-index: setup-bench rocksdb ## the index at 10 million segments; TIERLINE_BENCH_ROWS=n for another number
+	cargo bench --locked --bench index
+
+bench-playlist: setup-bench rocksdb ## the HLS playlist of a whole day
+	cargo bench --locked --bench playlist
+
+bench-serve: setup-bench build ## media and export throughput beside nginx
+	benches/serve_compare.py --tierline "$$CARGO_TARGET_DIR/release/tierline" --out "$$TIERLINE_BENCH_OUT" $(BENCH_ARGS)
+
+bench-ingest: setup-bench build ## recording 10, 40 and 100 cameras beside rawtick and ffmpeg
+	cargo build --locked --release --example rawtick
+	benches/ingest_compare.py --tierline "$$CARGO_TARGET_DIR/release/tierline" \
+		--rawtick "$$CARGO_TARGET_DIR/release/examples/rawtick" --out "$$TIERLINE_BENCH_OUT" $(BENCH_ARGS)
 
 soak: setup-test rocksdb ## the long forms of the tests, for hours
 	@echo "soak: running the long forms, that is the tests marked as ignored, one at a time"

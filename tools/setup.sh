@@ -51,8 +51,7 @@ bench_packages() {
     cat <<'END'
 ffmpeg ffmpeg the clip to record and the recorder to compare with
 nginx-light nginx the file server to compare with
-curl curl fetching from both
-strace strace counting system calls
+python3 python3 the side-by-side comparisons
 END
 }
 
