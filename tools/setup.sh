@@ -42,6 +42,7 @@ chromium chromium playing the page in a browser
 nodejs node driving the browser
 npm npm driving the browser
 strace strace failing system calls on purpose
+faketime faketime setting the clock that the service sees
 curl curl talking to the service from outside
 jq jq reading its answers
 END

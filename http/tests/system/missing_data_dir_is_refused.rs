@@ -48,7 +48,10 @@ fn a_second_service_on_one_archive_is_refused() {
     let farm = farm(1);
     let mut site = Site::new(&farm, 1);
     let service = site.start();
-    let refused = site.start_with(|_| ()).err().expect("a second one must not start");
+    let refused = site
+        .start_with(|_| ())
+        .err()
+        .expect("a second one must not start");
     println!("{}", refused.log);
     assert!(!refused.status.success());
     for part in ["in use", &format!("process {}", service.pid())] {

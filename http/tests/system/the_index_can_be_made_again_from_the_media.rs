@@ -31,9 +31,10 @@ fn the_index_can_be_made_again_from_the_media() {
     sleep(A_WHILE);
     farm.set_down(0, false);
     farm.switch_clip(1, other_clip(&site));
-    sleep(A_WHILE);
+    service.wait_until_durable(&cameras, A_WHILE * 4);
     service.kill();
     let service = start(&mut site, &clock);
+    service.wait_until_durable(&cameras, A_WHILE * 2);
     sleep(A_WHILE);
     set_clock(&clock, "+3600");
     sleep(A_WHILE);
@@ -45,10 +46,16 @@ fn the_index_can_be_made_again_from_the_media() {
         let cause = |gap: &Gap| gap.cause.clone();
         timelines[camera].gaps.iter().map(cause).collect::<Vec<_>>()
     };
-    println!("gaps: {:?}", cameras.iter().map(|camera| causes(camera)).collect::<Vec<_>>());
+    println!(
+        "gaps: {:?}",
+        cameras.iter().map(|camera| causes(camera)).collect::<Vec<_>>()
+    );
     for camera in &cameras {
         for cause in ["service_killed", "clock_step"] {
-            assert!(causes(camera).iter().any(|c| c == cause), "{camera} has no gap for {cause}");
+            assert!(
+                causes(camera).iter().any(|c| c == cause),
+                "{camera} has no gap for {cause}"
+            );
         }
     }
     let outage = ["session_lost", "unreachable", "refused"];
@@ -74,7 +81,11 @@ fn the_index_can_be_made_again_from_the_media() {
     assert_eq!(differs.status.code(), Some(1), "{}", lines(&differs));
     let check = site.command("check").output().expect("check");
     assert_eq!(check.status.code(), Some(1), "{}", lines(&check));
-    println!("{} segments; without one of them: {}", segments.len(), lines(&differs));
+    println!(
+        "{} segments; without one of them: {}",
+        segments.len(),
+        lines(&differs)
+    );
 }
 
 /// Starts the service with a wall clock that a file sets.
@@ -100,7 +111,9 @@ fn set_clock(clock: &Path, offset: &str) {
 fn faketime() -> PathBuf {
     let libraries = fs::read_dir("/usr/lib").expect("libraries").flatten();
     let mut candidates = libraries.map(|entry| entry.path().join("faketime/libfaketimeMT.so.1"));
-    candidates.find(|path| path.exists()).expect("libfaketime, of the package faketime")
+    candidates
+        .find(|path| path.exists())
+        .expect("libfaketime, of the package faketime")
 }
 
 /// A clip of another size than the built-in one.
@@ -108,8 +121,21 @@ fn other_clip(site: &Site) -> std::sync::Arc<Clip> {
     let path = site.path("other.h264");
     let source = "testsrc=size=320x240:rate=30:duration=4";
     let mut ffmpeg = Command::new("ffmpeg");
-    ffmpeg.args(["-v", "error", "-f", "lavfi", "-i", source, "-c:v", "libx264", "-preset", "ultrafast"]);
-    ffmpeg.args(["-g", "60", "-pix_fmt", "yuv420p", "-f", "h264"]).arg(&path);
+    ffmpeg.args([
+        "-v",
+        "error",
+        "-f",
+        "lavfi",
+        "-i",
+        source,
+        "-c:v",
+        "libx264",
+        "-preset",
+        "ultrafast",
+    ]);
+    ffmpeg
+        .args(["-g", "60", "-pix_fmt", "yuv420p", "-f", "h264"])
+        .arg(&path);
     let output = ffmpeg.output().expect("ffmpeg");
     assert!(output.status.success(), "{}", lines(&output));
     Clip::load(&path, Some(30)).expect("a clip")

@@ -49,8 +49,6 @@ pub(crate) struct Run {
 /// Something missing.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Gap {
-    pub(crate) from: WallTime,
-    pub(crate) to: Option<WallTime>,
     pub(crate) cause: String,
 }
 
@@ -116,7 +114,9 @@ impl Api {
     pub(crate) fn timeline(&self, camera: &str) -> Result<Timeline, String> {
         let day = Duration::from_secs(86_400);
         let (from, to) = (now().minus(day), now().plus(day));
-        self.json(&format!("/api/v1/cameras/{camera}/timeline?from={from}&to={to}&stream={STREAM}"))
+        self.json(&format!(
+            "/api/v1/cameras/{camera}/timeline?from={from}&to={to}&stream={STREAM}"
+        ))
     }
 
     /// The fragment of a camera that holds `at`, or the next one.

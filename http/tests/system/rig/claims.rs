@@ -79,7 +79,10 @@ impl Claims {
     pub(crate) fn losses(&self, timelines: &BTreeMap<String, Timeline>) -> Vec<String> {
         let mut losses = self.taken_back.clone();
         for (camera, claim) in &self.cameras {
-            let runs = timelines.get(camera).map(|t| t.runs.as_slice()).unwrap_or_default();
+            let runs = timelines
+                .get(camera)
+                .map(|t| t.runs.as_slice())
+                .unwrap_or_default();
             let runs = joined(runs.iter().map(|run| (run.from, run.to)));
             let has = |from, to| runs.iter().any(|run| run.0 <= from && run.1 >= to);
             for &(from, to) in claim.runs.iter().filter(|run| !has(run.0, run.1)) {
@@ -111,7 +114,10 @@ pub(crate) fn changed(api: &Api, fragments: &[Remembered]) -> Vec<String> {
         .iter()
         .filter_map(|known| {
             let what = look(known).err()?;
-            Some(format!("{}: fragment {} to {}: {what}", known.camera, known.from, known.to))
+            Some(format!(
+                "{}: fragment {} to {}: {what}",
+                known.camera, known.from, known.to
+            ))
         })
         .collect()
 }

@@ -15,9 +15,8 @@ use std::time::{Duration, Instant};
 use archive::{Clock, SystemClock, WallTime};
 use ingest::camsim::{self, Camsim};
 
-pub(crate) use api::{Api, Gap, Timeline};
+pub(crate) use api::Gap;
 pub(crate) use chance::Chance;
-pub(crate) use claims::Claims;
 pub(crate) use oracle::Oracle;
 pub(crate) use service::Service;
 pub(crate) use site::{Site, camera_id, lines};

@@ -42,10 +42,7 @@ impl Service {
     pub(crate) fn start(mut command: Command, log: PathBuf) -> Result<Self, Refused> {
         let begun = Instant::now();
         let stderr = File::create(&log).expect("a log");
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(stderr);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
         let mut child = command.spawn().expect("the service's program");
         let stdout = BufReader::new(child.stdout.take().expect("standard output"));
         let (tell, told) = channel();

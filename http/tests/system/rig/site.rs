@@ -4,7 +4,9 @@ use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use ingest::camsim::Camsim;
 use tempfile::TempDir;
@@ -32,6 +34,8 @@ pub(crate) struct Site {
     pub(crate) data_dir: PathBuf,
     /// Where footage lies, if not in `data_dir`.
     pub(crate) hot: Option<PathBuf>,
+    /// How long a segment is, as the configuration writes it.
+    pub(crate) segment_duration: &'static str,
     /// More TOML for the configuration.
     pub(crate) more: String,
     cameras: Vec<(String, String)>,
@@ -46,6 +50,7 @@ impl Site {
             data_dir: folder.path().join("data"),
             folder,
             hot: None,
+            segment_duration: "5s",
             more: String::new(),
             cameras: (0..cameras).map(|n| (camera_id(n), farm.url(n))).collect(),
             starts: 0,
@@ -79,7 +84,11 @@ impl Site {
     fn write_config(&self) -> PathBuf {
         let mut text = format!("data_dir = {:?}\n", self.data_dir);
         text += "[http]\nlisten = \"127.0.0.1:0\"\n[ingest]\nallow_loopback = true\n";
-        text += "[recording]\nsegment_duration = \"5s\"\n";
+        let _ = writeln!(
+            text,
+            "[recording]\nsegment_duration = {:?}",
+            self.segment_duration
+        );
         if let Some(hot) = &self.hot {
             let _ = writeln!(text, "[tiers.hot]\nurl = \"file://{}\"", hot.display());
         }
@@ -119,6 +128,19 @@ impl Site {
         }
     }
 
+    /// Starts the service and kills it a little later, whether it is ready or not.
+    pub(crate) fn start_and_kill(&self, after: Duration) {
+        let mut command = self.command("serve");
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let mut child = command.spawn().expect("the service's program");
+        thread::sleep(after);
+        child.kill().expect("a signal");
+        child.wait().expect("a status");
+    }
+
     /// Fails unless the archive, whose service has ended, is whole to the last byte.
     pub(crate) fn assert_whole(&self) {
         let output = self.command("check").arg("--deep").output().expect("check");
@@ -134,7 +156,11 @@ impl Site {
 
     /// Compares the index with another.
     pub(crate) fn compare(&self, other: &Path) -> Output {
-        self.command("check").arg("--index").arg(other).output().expect("check")
+        self.command("check")
+            .arg("--index")
+            .arg(other)
+            .output()
+            .expect("check")
     }
 }
 

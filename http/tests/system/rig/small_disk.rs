@@ -23,7 +23,13 @@ impl SmallDisk {
         }
         fs::create_dir(&folder).expect("a folder");
         let mut command = Command::new("mount");
-        command.args(["-t", "tmpfs", "-o", &format!("size={mebibytes}m"), "tierline-test"]);
+        command.args([
+            "-t",
+            "tmpfs",
+            "-o",
+            &format!("size={mebibytes}m"),
+            "tierline-test",
+        ]);
         let output = command.arg(&folder).output().expect("mount");
         if !output.status.success() {
             println!("skipped: {}", super::lines(&output));

@@ -8,9 +8,15 @@ use std::process::{Child, Command, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// The calls that change a file.
-const WRITES: [&str; 7] =
-    ["write", "writev", "pwrite64", "pwritev", "pwritev2", "ftruncate", "fallocate"];
-/// The call that fails.
+const WRITES: [&str; 7] = [
+    "write",
+    "writev",
+    "pwrite64",
+    "pwritev",
+    "pwritev2",
+    "ftruncate",
+    "fallocate",
+];
 const SYNC: &str = "fdatasync";
 
 /// Whose calls fail.
@@ -22,11 +28,15 @@ pub(crate) enum Target {
     Thread(&'static str),
 }
 
-/// What fails: `fdatasync` with EIO, and nothing reaches the disk.
+/// What fails, without reaching the disk.
 #[derive(Clone, Debug)]
 pub(crate) struct Injection {
     pub(crate) target: Target,
-    /// Which calls, counted from when the tracing began: `2`, or `1..2`.
+    /// The calls, for example `fdatasync`.
+    pub(crate) calls: &'static str,
+    /// How, for example `EIO`.
+    pub(crate) error: &'static str,
+    /// Which of them, counted from when the tracing began: `2`, `1..2` or `1+`.
     pub(crate) when: &'static str,
 }
 
@@ -42,9 +52,16 @@ impl Trace {
         let mut command = Command::new("strace");
         command.arg("-y").arg("-o").arg(&log);
         command.args(["-e", &format!("trace={SYNC},{}", WRITES.join(","))]);
-        command.args(["-e", &format!("inject={SYNC}:error=EIO:when={}", injection.when)]);
+        let Injection {
+            calls, error, when, ..
+        } = injection;
+        command.args(["-e", &format!("inject={calls}:error={error}:when={when}")]);
         match &injection.target {
-            Target::File(path) => command.arg("-f").arg("-P").arg(path).args(["-p", &pid.to_string()]),
+            Target::File(path) => command
+                .arg("-f")
+                .arg("-P")
+                .arg(path)
+                .args(["-p", &pid.to_string()]),
             Target::Thread(name) => command.args(["-p", &thread_id(pid, name)]),
         };
         command.stdin(Stdio::null()).stderr(Stdio::piped());
@@ -62,21 +79,31 @@ impl Trace {
 
     fn lines(&self) -> Vec<String> {
         let text = fs::read(&self.log).unwrap_or_default();
-        String::from_utf8_lossy(&text).lines().map(str::to_owned).collect()
+        String::from_utf8_lossy(&text)
+            .lines()
+            .map(str::to_owned)
+            .collect()
     }
 
-    /// The files whose syncing was made to fail, in order.
+    /// The file of each call that was made to fail, in order.
     pub(crate) fn failed(&self) -> Vec<PathBuf> {
         let lines = self.lines();
-        lines.iter().filter(|line| is_failure(line)).filter_map(|line| file_of(line)).collect()
+        lines
+            .iter()
+            .filter(|line| is_failure(line))
+            .filter_map(|line| file_of(line))
+            .collect()
     }
 
-    /// Changes of a file after its syncing had failed, and further tries to sync it.
+    /// Changes of a file after the first failure, and tries to sync it.
     pub(crate) fn touched_after_failure(&self, file: &Path) -> Vec<String> {
         let is_its = |line: &&String| file_of(line).as_deref() == Some(file);
         let lines = self.lines();
         let its = lines.iter().filter(is_its);
-        its.skip_while(|line| !is_failure(line)).skip(1).cloned().collect()
+        its.skip_while(|line| !is_failure(line))
+            .skip(1)
+            .cloned()
+            .collect()
     }
 
     /// Lets the service go on alone. What was seen stays.
@@ -95,7 +122,7 @@ impl Drop for Trace {
 }
 
 fn is_failure(line: &str) -> bool {
-    line.contains(SYNC) && line.contains("(INJECTED)")
+    line.ends_with("(INJECTED)")
 }
 
 /// The file that a call is about: `fdatasync(7</a/b.mp4>) = 0`.
