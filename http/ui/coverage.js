@@ -87,11 +87,11 @@ export class Coverage extends EventTarget {
   }
 }
 
-/** A gap that still lasts has no end yet: until now, and `open`. */
+/** A gap that still lasts is `open`; how far it is known by now is its end. */
 function spans(rows) {
   return (rows ?? []).map((row) => {
     const to = parseTime(row.to);
-    return { ...row, from: parseTime(row.from), to: to ?? serverNow(), open: to === null };
+    return { ...row, from: parseTime(row.from), to: row.open ? Math.max(to, serverNow()) : to, open: Boolean(row.open) };
   });
 }
 

@@ -15,8 +15,10 @@ use crate::config::Action;
 use crate::gate::Caller;
 use crate::json;
 use crate::problem::Problem;
-use crate::query::Query;
+use crate::query::{Query, forwards};
 
+/// The timeline of a request that does not say when it begins.
+const RANGE_DEFAULT: Duration = Duration::from_secs(24 * 3600);
 /// The longest timeline.
 const RANGE_MAX: Duration = Duration::from_secs(400 * 24 * 3600);
 /// Longer ranges get their activity by the hour.
@@ -40,12 +42,13 @@ struct Run {
     tier: Tier,
 }
 
-/// A gap; `to` is null while it lasts.
+/// A gap. While it lasts it is `open`, and `to` is how far that is known: now, or the end of the range.
 #[derive(Serialize)]
 struct GapRow {
     from: WallTime,
-    to: Option<WallTime>,
+    to: WallTime,
     cause: &'static str,
+    open: bool,
 }
 
 /// How much moves in the minute or hour that begins at `at`, 0 to 255.
@@ -63,7 +66,10 @@ pub(super) async fn timeline(
 ) -> Result<Response<Body>, Problem> {
     let camera = app.footage.authorize(&caller, Action::View, &camera)?;
     let query = Query::parse(&uri, &["from", "to", "stream"])?;
-    let range = query.range(RANGE_MAX)?;
+    let now = app.clock.wall();
+    let to = query.time("to")?.unwrap_or(now);
+    let from = query.time("from")?.unwrap_or_else(|| to.minus(RANGE_DEFAULT));
+    let range = forwards(from, to, RANGE_MAX)?;
     let stream = camera.stream(query.get("stream"))?;
     blocking(move || {
         let timeline = stream.timeline(range)?;
@@ -77,7 +83,11 @@ pub(super) async fn timeline(
             stream: stream.id().stream.to_string(),
             range,
             runs: runs.collect(),
-            gaps: timeline.gaps.iter().map(GapRow::from).collect(),
+            gaps: timeline
+                .gaps
+                .iter()
+                .filter_map(|gap| gap_row(gap, range.to().min(now)))
+                .collect(),
             activity: activity(&stream.coverage(range)?, range),
         };
         json::answer(StatusCode::OK, &answer)
@@ -85,14 +95,16 @@ pub(super) async fn timeline(
     .await
 }
 
-impl From<&Gap> for GapRow {
-    fn from(gap: &Gap) -> Self {
-        Self {
-            from: gap.from,
-            to: gap.to,
-            cause: gap.cause.as_str(),
-        }
-    }
+/// A gap as far as it is known at `now`; one that has not begun by then is none.
+fn gap_row(gap: &Gap, now: WallTime) -> Option<GapRow> {
+    let to = gap.to.unwrap_or(now);
+    let row = GapRow {
+        from: gap.from,
+        to,
+        cause: gap.cause.as_str(),
+        open: gap.to.is_none(),
+    };
+    (gap.from < to).then_some(row)
 }
 
 /// The minutes or hours of `range` in which something moves.
