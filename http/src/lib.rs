@@ -31,4 +31,4 @@ pub use camera_url::{Destination, destination, destination_of};
 pub use config::{Action, ApiKeyConfig, CONNECTIONS_MAX, ConfigError, HttpConfig, Timeouts};
 pub use routes::{Access, Route, all_routes};
 pub use server::{Server, StartError, start};
-pub use state::HttpState;
+pub use state::{CameraUrlRule, HttpState};

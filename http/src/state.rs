@@ -17,6 +17,9 @@ use crate::routes::{EventLists, LiveWindows};
 /// Stills are decoded by this many processes at once: each takes a core for some hundred milliseconds.
 const DECODERS: usize = 2;
 
+/// Whether a camera may have a URL; the error says why not.
+pub type CameraUrlRule = Arc<dyn Fn(&Url) -> Result<(), String> + Send + Sync>;
+
 /// What the service is told about the rest of the program.
 #[derive(Clone)]
 pub struct HttpState {
@@ -30,7 +33,7 @@ pub struct HttpState {
     pub ready: watch::Receiver<bool>,
     /// Whether a camera may have this URL, which is an RTSP URL that points neither at link-local nor at
     /// metadata addresses; the error says why not. See [`crate::destination`].
-    pub camera_url_allowed: Arc<dyn Fn(&Url) -> Result<(), String> + Send + Sync>,
+    pub camera_url_allowed: CameraUrlRule,
 }
 
 /// Everything a route can reach.
@@ -40,7 +43,7 @@ pub(crate) struct Shared {
     pub(crate) hosts: HostRule,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ready: watch::Receiver<bool>,
-    pub(crate) camera_url_allowed: Arc<dyn Fn(&Url) -> Result<(), String> + Send + Sync>,
+    pub(crate) camera_url_allowed: CameraUrlRule,
     pub(crate) metrics: Metrics,
     pub(crate) decoders: Semaphore,
     pub(crate) lives: LiveWindows,

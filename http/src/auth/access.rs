@@ -12,7 +12,7 @@ use archive::layout::segment_path;
 use archive::segment::SegmentReader;
 use archive::{
     ArchiveError, CameraId, FragmentRef, Gap, InitSegment, SegmentId, Sha256, StreamId, StreamName, StreamNo,
-    TimeRange, WallTime,
+    TenantId, TimeRange, WallTime,
 };
 use indexer::{
     CameraRow, HourCoverage, Index, Live, SegmentFragments, SegmentRow, SegmentState, StreamStatus, Timeline,
@@ -30,12 +30,16 @@ pub(crate) struct Footage {
     disk: Disk,
 }
 
+/// What is known of a camera: how it is set up, and the streams that ever recorded.
+type Known = (Option<CameraRow>, Vec<(StreamNo, StreamId)>);
+
 /// One camera, for a caller who may do what was asked.
 pub(crate) struct CameraHandle {
     footage: Footage,
     id: CameraId,
     row: Option<CameraRow>,
-    streams: Vec<(StreamNo, StreamId)>,
+    /// Where they are known already.
+    recorded: Option<Vec<(StreamNo, StreamId)>>,
 }
 
 /// One stream of a camera, for a caller who may do what was asked.
@@ -64,8 +68,7 @@ impl Footage {
             return Err(Problem::not_found());
         }
         let row = self.index.camera(&id)?;
-        let streams = self.index.streams_of(&id);
-        if row.is_none() && streams.is_empty() {
+        if row.is_none() && self.index.streams_of(&id).is_empty() {
             return Err(Problem::not_found());
         }
         if !principal.may(action) {
@@ -75,7 +78,7 @@ impl Footage {
             footage: self.clone(),
             id,
             row,
-            streams,
+            recorded: None,
         })
     }
 
@@ -84,7 +87,7 @@ impl Footage {
         if !principal.may(Action::View) {
             return Err(forbidden(Action::View));
         }
-        let mut cameras: BTreeMap<CameraId, (Option<CameraRow>, Vec<(StreamNo, StreamId)>)> = BTreeMap::new();
+        let mut cameras: BTreeMap<CameraId, Known> = BTreeMap::new();
         for row in self.index.cameras()? {
             let id = row.id.clone();
             cameras.entry(id).or_default().0 = Some(row);
@@ -94,11 +97,11 @@ impl Footage {
         }
         let seen = cameras.into_iter().filter(|(id, _)| principal.sees(id));
         Ok(seen
-            .map(|(id, (row, streams))| CameraHandle {
+            .map(|(id, (row, recorded))| CameraHandle {
                 footage: self.clone(),
                 id,
                 row,
-                streams,
+                recorded: Some(recorded),
             })
             .collect())
     }
@@ -165,22 +168,38 @@ impl CameraHandle {
                 .and_then(|row| row.streams.iter().position(|s| s.name == *name))
                 .unwrap_or(usize::MAX)
         };
-        let mut streams: Vec<_> = self.streams.iter().collect();
+        let recorded = self.recorded.clone();
+        let mut streams = recorded.unwrap_or_else(|| self.footage.index.streams_of(&self.id));
         streams.sort_by_key(|(_, id)| configured(&id.stream));
-        let handle = |(no, id): &(StreamNo, StreamId)| StreamHandle {
+        let handle = |(no, id)| StreamHandle {
             footage: self.footage.clone(),
-            no: *no,
-            id: id.clone(),
+            no,
+            id,
         };
         streams.into_iter().map(handle).collect()
     }
 
+    /// The stream `name`, if it ever recorded.
+    fn named(&self, name: &str) -> Result<Option<StreamHandle>, Problem> {
+        let Ok(stream) = name.parse() else { return Ok(None) };
+        let id = StreamId {
+            tenant: TenantId::default(),
+            camera: self.id.clone(),
+            stream,
+        };
+        let no = self.footage.index.stream_no(&id)?;
+        Ok(no.map(|no| StreamHandle {
+            footage: self.footage.clone(),
+            no,
+            id,
+        }))
+    }
+
     /// The named stream, or the first one. A stream that is set up and has not recorded yet has no media.
     pub(crate) fn stream(&self, name: Option<&str>) -> Result<StreamHandle, Problem> {
-        let streams = self.streams();
         let found = match name {
-            Some(name) => streams.into_iter().find(|s| s.id.stream.as_str() == name),
-            None => streams.into_iter().next(),
+            Some(name) => self.named(name)?,
+            None => self.streams().into_iter().next(),
         };
         let configured = |name: Option<&str>| {
             let mut streams = self.row.iter().flat_map(|row| &row.streams);

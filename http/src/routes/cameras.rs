@@ -229,10 +229,8 @@ fn streams(app: &Shared, new: Vec<NewStream>, old: &[StreamConfig]) -> Result<Ve
 fn url(app: &Shared, text: &str, before: Option<&StreamConfig>) -> Result<SecretUrl, Problem> {
     let refused = |why: String| Problem::new(Code::UrlNotAllowed, why);
     let url: Url = camera_url::parse(text).map_err(refused)?;
-    if let Some(before) = before {
-        if before.url.redacted() == url {
-            return Ok(before.url.clone());
-        }
+    if let Some(before) = before.filter(|before| before.url.redacted() == url) {
+        return Ok(before.url.clone());
     }
     (app.camera_url_allowed)(&url).map_err(refused)?;
     Ok(SecretUrl::new(url))

@@ -1,6 +1,7 @@
 //! `GET /hls/{camera}/index.m3u8?from&to` and the media playlists that it names.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::time::Duration;
 
 use archive::{Sha256, TimeRange, WallTime};
@@ -150,13 +151,10 @@ pub(super) async fn media(
 pub(super) fn codecs(stream: &StreamHandle, rows: &[SegmentFragments]) -> Result<Codecs, Problem> {
     let mut codecs: Codecs = HashMap::new();
     for row in rows {
-        let hash = row.segment.init;
-        if !codecs.contains_key(&hash) {
-            let init = stream.init(&hash)?;
-            let video = init
-                .video()
-                .ok_or_else(|| Problem::new(Code::IntegrityFailed, "An init segment has no video."))?;
-            codecs.insert(hash, video.timescale);
+        if let Entry::Vacant(entry) = codecs.entry(row.segment.init) {
+            let init = stream.init(&row.segment.init)?;
+            let none = || Problem::new(Code::IntegrityFailed, "An init segment has no video.");
+            entry.insert(init.video().ok_or_else(none)?.timescale);
         }
     }
     Ok(codecs)

@@ -5,7 +5,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Method, Response};
 use indexer::{SegmentRow, SegmentState};
 
-use super::{AppState, blocking};
+use super::AppState;
 use crate::config::Action;
 use crate::gate::Caller;
 use crate::media::{ReadAhead, Representation, answer, pieces};
@@ -29,9 +29,8 @@ pub(super) async fn segment(
     let row = stream.segment(seq)?;
     let (mut response, range) = answer(&headers, method == Method::HEAD, &representation(&row))?;
     if let Some(range) = range {
-        let reader = blocking(move || Ok(stream.open(&row)?)).await?;
         let len = range.end - range.start;
-        *response.body_mut() = Body::new(ReadAhead::begin(pieces(reader, range), len).await?);
+        *response.body_mut() = Body::new(ReadAhead::begin(pieces(stream, row, range), len).await?);
     }
     Ok(response)
 }
