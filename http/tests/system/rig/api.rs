@@ -25,6 +25,8 @@ pub(crate) struct Api {
 pub(crate) struct StreamStatus {
     pub(crate) state: String,
     pub(crate) durable_until: Option<WallTime>,
+    pub(crate) reconnects: u64,
+    pub(crate) last_error: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -49,6 +51,8 @@ pub(crate) struct Run {
 /// Something missing.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Gap {
+    pub(crate) from: WallTime,
+    pub(crate) to: WallTime,
     pub(crate) cause: String,
 }
 
@@ -79,6 +83,18 @@ impl Api {
             agent: config.into(),
             base: base.to_owned(),
         }
+    }
+
+    /// Where the page is.
+    pub(crate) fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// The body of a request that must go well.
+    pub(crate) fn fetch(&self, path: &str) -> Vec<u8> {
+        let (status, body) = self.get(path, None).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(status, 200, "{path}: {}", String::from_utf8_lossy(&body));
+        body
     }
 
     /// Status and body of a request, `range` being a byte range.

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use archive::{Clock, SystemClock, WallTime};
 use ingest::camsim::{self, Camsim};
 
-pub(crate) use api::Gap;
+pub(crate) use api::{Api, Fragment, Gap};
 pub(crate) use chance::Chance;
 pub(crate) use oracle::Oracle;
 pub(crate) use service::Service;

@@ -45,6 +45,11 @@ pub(crate) struct Site {
 impl Site {
     /// A site that records the first `cameras` cameras of `farm`, in segments of 5 s.
     pub(crate) fn new(farm: &Camsim, cameras: usize) -> Self {
+        Self::of((0..cameras).map(|n| (camera_id(n), farm.url(n))).collect())
+    }
+
+    /// A site that records `cameras`, each an id and the URL of its one stream, in segments of 5 s.
+    pub(crate) fn of(cameras: Vec<(String, String)>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         Self {
             data_dir: folder.path().join("data"),
@@ -52,7 +57,7 @@ impl Site {
             hot: None,
             segment_duration: "5s",
             more: String::new(),
-            cameras: (0..cameras).map(|n| (camera_id(n), farm.url(n))).collect(),
+            cameras,
             starts: 0,
         }
     }

@@ -1,0 +1,22 @@
+//! The service against software that nobody here wrote: GStreamer as the camera, ffmpeg as the reader, and
+//! Chromium with hls.js as the viewer.
+//!
+//! Each test is one promise of the product. They run one at a time, because they measure how soon things
+//! happen.
+
+#![expect(
+    clippy::print_stdout,
+    reason = "what was measured is half of what a test has to tell"
+)]
+
+mod peers;
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "the tests of the service alone use the rest"
+)]
+mod rig;
+
+mod against_a_browser;
+mod against_a_camera_that_dies_and_changes;
+mod against_a_gstreamer_camera;
