@@ -38,7 +38,8 @@ impl Disk {
             .custom_flags(OFlags::DIRECT.bits() as i32)
             .open(&probe)
             .and_then(|f| f.write_all_at(Aligned::zeroed(BLOCK_BYTES).as_ref(), 0));
-        let direct = opened.is_ok();
+        // A full disk, or one that may only be read, says nothing of O_DIRECT.
+        let direct = !matches!(&opened, Err(e) if e.kind() == io::ErrorKind::InvalidInput);
         let _ = fs::remove_file(&probe);
         if !direct {
             tracing::warn!(root = %root.display(), "no O_DIRECT on this file system: writing through the page cache");
@@ -82,19 +83,34 @@ impl Disk {
             .custom_flags(flags)
             .open(&path);
         let file = file.map_err(ArchiveError::io("create", &path))?;
-        if let Err(e) = reserve_space(&file, 0, reserve) {
-            let _ = fs::remove_file(&path);
-            return Err(ArchiveError::io("reserve space for", &path)(e));
-        }
-        if let Some(dir) = path.parent() {
-            sync_dir(dir)?;
-        }
-        Ok(AppendFile {
+        let file = AppendFile {
             file,
             path,
             len: 0,
             reserved: reserve,
-        })
+        };
+        let ready = reserve_space(&file.file, 0, reserve)
+            .map_err(ArchiveError::io("reserve space for", &file.path))
+            .and_then(|()| file.path.parent().map_or(Ok(()), sync_dir));
+        match ready {
+            Ok(()) => Ok(file),
+            Err(e) => {
+                file.discard();
+                Err(e)
+            }
+        }
+    }
+
+    /// Makes a file durable that another process left behind, which may stand in the page cache only: its
+    /// bytes, and its name.
+    pub fn make_durable(&self, relative: &str) -> Result<(), ArchiveError> {
+        let path = self.path(relative);
+        let file = File::open(&path).map_err(ArchiveError::io("open", &path))?;
+        file.sync_all().map_err(ArchiveError::io("fsync", &path))?;
+        path.ancestors()
+            .skip(1)
+            .take_while(|dir| dir.starts_with(&self.root))
+            .try_for_each(sync_dir)
     }
 
     fn create_dirs(&self, dir: &Path) -> Result<(), ArchiveError> {
@@ -287,6 +303,13 @@ impl AppendFile {
         self.file
             .sync_data()
             .map_err(ArchiveError::io("fdatasync", &self.path))
+    }
+
+    /// Removes a file in which nothing was acknowledged, so that what was reserved for it is free again.
+    pub(crate) fn discard(self) {
+        if let Err(e) = fs::remove_file(&self.path) {
+            tracing::warn!(path = %self.path.display(), error = %e, "an empty segment could not be removed");
+        }
     }
 
     /// Gives back what was reserved and not used.

@@ -145,6 +145,30 @@ pub enum Note {
 /// At most this many notes stand with one fragment; gaps beyond it are joined into their neighbours.
 pub const NOTES_MAX: usize = 16;
 
+/// Leaves at most `max` notes: the oldest gaps become one with those after them, so that no time loses its
+/// cause, and only then other notes go.
+pub fn bound_notes(notes: &mut Vec<Note>, max: usize) {
+    let is_gap = |note: &Note| matches!(note, Note::Gap { .. });
+    while notes.len() > max {
+        let mut gaps = notes
+            .iter()
+            .enumerate()
+            .filter(|(_, n)| is_gap(n))
+            .map(|(i, _)| i);
+        let (first, second) = (gaps.next(), gaps.next());
+        let earlier = first.filter(|_| second.is_some());
+        let gone = notes.remove(
+            earlier
+                .or_else(|| notes.iter().position(|n| !is_gap(n)))
+                .unwrap_or(0),
+        );
+        let later = notes.iter_mut().find(|n| is_gap(n)).filter(|_| earlier.is_some());
+        if let (Note::Gap { from: begin, .. }, Some(Note::Gap { from, .. })) = (gone, later) {
+            *from = begin;
+        }
+    }
+}
+
 /// One fragment of a segment. Wall spans of a stream's fragments never overlap nor run backwards.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FragmentEntry {
@@ -194,4 +218,33 @@ pub struct FragmentRef {
     pub segment: SegmentId,
     /// The fragment in it.
     pub entry: FragmentEntry,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_many_notes_lose_no_time() {
+        let at = |s: i64| WallTime::from_micros(s * 1_000_000);
+        let cause = GapCause::Overload;
+        let mut notes = Vec::new();
+        for i in 0..9 {
+            notes.push(Note::Gap {
+                from: at(i),
+                to: at(i + 1),
+                cause,
+            });
+            notes.push(Note::ClockStep { at: at(i), by_us: 1 });
+        }
+        bound_notes(&mut notes, 4);
+        assert_eq!(notes.len(), 4);
+        let gaps: Vec<_> = notes.iter().filter(|n| matches!(n, Note::Gap { .. })).collect();
+        let whole = Note::Gap {
+            from: at(0),
+            to: at(9),
+            cause,
+        };
+        assert_eq!(gaps, [&whole]);
+    }
 }

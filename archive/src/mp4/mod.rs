@@ -5,8 +5,8 @@ mod moof;
 mod walk;
 
 pub use init::{AUDIO_TRACK_ID, InitSegment, Track, TrackKind, VIDEO_TRACK_ID};
+pub(crate) use moof::{SAMPLES_MAX, TrackRun, moof_bytes, parse_moof};
 pub use moof::{SampleEntry, TrackSamples};
-pub(crate) use moof::{TrackRun, moof_bytes, parse_moof};
 pub use walk::{BoxHeader, Boxes};
 
 /// Appends boxes to a byte vector; sizes are filled in when a box is closed.

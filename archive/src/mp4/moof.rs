@@ -5,7 +5,7 @@ use super::{BoxWriter, Boxes};
 use crate::error::Malformed;
 
 /// No fragment has more samples of a track: 10 s at far more than any camera's rate.
-const SAMPLES_MAX: u32 = 20_000;
+pub(crate) const SAMPLES_MAX: usize = 20_000;
 
 const SYNC: u32 = 0x0200_0000;
 const NOT_SYNC: u32 = 0x0101_0000;
@@ -175,7 +175,7 @@ fn parse_traf(boxes: Boxes<'_>, moof_offset: u64) -> Result<TrackSamples, Malfor
 
     let (_, flags, mut d) = boxes.find(b"trun")?.full()?;
     let count = d.u32()?;
-    if count > SAMPLES_MAX {
+    if count as usize > SAMPLES_MAX {
         return Err(Malformed("too many samples"));
     }
     let data_offset = moof_offset + u64::from(d.u32()?);

@@ -5,13 +5,17 @@ use sha2::Digest;
 use super::frame::Frame;
 use super::{free_box, padding};
 use crate::buffer::{Pool, SlabBuf};
-use crate::fragment::{FRAGMENT_BYTES_MAX, FragmentEntry, Note};
+use crate::fragment::{FRAGMENT_BYTES_MAX, FragmentEntry, NOTES_MAX, Note, bound_notes};
 use crate::id::Sha256;
-use crate::mp4::{AUDIO_TRACK_ID, SampleEntry, TrackRun, TrackSamples, VIDEO_TRACK_ID, moof_bytes};
+use crate::mp4::{
+    AUDIO_TRACK_ID, SAMPLES_MAX, SampleEntry, TrackRun, TrackSamples, VIDEO_TRACK_ID, moof_bytes,
+};
 use crate::time::WallTime;
 
 /// Room kept for the boxes before the samples when nothing is known yet.
 const HEADROOM_FIRST: usize = 1024;
+/// No run lasts so many ticks; beyond it, arithmetic on times could overflow.
+const PTS_MAX: i64 = 1 << 60;
 
 #[derive(Copy, Clone, Debug)]
 struct Pending {
@@ -85,6 +89,7 @@ impl FragmentBuilder {
 
     /// Appends one picture. `pts` is its presentation time in ticks since the beginning of the run.
     pub fn push_video(&mut self, pts: i64, keyframe: bool, data: &[u8]) {
+        let pts = pts.clamp(0, PTS_MAX);
         self.hash.update(data);
         self.buf.extend(data);
         self.video.push(Pending {
@@ -96,6 +101,7 @@ impl FragmentBuilder {
 
     /// Appends one audio sample. `pts` is in audio ticks since the beginning of the run.
     pub fn push_audio(&mut self, pts: i64, data: &[u8]) {
+        let pts = pts.clamp(0, PTS_MAX);
         self.audio_data.extend_from_slice(data);
         self.audio.push(Pending {
             pts,
@@ -111,7 +117,8 @@ impl FragmentBuilder {
 
     /// Whether a sample of `bytes` more still fits.
     pub fn has_room(&self, bytes: usize) -> bool {
-        self.buf.len() + self.audio_data.len() + bytes <= FRAGMENT_BYTES_MAX
+        let samples = self.video.len().max(self.audio.len());
+        samples < SAMPLES_MAX && self.buf.len() + self.audio_data.len() + bytes <= FRAGMENT_BYTES_MAX
     }
 
     /// Bytes of samples so far.
@@ -144,7 +151,7 @@ impl FragmentBuilder {
     /// Closes the fragment. Its decode times are its presentation times in order, so that a stream
     /// without B-frames needs no composition offsets and none needs an initial delay.
     pub fn close(mut self, pool: &Pool, closing: Closing) -> ClosedFragment {
-        let mut order: Vec<i64> = self.video.iter().map(|s| s.pts.max(0)).collect();
+        let mut order: Vec<i64> = self.video.iter().map(|s| s.pts).collect();
         order.sort_unstable();
         // Equal or backward times would make decode times stand still, which players do not forgive.
         for i in 1..order.len() {
@@ -154,14 +161,14 @@ impl FragmentBuilder {
         let last = order.last().copied().unwrap_or(0);
         let end = closing
             .media_end
-            .filter(|end| *end > last)
+            .filter(|end| (last + 1..=PTS_MAX).contains(end))
             .unwrap_or(last + i64::from(closing.typical_duration.max(1)));
         let ends = order.iter().skip(1).copied().chain([end]);
         let video: Vec<SampleEntry> = (self.video.iter().zip(order.iter().zip(ends)))
             .map(|(s, (dts, next))| SampleEntry {
                 duration: clamp_u32(next - dts),
                 size: s.size,
-                composition_offset: clamp_i32(s.pts.max(0) - dts),
+                composition_offset: clamp_i32(s.pts - dts),
                 keyframe: s.keyframe,
             })
             .collect();
@@ -170,7 +177,7 @@ impl FragmentBuilder {
         let video_bytes: u64 = video.iter().map(|s| u64::from(s.size)).sum();
         let track = |track_id, base: i64, data_offset, samples| TrackSamples {
             track_id,
-            base_media_time: base.max(0).unsigned_abs(),
+            base_media_time: base.unsigned_abs(),
             data_offset,
             samples,
         };
@@ -256,11 +263,10 @@ impl ClosedFragment {
         needed + needed / 16
     }
 
-    /// Puts `notes` before its own, for what happened before it and could not be written. At most
-    /// [`NOTES_MAX`](crate::fragment::NOTES_MAX) are kept.
+    /// Puts `notes` before its own, for what happened before it and could not be written.
     pub fn prepend_notes(&mut self, mut notes: Vec<Note>) {
         notes.append(&mut self.frame.entry.notes);
-        notes.truncate(crate::fragment::NOTES_MAX);
+        bound_notes(&mut notes, NOTES_MAX);
         self.frame.entry.notes = notes;
     }
 

@@ -265,6 +265,42 @@ fn a_fragment_that_needs_more_headroom_than_it_was_given_keeps_its_samples() {
 }
 
 #[test]
+fn a_fragment_of_very_many_tiny_pictures_reads_back() {
+    let f = fixture();
+    let mut tiny = FragmentBuilder::new(&f.pool, None);
+    while tiny.has_room(1) && tiny.pictures() < 300_000 {
+        tiny.push_video(i64::MAX, tiny.is_empty(), &[1]);
+    }
+    let closing = Closing {
+        wall_start: start(),
+        wall_duration_us: 1,
+        media_end: Some(i64::MAX),
+        typical_duration: 3000,
+        run_start: true,
+        activity: 0,
+        notes: vec![],
+        clock_offset_us: None,
+        audio_duration: 0,
+    };
+    let closed = tiny.close(&f.pool, closing);
+    let mut w = SegmentWriter::create(&f.disk, &f.pool, header(&f), &f.init, 0).expect("create");
+    w.append(&mut [closed]).expect("append");
+    w.seal(&f.pool).expect("seal");
+    let r = SegmentReader::open(&f.disk, &path(&f)).expect("open");
+    assert_eq!(verify(&r).expect("verifies").fragments, 1);
+}
+
+#[test]
+fn a_segment_that_cannot_be_begun_leaves_no_file() {
+    let f = fixture();
+    let folder = f.disk.path(&path(&f));
+    let reserve = 1 << 62;
+    let refused = SegmentWriter::create(&f.disk, &f.pool, header(&f), &f.init, reserve);
+    assert!(refused.is_err(), "the disk has no room for that");
+    assert!(!folder.exists());
+}
+
+#[test]
 fn a_segment_written_twice_is_refused() {
     let f = fixture();
     let (_w, _) = write(&f, &[&[0]]);

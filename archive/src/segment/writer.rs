@@ -61,7 +61,10 @@ impl SegmentWriter {
         let (bytes, head) = header.file_head(init);
         let mut buf = SlabBuf::new(pool);
         buf.extend(&bytes);
-        file.append(&[&buf], RESERVE_STEP)?;
+        if let Err(e) = file.append(&[&buf], RESERVE_STEP) {
+            file.discard();
+            return Err(e);
+        }
         let tail = Tail {
             rows: FooterRows::default(),
             head,
