@@ -70,6 +70,8 @@ struct Checker<'a> {
     disk: &'a Disk,
     options: CheckOptions,
     findings: Vec<Finding>,
+    /// Segments whose files are not there.
+    missing: Vec<(String, SegmentRow)>,
 }
 
 /// Checks everything. `progress` is told how many segments were checked of how many.
@@ -84,6 +86,7 @@ pub fn check(
         disk,
         options,
         findings: Vec::new(),
+        missing: Vec::new(),
     };
     let (mut files, unknown) = list_segments(disk)?;
     for path in unknown {
@@ -115,6 +118,7 @@ pub fn check(
         c.segment(stream, row, &mut heads)?;
         progress(i + 1, total);
     }
+    c.missing()?;
     Ok(c.findings)
 }
 
@@ -212,8 +216,13 @@ impl Checker<'_> {
     /// From the first to the last instant: recorded, or a gap with a cause, and never both.
     fn accounted(&mut self, no: StreamNo, stream: &StreamId, rows: &[SegmentRow]) -> Result<(), IndexError> {
         let mut spans: Vec<(WallTime, WallTime, bool)> = Vec::new();
-        for s in self.index.fragments(no, TimeRange::ALL)? {
-            spans.extend(s.fragments.iter().map(|f| (f.wall_start, f.wall_end(), true)));
+        for row in rows.iter().filter(|r| r.state != SegmentState::Deleting) {
+            for f in self.index.table(row)? {
+                match spans.last_mut() {
+                    Some((_, end, _)) if *end == f.wall_start => *end = f.wall_end(),
+                    _ => spans.push((f.wall_start, f.wall_end(), true)),
+                }
+            }
         }
         let Some(end) = self.index.span(no)?.map(|s| s.to()) else {
             return Ok(());
@@ -272,23 +281,19 @@ impl Checker<'_> {
         let path = segment_path(stream, &row.name());
         let reader = match SegmentReader::open(self.disk, &path) {
             Ok(reader) => reader,
-            Err(e)
-                if e.is_not_found()
-                    && self.options.running
-                    && self.index.segment(row.id)?.as_ref() != Some(row) =>
-            {
+            Err(e) if e.is_not_found() => {
+                self.missing.push((path, row.clone()));
                 return Ok(());
             }
-            Err(e) if e.is_not_found() => {
+            Err(e) => {
                 self.find(
-                    Invariant::RowsHaveBytes,
+                    Invariant::Readable,
                     path,
-                    "the file is missing".into(),
-                    "restore it from a copy",
+                    e.to_string(),
+                    "see that the disk and the rights to its files are in order",
                 );
                 return Ok(());
             }
-            Err(e) => return Err(e.into()),
         };
         let entries = self.index.table(row)?;
         if let Err((invariant, what)) = self.media(row, &reader, &entries, heads) {
@@ -298,6 +303,29 @@ impl Checker<'_> {
                 what,
                 "restore the file from a copy; `tierline serve` quarantines it otherwise",
             );
+        }
+        Ok(())
+    }
+
+    /// Files that are not there: a service beside us may have deleted them since the index was opened.
+    fn missing(&mut self) -> Result<(), IndexError> {
+        let missing = std::mem::take(&mut self.missing);
+        let now = match self.options.running && !missing.is_empty() {
+            true => Some(Index::open_read_only(self.index.db.path())?),
+            false => None,
+        };
+        for (path, row) in missing {
+            let known = now
+                .as_ref()
+                .map_or(Ok(Some(row.clone())), |now| now.segment(row.id))?;
+            if known.is_some_and(|row| row.state != SegmentState::Deleting) {
+                self.find(
+                    Invariant::RowsHaveBytes,
+                    path,
+                    "the file is missing".into(),
+                    "restore it from a copy",
+                );
+            }
         }
         Ok(())
     }

@@ -69,6 +69,8 @@ pub(crate) fn open(dir: &Path, cache_bytes: usize, read_only: bool) -> Result<DB
     Ok(if read_only {
         let mut o = options();
         o.create_if_missing(false);
+        // A service beside us removes files when it compacts: all are opened at once, and stay readable.
+        o.set_max_open_files(-1);
         DB::open_cf_descriptors_read_only(&o, dir, tables, false)?
     } else {
         DB::open_cf_descriptors(&options(), dir, tables)?

@@ -77,7 +77,9 @@ impl Index {
 
     /// Opens the index in `dir` as it is now, also while a service writes it.
     pub fn open_read_only(dir: &Path) -> Result<Self, IndexError> {
-        Self::with(db::open(dir, IndexOptions::default().cache_bytes, true)?)
+        let open = || db::open(dir, IndexOptions::default().cache_bytes, true);
+        // A service may remove a file between being listed and being opened.
+        Self::with(open().or_else(|_| open())?)
     }
 
     fn with(db: DB) -> Result<Self, IndexError> {

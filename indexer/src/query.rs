@@ -173,11 +173,22 @@ impl Index {
 
     /// All fragments of a segment.
     pub fn table(&self, row: &SegmentRow) -> Result<Vec<FragmentEntry>, IndexError> {
-        let key = keys::at(row.id.stream, row.wall_start);
-        match self.db.get_pinned_cf(self.cf(FRAGMENTS)?, key)? {
-            Some(bytes) => rows::decode_table(&bytes).map_err(IndexError::bad_row(FRAGMENTS)),
-            None => self.tail(row.id.stream, row.range()),
+        if let Some(entries) = self.sealed_table(row)? {
+            return Ok(entries);
         }
+        let entries = self.tail(row.id.stream, row.range())?;
+        if entries.len() < row.fragments as usize {
+            // The segment was sealed in between, and its fragments moved.
+            return Ok(self.sealed_table(row)?.unwrap_or(entries));
+        }
+        Ok(entries)
+    }
+
+    fn sealed_table(&self, row: &SegmentRow) -> Result<Option<Vec<FragmentEntry>>, IndexError> {
+        let key = keys::at(row.id.stream, row.wall_start);
+        let bytes = self.db.get_pinned_cf(self.cf(FRAGMENTS)?, key)?;
+        let table = bytes.map(|bytes| rows::decode_table(&bytes)).transpose();
+        table.map_err(IndexError::bad_row(FRAGMENTS))
     }
 
     /// The segments that overlap `range`, in order, each with those of its fragments that do. Only what is

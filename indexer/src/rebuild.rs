@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use archive::disk::Disk;
 use archive::layout::{SegmentName, parse_segment_path, segment_path};
 use archive::segment::{SegmentReader, scan};
-use archive::{FragmentEntry, SegmentId, Sha256, StreamId, Tier};
+use archive::{ArchiveError, FragmentEntry, SegmentId, Sha256, StreamId, Tier, WallTime};
 
 use crate::batch::Batch;
 use crate::error::IndexError;
@@ -39,8 +39,8 @@ pub fn list_segments(disk: &Disk) -> Result<(SegmentFiles, Vec<String>), IndexEr
     let mut folders = vec![(String::new(), 0)];
     while let Some((folder, depth)) = folders.pop() {
         for name in disk.list(&folder)? {
-            // What begins with a dot is the service's own.
-            if depth == 0 && name.starts_with('.') {
+            // What begins with a dot is the service's own, `lost+found` the file system's.
+            if depth == 0 && (name.starts_with('.') || name == "lost+found") {
                 continue;
             }
             let path = if folder.is_empty() {
@@ -54,7 +54,9 @@ pub fn list_segments(disk: &Disk) -> Result<(SegmentFiles, Vec<String>), IndexEr
             }
             match parse_segment_path(&path) {
                 Ok((stream, name)) => found.entry(stream).or_default().push(name),
-                Err(_) => unknown.push(path),
+                // What a service beside us has removed since is none.
+                Err(_) if disk.path(&path).exists() => unknown.push(path),
+                Err(_) => {}
             }
         }
     }
@@ -68,6 +70,8 @@ pub fn list_segments(disk: &Disk) -> Result<(SegmentFiles, Vec<String>), IndexEr
 /// A segment as its file tells it.
 struct Told {
     row: SegmentRow,
+    /// The head of the segment before it.
+    prev: Sha256,
     entries: Vec<FragmentEntry>,
 }
 
@@ -82,6 +86,9 @@ fn read(
     let reader = SegmentReader::open(disk, &segment_path(stream, name))?;
     let footer = reader.footer()?;
     let (header, init, ..) = reader.head()?;
+    if segment_path(&header.stream, &header.name()) != segment_path(stream, name) {
+        return Err(refused(&reader, "its content is that of another segment"));
+    }
     let row =
         |header: &archive::segment::SegmentHeader, head: Sha256, entries: &[FragmentEntry], bytes, state| {
             SegmentRow {
@@ -107,6 +114,7 @@ fn read(
         Some(footer) => {
             let entries: Vec<_> = footer.fragments.into_iter().map(|f| f.entry).collect();
             Told {
+                prev: header.prev,
                 row: row(
                     &footer.header,
                     footer.head,
@@ -118,10 +126,13 @@ fn read(
             }
         }
         None => {
+            // From the disk and not the page cache, which may hold what a failed sync never wrote.
+            reader.set_direct();
             let found = scan(&reader, 0)?;
             let head = found.fragments.last().map(|f| f.row.leaf).unwrap_or_default();
             let entries: Vec<_> = found.fragments.into_iter().map(|f| f.row.entry).collect();
             Told {
+                prev: header.prev,
                 row: row(&found.header, head, &entries, found.valid_len, SegmentState::Open),
                 entries,
             }
@@ -129,11 +140,30 @@ fn read(
     })
 }
 
-/// Adds one segment file to the index, as its own bytes tell it. Returns how many fragments it has; 0 when
-/// it has none and was left out.
+fn refused(reader: &SegmentReader, what: &str) -> IndexError {
+    let (path, what) = (reader.path().to_owned(), what.to_owned());
+    ArchiveError::Corrupt { path, what }.into()
+}
+
+/// Adds one segment file to the index, as its own bytes tell it, once they are durable. Returns how many
+/// fragments it has; 0 when it has none and was left out. A file that does not continue what the index knows
+/// of the stream is refused.
 pub fn adopt(disk: &Disk, index: &Index, stream: &StreamId, name: &SegmentName) -> Result<u32, IndexError> {
+    disk.make_durable(&segment_path(stream, name))?;
     let mut batch = Batch::default();
     let told = read(disk, index, &mut batch, stream, name)?;
+    let no = told.row.id.stream;
+    let last = index
+        .last_segment(no)?
+        .map(|row| (row.id.seq + 1, row.head, row.wall_end));
+    let ended = index.ended(no)?.map(|e| (e.next_seq, e.head, e.wall_end));
+    let follows = |(seq, head, end): (u64, Sha256, WallTime)| {
+        told.row.id.seq == seq && told.prev == head && told.row.wall_start >= end
+    };
+    if !last.or(ended).is_none_or(follows) {
+        let reader = SegmentReader::open(disk, &segment_path(stream, name))?;
+        return Err(refused(&reader, "it does not continue the segment before it"));
+    }
     add(index, batch, vec![told])
 }
 
@@ -141,7 +171,7 @@ pub fn adopt(disk: &Disk, index: &Index, stream: &StreamId, name: &SegmentName) 
 fn add(index: &Index, mut batch: Batch, told: Vec<Told>) -> Result<u32, IndexError> {
     let mut seals = Batch::default();
     let mut fragments = 0;
-    for Told { row, entries } in told {
+    for Told { row, entries, .. } in told {
         if entries.is_empty() {
             continue;
         }
@@ -174,6 +204,7 @@ pub fn rebuild(
             .map(|path| (path, "not named like a segment".to_owned())),
     );
     for (stream, names) in &streams {
+        let mut end = None;
         for group in names.chunks(COMMIT_SEGMENTS) {
             let mut batch = Batch::default();
             let mut told = Vec::new();
@@ -184,7 +215,12 @@ pub fn rebuild(
                             .left_out
                             .push((segment_path(stream, name), "no whole fragment".into()));
                     }
+                    Ok(t) if end.is_some_and(|(seq, end)| t.row.id.seq <= seq || t.row.wall_start < end) => {
+                        let why = "it overlaps the segment before it".to_owned();
+                        result.left_out.push((segment_path(stream, name), why));
+                    }
                     Ok(t) => {
+                        end = Some((t.row.id.seq, t.row.wall_end));
                         result.segments += 1;
                         result.bytes += t.row.bytes;
                         told.push(t);

@@ -3,8 +3,8 @@
 use archive::buffer::Pool;
 use archive::disk::Disk;
 use archive::layout::{SegmentName, hour_dir, parse_segment_path, segment_path, stream_dir};
-use archive::segment::{SegmentReader, Tail, finish, scan, scan_tail};
-use archive::{ArchiveError, StreamId, StreamNo, WallTime};
+use archive::segment::{Footer, SegmentReader, Tail, finish, scan, scan_tail};
+use archive::{ArchiveError, SegmentId, StreamId, StreamNo, WallTime};
 use indexer::{Batch, Incident, IncidentKind, Index, SegmentRow, SegmentState};
 
 use crate::error::IngestError;
@@ -31,7 +31,7 @@ const ASIDE: &str = ".set-aside";
 /// where it is. Running it again changes nothing. Must end before recording begins.
 pub fn recover(disk: &Disk, index: &Index) -> Result<Recovered, IngestError> {
     let mut done = Recovered::default();
-    for row in index.unsealed()? {
+    for row in unsealed(index)? {
         let Some(stream) = index.stream_id(row.id.stream) else {
             continue;
         };
@@ -55,28 +55,42 @@ pub fn recover(disk: &Disk, index: &Index) -> Result<Recovered, IngestError> {
         }
     }
     for (no, stream) in index.streams() {
-        for name in files_after(disk, index, no, &stream)? {
+        for name in unknown_files(disk, index, no, &stream)? {
             match indexer::adopt(disk, index, &stream, &name) {
                 Ok(n) if n > 0 => {
                     done.adopted += 1;
                     done.fragments += u64::from(n);
                 }
                 Ok(_) | Err(indexer::IndexError::Archive(_)) => {
-                    let path = segment_path(&stream, &name);
-                    disk.rename(&path, &format!("{ASIDE}/{}", path.replace('/', "_")))?;
+                    set_aside(disk, &segment_path(&stream, &name));
                     done.set_aside += 1;
                 }
                 Err(e) => return Err(e.into()),
             }
         }
     }
-    done.unsealed = index.unsealed()?;
+    done.unsealed = unsealed(index)?;
     Ok(done)
+}
+
+/// Segments that are to be sealed; those whose deletion has begun are not.
+fn unsealed(index: &Index) -> Result<Vec<SegmentRow>, IngestError> {
+    let mut rows = index.unsealed()?;
+    rows.retain(|row| row.state != SegmentState::Deleting);
+    Ok(rows)
+}
+
+fn set_aside(disk: &Disk, path: &str) {
+    match disk.rename(path, &format!("{ASIDE}/{path}")) {
+        Ok(()) => tracing::warn!(path, "a file that belongs to no segment is set aside"),
+        Err(e) => tracing::error!(path, error = %e, "a file that belongs to no segment stays where it is"),
+    }
 }
 
 /// Looks behind the last indexed fragment of a segment.
 fn extend(disk: &Disk, index: &Index, stream: &StreamId, row: &SegmentRow) -> Result<u64, IngestError> {
-    let reader = SegmentReader::open(disk, &segment_path(stream, &row.name()))?;
+    let path = segment_path(stream, &row.name());
+    let reader = SegmentReader::open(disk, &path)?;
     if reader.len()? < row.bytes {
         let what = format!("{} bytes where {} were acknowledged", reader.len()?, row.bytes);
         return Err(ArchiveError::Corrupt {
@@ -89,9 +103,13 @@ fn extend(disk: &Disk, index: &Index, stream: &StreamId, row: &SegmentRow) -> Re
     let is_last = index
         .last_segment(row.id.stream)?
         .is_some_and(|last| last.id == row.id);
-    if row.state == SegmentState::Poisoned || !is_last || reader.footer()?.is_some() {
+    if row.state == SegmentState::Poisoned || !is_last || footer(&reader, row)?.is_some() {
         return Ok(0);
     }
+    // The process that wrote it may have been killed before it synced. And from the disk, not the page cache,
+    // which may hold what a failed sync never wrote.
+    disk.make_durable(&path)?;
+    reader.set_direct();
     let Tail {
         fragments, valid_len, ..
     } = scan_tail(&reader, row.bytes, row.fragments, row.head, 0)?;
@@ -114,16 +132,25 @@ fn extend(disk: &Disk, index: &Index, stream: &StreamId, row: &SegmentRow) -> Re
     Ok(found)
 }
 
-/// Segment files of a stream that were begun after the last that has a row, in order.
-fn files_after(
+/// The footer of a segment that the index does not know as sealed. One that was torn is none, and neither is
+/// one that tells of something else: a camera could have sent it.
+fn footer(reader: &SegmentReader, row: &SegmentRow) -> Result<Option<Footer>, ArchiveError> {
+    match reader.footer() {
+        Ok(footer) => Ok(footer.filter(|f| f.head == row.head)),
+        Err(ArchiveError::Corrupt { .. }) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Segment files of a stream without a row, in order, from the hour on in which its last segment begins. Where
+/// those before it went wrong is where they were begun, and what is older was looked at by earlier starts.
+fn unknown_files(
     disk: &Disk,
     index: &Index,
     no: StreamNo,
     stream: &StreamId,
 ) -> Result<Vec<SegmentName>, IngestError> {
     let last = index.last_segment(no)?;
-    let deleted = index.ended(no)?.map_or(0, |ended| ended.next_seq);
-    let next = last.as_ref().map_or(0, |row| row.id.seq + 1).max(deleted);
     let from = hour_dir(last.map_or(WallTime::MIN, |row| row.wall_start));
     let root = stream_dir(stream);
     let mut found = Vec::new();
@@ -134,10 +161,18 @@ fn files_after(
             }
             let folder = format!("{root}/{day}/{hour}");
             for file in disk.list(&folder)? {
-                let name = parse_segment_path(&format!("{folder}/{file}"))
-                    .ok()
-                    .map(|(_, name)| name);
-                found.extend(name.filter(|n| n.seq >= next));
+                let path = format!("{folder}/{file}");
+                let Ok((_, name)) = parse_segment_path(&path) else {
+                    continue;
+                };
+                let id = SegmentId {
+                    stream: no,
+                    seq: name.seq,
+                };
+                let row = index.segment(id)?;
+                if row.is_none_or(|row| segment_path(stream, &row.name()) != path) {
+                    found.push(name);
+                }
             }
         }
     }
@@ -174,9 +209,14 @@ fn seal_one(
     stream: &StreamId,
     row: &SegmentRow,
 ) -> Result<(), IngestError> {
-    let reader = SegmentReader::open(disk, &segment_path(stream, &row.name()))?;
+    let path = segment_path(stream, &row.name());
+    let reader = SegmentReader::open(disk, &path)?;
+    // Through the disk and not the page cache, which may hold what a failed sync never wrote.
+    reader.set_direct();
+    let poisoned = row.state == SegmentState::Poisoned;
     let mut batch = Batch::default();
-    if let Some(footer) = reader.footer()? {
+    if let Some(footer) = footer(&reader, row)?.filter(|_| !poisoned) {
+        disk.make_durable(&path)?;
         batch.seal(&SegmentRow {
             bytes: reader.len()?,
             head: footer.head,
@@ -184,16 +224,7 @@ fn seal_one(
         });
         return Ok(index.commit(batch)?);
     }
-    // Through the disk and not the page cache, which may hold what a failed sync never wrote.
-    reader.set_direct();
-    let mut found = scan(
-        &reader,
-        if row.state == SegmentState::Poisoned {
-            0
-        } else {
-            row.bytes
-        },
-    )?;
+    let mut found = scan(&reader, if poisoned { 0 } else { row.bytes })?;
     found.fragments.truncate(row.fragments as usize);
     if found.fragments.len() < row.fragments as usize {
         let what = found.stopped.unwrap_or_else(|| "fragments are missing".into());
