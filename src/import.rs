@@ -173,10 +173,11 @@ impl Importer {
                 self.hand_in(finished, committer)?;
             }
         };
-        if let Some(finished) = self.fragmenter.end_session(self.now, GapCause::NotImported) {
+        if let Some(finished) = self.fragmenter.end_session() {
             fragments += 1;
             self.hand_in(finished, committer)?;
         }
+        self.fragmenter.begin_gap(self.now, GapCause::NotImported);
         let end = self.handed_in.unwrap_or(start);
         writeln!(
             std::io::stdout(),

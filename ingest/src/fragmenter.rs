@@ -82,16 +82,20 @@ impl Fragmenter {
         self.packets_lost = 0;
     }
 
-    /// The session has ended: closes what is in progress, and a gap begins where media ended. A session
-    /// without media only changes the cause of the gap that lasts already, from `now` on.
-    pub fn end_session(&mut self, now: WallTime, cause: GapCause) -> Option<Finished> {
-        let finished = self.close(None);
+    /// The session has ended: closes what is in progress. Whoever cannot keep it says so in the
+    /// [`gap`](Self::gap) before [`begin_gap`](Self::begin_gap).
+    pub fn end_session(&mut self) -> Option<Finished> {
+        self.close(None)
+    }
+
+    /// After the end of a session a gap begins where media ended. A gap that lasts already only changes its
+    /// cause, from `now` on.
+    pub fn begin_gap(&mut self, now: WallTime, cause: GapCause) {
         if self.gap.current().is_some() {
             self.gap.cause_changed(now, cause);
         } else {
             self.gap.start(self.end, cause);
         }
-        finished
     }
 
     /// The gap in progress, in pieces.
@@ -136,7 +140,10 @@ impl Fragmenter {
         self.packets_lost = self.packets_lost.saturating_add(sample.packets_lost);
         let (video, audio) = self.scales;
         if sample.track == TrackKind::Audio {
-            if let Some(builder) = self.builder.as_mut().filter(|b| b.has_room(sample.data.len())) {
+            // A fragment has no track that its init segment does not describe.
+            let described = self.init.as_ref().is_some_and(|init| init.audio().is_some());
+            let builder = self.builder.as_mut().filter(|_| described);
+            if let Some(builder) = builder.filter(|b| b.has_room(sample.data.len())) {
                 let origin = ORIGIN_SECONDS * i64::from(audio.get());
                 builder.push_audio(sample.pts.saturating_add(origin), &sample.data);
             }

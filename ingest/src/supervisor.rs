@@ -38,38 +38,38 @@ struct Wanted {
 struct Running {
     wanted: Wanted,
     stop: watch::Sender<Option<GapCause>>,
-    task: JoinHandle<()>,
+    task: JoinHandle<Fragmenter>,
 }
 
 /// Runs until `stop` is set; then every session has ended and its last fragment was handed in.
 pub(crate) async fn supervise(shared: Shared, mut stop: watch::Receiver<bool>) -> Result<(), IngestError> {
     let mut changed = shared.index.registry_changed();
     let mut running: HashMap<StreamId, Running> = HashMap::new();
+    let mut ended = HashMap::new();
     while !*stop.borrow_and_update() {
         changed.borrow_and_update();
-        follow(&shared, &mut running).await?;
+        follow(&shared, &mut running, &mut ended).await?;
         tokio::select! {
             _ = changed.changed() => {}
             _ = stop.changed() => {}
         }
     }
-    end(running.drain().map(|(_, r)| r), GapCause::ServiceStopped).await;
+    for r in running.values() {
+        let _ = r.stop.send(Some(GapCause::ServiceStopped));
+    }
+    for r in running.into_values() {
+        let _ = r.task.await;
+    }
     Ok(())
 }
 
-/// Tells tasks to end, and waits for all of them.
-async fn end(running: impl Iterator<Item = Running>, cause: GapCause) {
-    let all: Vec<_> = running.collect();
-    for r in &all {
-        let _ = r.stop.send(Some(cause));
-    }
-    for r in all {
-        let _ = r.task.await;
-    }
-}
-
-/// Starts and ends sessions so that they are those that the registry asks for.
-async fn follow(shared: &Shared, running: &mut HashMap<StreamId, Running>) -> Result<(), IngestError> {
+/// Starts and ends sessions so that they are those that the registry asks for. A stream that was recorded
+/// before goes on from what is in `ended`: the index is a commit behind.
+async fn follow(
+    shared: &Shared,
+    running: &mut HashMap<StreamId, Running>,
+    ended: &mut HashMap<StreamId, Fragmenter>,
+) -> Result<(), IngestError> {
     let mut wanted: HashMap<StreamId, Wanted> = HashMap::new();
     for camera in shared.index.cameras()? {
         if camera.removed.is_some() {
@@ -96,7 +96,13 @@ async fn follow(shared: &Shared, running: &mut HashMap<StreamId, Running>) -> Re
         } else {
             GapCause::Disabled
         };
-        end(running.remove(&id).into_iter(), cause).await;
+        let Some(r) = running.remove(&id) else {
+            continue;
+        };
+        let _ = r.stop.send(Some(cause));
+        if let Ok(fragmenter) = r.task.await {
+            ended.insert(id, fragmenter);
+        }
     }
     let mut group: HashMap<CameraId, Arc<retina::client::SessionGroup>> = HashMap::new();
     for (id, wanted) in wanted {
@@ -104,7 +110,10 @@ async fn follow(shared: &Shared, running: &mut HashMap<StreamId, Running>) -> Re
             continue;
         }
         let no = shared.index.ensure_stream(&id)?;
-        let fragmenter = resume(shared, no)?;
+        let fragmenter = match ended.remove(&id) {
+            Some(fragmenter) => fragmenter,
+            None => resume(shared, no)?,
+        };
         let (tx, rx) = watch::channel(None);
         let sessions: &Arc<_> = group.entry(id.camera.clone()).or_default();
         let recorder = Recorder {
@@ -160,10 +169,6 @@ fn resume(shared: &Shared, no: StreamNo) -> Result<Fragmenter, IngestError> {
         Some(end) if !explained => gap.start(end, GapCause::ServiceKilled),
         Some(_) | None => {}
     }
-    // A host clock that was set back since must not make the stream run backwards.
-    let now = now.max(end.unwrap_or(now));
-    gap.start(now, GapCause::Connecting);
-    shared.submit.gaps(no, gap.pieces().collect());
     let from = begin.or_else(|| known.first().map(|g| g.from)).unwrap_or(now);
     Ok(Fragmenter::new(shared.pool.clone(), from, gap))
 }
@@ -187,7 +192,10 @@ enum Ended {
 }
 
 impl Recorder {
-    async fn run(mut self) {
+    /// Records until it is told to stop. Returns where the stream ended.
+    async fn run(mut self) -> Fragmenter {
+        let now = self.shared.clock.wall();
+        self.begin_gap(now, GapCause::Connecting);
         let mut backoff = Backoff::default();
         let mut first = true;
         loop {
@@ -249,6 +257,10 @@ impl Recorder {
                 Ok(event) => {
                     if let Some(finished) = self.fragmenter.push(event) {
                         self.hand_in(finished);
+                        // A camera that never pauses must not keep us from stopping.
+                        if let Some(cause) = *self.stop.borrow() {
+                            return Ended::Stopped(cause);
+                        }
                     }
                 }
                 Err(e) => return Ended::Failed(e.cause(), e.to_string()),
@@ -319,18 +331,24 @@ impl Recorder {
     /// The session is over: hands in what is complete, and tells the gap that begins.
     fn ended(&mut self, cause: GapCause) {
         let now = self.shared.clock.wall();
-        if let Some(finished) = self.fragmenter.end_session(now, cause) {
+        if let Some(finished) = self.fragmenter.end_session() {
             self.hand_in(finished);
         }
+        self.begin_gap(now, cause);
+    }
+
+    fn begin_gap(&mut self, now: WallTime, cause: GapCause) {
+        self.fragmenter.begin_gap(now, cause);
         self.shared
             .submit
             .gaps(self.no, self.fragmenter.gap().pieces().collect());
     }
 
-    fn stopped(mut self, cause: GapCause) {
+    fn stopped(mut self, cause: GapCause) -> Fragmenter {
         self.ended(cause);
         self.shared.submit.close(self.no);
         self.set_state(SessionState::Stopped);
+        self.fragmenter
     }
 
     fn set_state(&self, state: SessionState) {

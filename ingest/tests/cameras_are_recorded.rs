@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use archive::disk::Disk;
-use archive::{SystemClock, TimeRange};
+use archive::{GapCause, SystemClock, TimeRange};
 use indexer::check::{CheckOptions, check};
 use indexer::{CameraRow, Index, IndexOptions, SecretUrl, StreamConfig};
 use tierline_ingest::camsim::{self, Camsim};
@@ -96,6 +96,11 @@ fn cameras_are_recorded_over_an_outage_and_the_archive_is_whole() {
         );
         assert!(s.index.segments(no, TimeRange::ALL).expect("segments").len() >= 2);
     }
+    assert_whole(&s);
+}
+
+/// The archive is whole, and the media alone tell the same.
+fn assert_whole(s: &Site) {
     let options = CheckOptions {
         deep: true,
         running: false,
@@ -107,4 +112,57 @@ fn cameras_are_recorded_over_an_outage_and_the_archive_is_whole() {
     let rebuilt = indexer::rebuild(&s.disk, &anew, |_| {}).expect("rebuild");
     assert!(rebuilt.left_out.is_empty(), "{:?}", rebuilt.left_out);
     assert_eq!(indexer::compare(&s.index, &anew).expect("compare"), []);
+}
+
+#[test]
+fn a_camera_that_is_changed_or_removed_for_a_moment_goes_on_where_it_ended() {
+    let farm = camsim::start(camsim::Config::default()).expect("farm");
+    let s = site();
+    add_cameras(&s.index, &farm, 1);
+    let clock = Arc::new(SystemClock::default());
+    let ingest = Ingest::start(config(), s.index.clone(), s.disk.clone(), clock).expect("start");
+    std::thread::sleep(Duration::from_secs(7));
+    let mut row = s.index.cameras().expect("cameras").remove(0);
+    row.priority = 6;
+    s.index.put_camera(&row).expect("put");
+    std::thread::sleep(Duration::from_secs(5));
+    row.removed = Some(Default::default());
+    s.index.put_camera(&row).expect("put");
+    std::thread::sleep(Duration::from_millis(300));
+    row.removed = None;
+    s.index.put_camera(&row).expect("put");
+    std::thread::sleep(Duration::from_secs(5));
+    ingest.stop().expect("stop");
+
+    let (no, _) = s.index.streams().remove(0);
+    let gaps = s.index.gaps(no, TimeRange::ALL).expect("gaps");
+    println!("{gaps:?}");
+    assert!(
+        gaps.iter().all(|g| g.cause != GapCause::ServiceKilled),
+        "nobody killed the service: {gaps:?}"
+    );
+    assert_whole(&s);
+}
+
+#[test]
+fn a_session_that_ends_while_nothing_is_kept_loses_no_time() {
+    let farm = camsim::start(camsim::Config::default()).expect("farm");
+    let s = site();
+    add_cameras(&s.index, &farm, 1);
+    let clock = Arc::new(SystemClock::default());
+    let ingest = Ingest::start(config(), s.index.clone(), s.disk.clone(), clock).expect("start");
+    std::thread::sleep(Duration::from_secs(7));
+    s.index.set_shed_below(9);
+    std::thread::sleep(Duration::from_secs(5));
+    farm.drop_sessions(0);
+    std::thread::sleep(Duration::from_secs(1));
+    s.index.set_shed_below(0);
+    std::thread::sleep(Duration::from_secs(6));
+    ingest.stop().expect("stop");
+
+    let (no, _) = s.index.streams().remove(0);
+    let timeline = s.index.timeline(no, TimeRange::ALL).expect("timeline");
+    println!("{timeline:?}");
+    assert_eq!(timeline.runs.len(), 2, "{timeline:?}");
+    assert_whole(&s);
 }
