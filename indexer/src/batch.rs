@@ -15,13 +15,13 @@ use crate::index::Index;
 use crate::keys;
 use crate::rows::{self, Ended, Incident, IncidentKind, Last, SegmentRow, SegmentState};
 
+#[derive(Clone)]
 enum Change {
     Segment(SegmentRow),
     Fragment(SegmentId, FragmentEntry),
     Seal(SegmentRow),
     Delete(SegmentRow),
     Gap(StreamNo, Gap),
-    ClearGap(StreamNo, WallTime),
     Incident(StreamNo, Incident),
     Init(InitSegment),
 }
@@ -29,8 +29,11 @@ enum Change {
 /// Coverage rows that a commit changes; several segments may meet in one hour.
 type Hours = BTreeMap<(StreamNo, WallTime), HourCoverage>;
 
+/// Gap rows that a commit changes, by where they begin; `None` forgets one.
+type Gaps = BTreeMap<(StreamNo, WallTime), Option<Gap>>;
+
 /// Changes that become durable together or not at all.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Batch {
     changes: Vec<Change>,
 }
@@ -66,11 +69,6 @@ impl Batch {
         self.changes.push(Change::Gap(stream, gap));
     }
 
-    /// Forgets the gap that begins at `from`.
-    pub fn clear_gap(&mut self, stream: StreamNo, from: WallTime) {
-        self.changes.push(Change::ClearGap(stream, from));
-    }
-
     /// Adds an incident.
     pub fn incident(&mut self, stream: StreamNo, incident: Incident) {
         self.changes.push(Change::Incident(stream, incident));
@@ -91,21 +89,28 @@ impl Index {
         let mut durable: BTreeMap<StreamNo, WallTime> = BTreeMap::new();
         let mut deleted = Vec::new();
         let mut hours = BTreeMap::new();
+        let mut gaps = Gaps::new();
         for change in batch.changes {
             match change {
                 Change::Segment(row) => self.put_segment(&mut out, &row)?,
                 Change::Fragment(segment, entry) => {
                     durable.insert(segment.stream, entry.wall_end());
-                    self.put_fragment(&mut out, segment, &entry)?;
+                    self.put_fragment(&mut out, segment, &entry, &mut gaps)?;
                 }
                 Change::Seal(row) => self.put_sealed(&mut out, &row, &mut hours)?,
                 Change::Delete(row) => deleted.push(row),
                 Change::Gap(stream, gap) => {
-                    out.put_cf(self.cf(GAPS)?, keys::at(stream, gap.from), rows::encode_gap(&gap));
+                    gaps.insert((stream, gap.from), Some(gap));
                 }
-                Change::ClearGap(stream, from) => out.delete_cf(self.cf(GAPS)?, keys::at(stream, from)),
                 Change::Incident(stream, i) => self.put_incident(&mut out, stream, &i)?,
                 Change::Init(init) => out.put_cf(self.cf(INITS)?, init.hash.0, &init.bytes),
+            }
+        }
+        for ((stream, from), gap) in gaps {
+            let (cf, key) = (self.cf(GAPS)?, keys::at(stream, from));
+            match gap {
+                Some(gap) => out.put_cf(cf, key, rows::encode_gap(&gap)),
+                None => out.delete_cf(cf, key),
             }
         }
         for ((stream, hour), row) in hours {
@@ -138,12 +143,13 @@ impl Index {
         out: &mut WriteBatch,
         segment: SegmentId,
         entry: &FragmentEntry,
+        gaps: &mut Gaps,
     ) -> Result<(), IndexError> {
         let stream = segment.stream;
         let mut e = Encoder::default();
         rows::encode_entry(&mut e, entry, &mut Last::default());
         out.put_cf(self.cf(TAIL)?, keys::at(stream, entry.wall_start), e.0);
-        self.reconcile_gaps(out, stream, entry)?;
+        self.reconcile_gaps(stream, entry, gaps)?;
         for note in &entry.notes {
             match *note {
                 Note::Gap { from, to, cause } => {
@@ -152,7 +158,7 @@ impl Index {
                         to: Some(to),
                         cause,
                     };
-                    out.put_cf(self.cf(GAPS)?, keys::at(stream, from), rows::encode_gap(&gap));
+                    gaps.insert((stream, from), Some(gap));
                 }
                 Note::ClockStep { at, by_us } => {
                     self.put_incident(
@@ -181,12 +187,12 @@ impl Index {
     }
 
     /// The notes of a fragment are the last word on the gap before it: rows written while the gap lasted
-    /// that they do not confirm are forgotten.
+    /// that they do not confirm are forgotten, also those that a clock that was wrong put behind the fragment.
     fn reconcile_gaps(
         &self,
-        out: &mut WriteBatch,
         stream: StreamNo,
         entry: &FragmentEntry,
+        gaps: &mut Gaps,
     ) -> Result<(), IndexError> {
         let begins = entry.notes.iter().filter_map(|n| match n {
             Note::Gap { from, .. } => Some(*from),
@@ -197,13 +203,14 @@ impl Index {
             return Ok(());
         }
         let begin = begin.unwrap_or(entry.wall_start);
-        let Some(range) = TimeRange::new(begin, entry.wall_end().max(begin)) else {
-            return Ok(());
-        };
-        for gap in self.gaps(stream, range)? {
+        let told = TimeRange::new(begin, WallTime::MAX).unwrap_or(TimeRange::ALL);
+        for gap in self.gaps(stream, told)? {
             if gap.from >= begin && gap.cause != GapCause::Retention {
-                out.delete_cf(self.cf(GAPS)?, keys::at(stream, gap.from));
+                gaps.insert((stream, gap.from), None);
             }
+        }
+        for (_, gap) in gaps.range_mut((stream, begin)..=(stream, WallTime::MAX)) {
+            *gap = None;
         }
         Ok(())
     }
