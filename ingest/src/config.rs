@@ -28,7 +28,7 @@ impl Default for IngestConfig {
             segment_duration: Duration::from_secs(600),
             segment_bytes_max: 128 << 20,
             commit_interval: Duration::from_millis(500),
-            poll_interval: Duration::from_millis(100),
+            poll_interval: Duration::from_millis(200),
             backlog_bytes_max: 48 << 20,
             backlog_bytes_max_all: 1 << 30,
             no_data: Duration::from_secs(10),
