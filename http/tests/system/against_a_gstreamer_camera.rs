@@ -20,7 +20,7 @@ const CAMERAS: [(&str, &str, &[&str]); 3] = [
     (
         "h265",
         "hevc",
-        &["--codec", "h265", "--bframes", "3", "--gop", "25"],
+        &["--codec", "h265", "--bframes", "3", "--gop", "26", "--open-gop"],
     ),
     ("uneven", "h264", &["--variable-gop", "--vfr"]),
 ];
@@ -53,10 +53,12 @@ fn what_gstreamer_cameras_send_is_stored_and_exported_bit_exact() {
     sleep(RECORDED);
     service.wait_until_durable(&site.cameras(), Duration::from_secs(10));
 
-    let exports = CAMERAS.map(|(name, ..)| {
+    let recorded = CAMERAS.map(|(name, ..)| {
         let open = open_segment(&site, &service, name, folder.path());
         assert_decodes(&open);
-        Export::of(&service.api(), name, folder.path())
+        let fragments = fragments(&service.api(), name);
+        let exports = export(&service.api(), name, &fragments, folder.path());
+        (fragments, exports)
     });
     service.stop();
     for camera in &cameras {
@@ -64,19 +66,21 @@ fn what_gstreamer_cameras_send_is_stored_and_exported_bit_exact() {
         camera.signal(rustix::process::Signal::STOP);
     }
     site.assert_whole();
-    for (((name, format, _), camera), export) in CAMERAS.iter().zip(&cameras).zip(&exports) {
+    for (((name, format, _), camera), (fragments, exports)) in CAMERAS.iter().zip(&cameras).zip(&recorded) {
         let segments = segments_of(&site, name);
         segments.iter().for_each(|segment| assert_decodes(segment));
         let first = assert_stored(name, camera, &segments);
-        assert_in_time(name, &camera.pictures()[first..], &export.fragments);
-        let shown = assert_shown(name, camera, format, export, first);
+        let wall = wall_times(name, &camera.pictures()[first..], fragments);
+        let shown = assert_shown(name, camera, format, exports, (first, &wall));
         println!(
-            "{name}: {} segments, {} fragments, {shown} pictures exported",
+            "{name}: {} segments, {} fragments, {shown:?} pictures exported",
             segments.len(),
-            export.fragments.len()
+            fragments.len()
         );
     }
-    assert_in_step(&cameras[0], &exports[0]);
+    for export in &recorded[0].1 {
+        assert_in_step(&cameras[0], export);
+    }
 }
 
 /// The segments of a camera in the order of time.
@@ -100,51 +104,51 @@ fn open_segment(site: &Site, service: &Service, camera: &str, folder: &Path) -> 
     copy
 }
 
-/// A range exported while it is being recorded, which begins and ends in the middle of a GOP.
+/// Everything recorded of a camera, which must be in one piece.
+fn fragments(api: &Api, camera: &str) -> Vec<Fragment> {
+    let runs = api.timeline(camera).expect("a timeline").runs;
+    let (first, last) = (&runs[0], &runs[runs.len() - 1]);
+    let recorded_us = last.to.micros_since(first.from);
+    assert!(recorded_us > 12_000_000, "{camera}: {runs:?}");
+    let mut fragments: Vec<Fragment> = Vec::new();
+    while fragments.last().is_none_or(|fragment| fragment.to < last.to) {
+        let at = fragments.last().map_or(first.from, |fragment| fragment.to);
+        let next = api.seek(camera, at).expect("a fragment");
+        assert_eq!(next.from, at, "{camera}: a hole between fragments");
+        fragments.push(next);
+    }
+    fragments
+}
+
+/// A range exported while it is being recorded.
 struct Export {
     file: PathBuf,
-    /// Everything recorded when it was taken.
-    fragments: Vec<Fragment>,
     from: WallTime,
     to: WallTime,
 }
 
-impl Export {
-    fn of(api: &Api, camera: &str, folder: &Path) -> Self {
-        let runs = api.timeline(camera).expect("a timeline").runs;
-        let (first, last) = (&runs[0], &runs[runs.len() - 1]);
-        assert!(
-            last.to.micros_since(first.from) > 12_000_000,
-            "{camera}: {runs:?}"
-        );
-        let mut fragments: Vec<Fragment> = Vec::new();
-        while fragments.last().is_none_or(|fragment| fragment.to < last.to) {
-            let at = fragments.last().map_or(first.from, |fragment| fragment.to);
-            let next = api.seek(camera, at).expect("a fragment");
-            assert_eq!(next.from, at, "{camera}: a hole between fragments");
-            fragments.push(next);
-        }
-        // Half-way between two pictures, so that there is no doubt which of them is in.
-        let middle = |fragment: &Fragment| {
-            let pictures = fragment.to.micros_since(fragment.from) / PICTURE_US;
-            fragment
-                .from
-                .plus_micros(pictures / 2 * PICTURE_US + PICTURE_US / 2)
-        };
-        let (from, to) = (middle(&fragments[1]), middle(&fragments[fragments.len() - 2]));
-        let body = api.fetch(&format!(
-            "/api/v1/cameras/{camera}/export.mp4?from={from}&to={to}"
-        ));
-        let file = folder.join(format!("{camera}-export.mp4"));
-        fs::write(&file, body).expect("an export");
+/// Exports a range that begins and ends in the middle of a GOP, and one that begins with the last picture
+/// of a GOP and ends before that of another.
+fn export(api: &Api, camera: &str, fragments: &[Fragment], folder: &Path) -> [Export; 2] {
+    let last = fragments.len() - 2;
+    // Half-way between two pictures, so that there is no doubt which of them is in.
+    let middle = |fragment: &Fragment| {
+        let pictures = fragment.to.micros_since(fragment.from) / PICTURE_US;
+        let until_us = pictures / 2 * PICTURE_US + PICTURE_US / 2;
+        fragment.from.plus_micros(until_us)
+    };
+    let end = |fragment: &Fragment| fragment.to.plus_micros(-3 * PICTURE_US / 2);
+    let ranges = [
+        ("middle", middle(&fragments[1]), middle(&fragments[last])),
+        ("seam", end(&fragments[1]), end(&fragments[last])),
+    ];
+    ranges.map(|(name, from, to)| {
+        let path = format!("/api/v1/cameras/{camera}/export.mp4?from={from}&to={to}");
+        let file = folder.join(format!("{camera}-{name}.mp4"));
+        fs::write(&file, api.fetch(&path)).expect("an export");
         assert_decodes(&file);
-        Self {
-            file,
-            fragments,
-            from,
-            to,
-        }
-    }
+        Export { file, from, to }
+    })
 }
 
 /// Fails unless the samples on disk are what the camera sent, from the first one stored to the last, and
@@ -194,25 +198,40 @@ fn position<T: AsRef<str>>(whole: &[&str], part: &[T]) -> Option<usize> {
     whole.windows(part.len()).position(is_here)
 }
 
-/// Fails unless the wall goes as fast as the camera's clock, up to the last fragment: nothing is missing.
-fn assert_in_time(name: &str, pictures: &[SentPicture], fragments: &[Fragment]) {
-    let mut keys = pictures.iter().filter(|picture| picture.key);
-    let (first, last) = (keys.next(), keys.nth(fragments.len() - 2));
-    let (first, last) = first.zip(last).expect("a keyframe for each fragment");
-    let sent_us = (last.pts_ns - first.pts_ns) / 1000;
-    let recorded_us = fragments[fragments.len() - 1]
-        .from
-        .micros_since(fragments[0].from);
-    let off_us = recorded_us - sent_us;
-    assert!(
-        off_us.abs() < OFF_MAX_US,
-        "{name}: {recorded_us} us recorded of {sent_us} us sent"
-    );
+/// When each of the pictures was taken, the first being the first one stored, as far as the fragments go.
+/// Fails unless the wall goes as fast as the camera's clock all the way, which says that nothing is missing.
+fn wall_times(name: &str, pictures: &[SentPicture], fragments: &[Fragment]) -> Vec<WallTime> {
+    // A fragment begins with each keyframe, or with the pictures that are sent after it and shown before.
+    let gops = pictures.chunk_by(|_, next| !next.key);
+    let mut times = Vec::new();
+    let mut off_us = Vec::new();
+    let begin_ns = |gop: &[SentPicture]| gop.iter().map(|picture| picture.pts_ns).min().expect("a picture");
+    for (gop, fragment) in gops.zip(fragments) {
+        let since_us = |picture: &SentPicture| (picture.pts_ns - begin_ns(gop)) / 1000;
+        times.extend(
+            gop.iter()
+                .map(|picture| fragment.from.plus_micros(since_us(picture))),
+        );
+        let sent_us = (begin_ns(gop) - pictures[0].pts_ns) / 1000;
+        off_us.push(fragment.from.micros_since(fragments[0].from) - sent_us);
+    }
+    let worst_us = off_us.iter().map(|us| us.abs()).max().expect("a fragment");
+    println!("{name}: the wall is at most {worst_us} us off the camera's clock");
+    assert!(worst_us < OFF_MAX_US, "{name}: {off_us:?}");
+    times
 }
 
-/// Fails unless the pictures that an export shows are exactly those that the camera sent for its range, as
-/// ffmpeg decodes them. `first` is the first one stored.
-fn assert_shown(name: &str, camera: &GstCamera, format: &str, export: &Export, first: usize) -> usize {
+/// Fails unless the pictures that exports show are exactly those that the camera sent for their range, as
+/// ffmpeg decodes them; how many they are. `stored` says which picture is the first one stored, and when
+/// each from it on was taken.
+fn assert_shown(
+    name: &str,
+    camera: &GstCamera,
+    format: &str,
+    exports: &[Export],
+    stored: (usize, &[WallTime]),
+) -> Vec<usize> {
+    let (first, wall) = stored;
     let sent = camera.pictures();
     let decoded = picture_hashes(&camera.elementary_stream(), Some(format));
     assert!(sent.iter().all(|picture| picture.media == 1), "{name}: sessions");
@@ -221,42 +240,29 @@ fn assert_shown(name: &str, camera: &GstCamera, format: &str, export: &Export, f
         sent.len(),
         "{name}: pictures of the elementary stream"
     );
+    let whole: Vec<&str> = decoded.iter().map(String::as_str).collect();
     let mut in_order: Vec<usize> = (0..sent.len()).collect();
     in_order.sort_by_key(|&i| sent[i].pts_ns);
 
-    let wall = wall_times(&sent[first..], &export.fragments);
-    let wanted = in_order.iter().zip(&decoded).filter(|&(&i, _)| {
-        let at = i.checked_sub(first).and_then(|i| wall.get(i));
-        at.is_some_and(|at| *at >= export.from && *at < export.to)
+    let shown = exports.iter().map(|export| {
+        let wanted = in_order.iter().zip(&whole).filter(|&(&i, _)| {
+            let at = i.checked_sub(first).and_then(|i| wall.get(i));
+            at.is_some_and(|at| *at >= export.from && *at < export.to)
+        });
+        let wanted: Vec<&str> = wanted.map(|(_, hash)| *hash).collect();
+        let shown = picture_hashes(&export.file, None);
+        assert!(
+            wanted == shown,
+            "{}: {} pictures from {:?} on are shown instead of {} from {:?} on",
+            export.file.display(),
+            shown.len(),
+            position(&whole, &shown),
+            wanted.len(),
+            position(&whole, &wanted)
+        );
+        shown.len()
     });
-    let wanted: Vec<&str> = wanted.map(|(_, hash)| hash.as_str()).collect();
-    let shown = picture_hashes(&export.file, None);
-    let whole: Vec<&str> = decoded.iter().map(String::as_str).collect();
-    assert!(
-        wanted == shown,
-        "{name}: {} pictures from {:?} on are shown instead of {} from {:?} on",
-        shown.len(),
-        position(&whole, &shown),
-        wanted.len(),
-        position(&whole, &wanted)
-    );
-    shown.len()
-}
-
-/// When each of the pictures was taken, the first being the first one of the first fragment, as far as the
-/// fragments go. A fragment begins with each keyframe.
-fn wall_times(pictures: &[SentPicture], fragments: &[Fragment]) -> Vec<WallTime> {
-    let mut fragments = fragments.iter();
-    let mut begin = None;
-    let mut times = Vec::new();
-    for picture in pictures {
-        if picture.key {
-            begin = fragments.next().map(|fragment| (fragment.from, picture.pts_ns));
-        }
-        let Some((from, pts_ns)) = begin else { break };
-        times.push(from.plus_micros((picture.pts_ns - pts_ns) / 1000));
-    }
-    times
+    shown.collect()
 }
 
 /// Fails unless sound and pictures of an export keep the distance that they had when they were sent.
