@@ -12,6 +12,8 @@ pub(crate) fn start(config: &LogConfig) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&config.level).context("log.level")?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // It would print them to where nothing can be printed, and panic.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     let begun = match config.format {
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),

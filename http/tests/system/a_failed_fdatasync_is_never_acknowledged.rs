@@ -65,8 +65,8 @@ fn a_failed_fdatasync_is_never_acknowledged() {
 fn open_segment(site: &Site) -> PathBuf {
     let folder = format!("/{}/", camera_id(0));
     let all = site.segments().into_iter();
-    let its = all.filter(|path| path.to_string_lossy().contains(&folder));
-    its.last().expect("a segment")
+    let mut its = all.filter(|path| path.to_string_lossy().contains(&folder));
+    its.next_back().expect("a segment")
 }
 
 fn recording_goes_on(site: &Site, service: Service, mut trace: Trace, failed: &[PathBuf]) {

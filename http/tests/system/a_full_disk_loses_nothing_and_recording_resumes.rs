@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::rig::{Chance, Oracle, Site, SmallDisk, alone, farm, wait_for};
+use crate::rig::{Chance, Injection, Oracle, Site, SmallDisk, Target, Trace, alone, farm, lines, wait_for};
 
 /// Cameras that are recorded meanwhile.
 const CAMERAS: usize = 3;
@@ -11,6 +11,8 @@ const CAMERAS: usize = 3;
 const DISK: u32 = 192;
 /// A disk that stays full until every camera has lost something.
 const FULL_MAX: Duration = Duration::from_secs(30);
+/// Long enough for every camera to lose a fragment or two.
+const FULL: Duration = Duration::from_secs(6);
 /// Footage is durable again this long after there is space.
 const BACK_MAX: Duration = Duration::from_secs(15);
 /// No precautions: the disk is really full.
@@ -39,6 +41,57 @@ fn a_full_disk_for_footage_and_index_loses_nothing_and_recording_resumes() {
     };
     site.data_dir = disk.folder().join("data");
     full_and_free_again(&mut site, &disk);
+}
+
+#[test]
+fn a_full_disk_for_the_index_loses_nothing_and_recording_resumes() {
+    let _alone = alone();
+    let mut chance = Chance::new();
+    let farm = farm(CAMERAS);
+    let mut site = Site::new(&farm, CAMERAS);
+    let cameras = site.cameras();
+    let oracle = Oracle::new(cameras.clone());
+    let service = site.start();
+    oracle.watch(&service);
+    service.wait_until_durable(&cameras, FULL_MAX);
+
+    // The log of the index lies in space that is reserved, which no ballast takes. Footage is written by
+    // another call.
+    let injection = Injection {
+        target: Target::Thread("commit"),
+        calls: "write",
+        error: "ENOSPC",
+        when: "1+",
+    };
+    let mut trace = Trace::attach(service.pid(), &injection, site.path("strace.log"));
+    std::thread::sleep(FULL);
+    let failed = trace.failed().len();
+    oracle.assert_kept(&service, &mut chance);
+    trace.detach();
+    let relieved = Instant::now();
+    service.wait_until_durable(&cameras, BACK_MAX);
+    println!(
+        "{failed} writes of the index failed; footage was durable {} ms after they went well again",
+        relieved.elapsed().as_millis()
+    );
+    assert!(failed > 0, "the index was not touched");
+    for camera in &cameras {
+        let gaps = service.api().timeline(camera).expect("a timeline").gaps;
+        assert!(
+            gaps.iter().any(|gap| gap.cause == "disk_full"),
+            "{camera}: {gaps:?}"
+        );
+    }
+    service.stop();
+    oracle.rest();
+    site.assert_whole();
+    let service = site.start();
+    oracle.assert_kept(&service, &mut chance);
+    let rebuilt = site.path("anew");
+    service.stop();
+    site.rebuild(&rebuilt);
+    let same = site.compare(&rebuilt);
+    assert!(same.status.success(), "{}", lines(&same));
 }
 
 fn full_and_free_again(site: &mut Site, disk: &SmallDisk) {

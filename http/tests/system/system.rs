@@ -3,6 +3,16 @@
 //! Each test is one promise of the product and stands in a file that is named after it. They run one at a
 //! time, because they measure how soon things happen.
 
+#![expect(
+    clippy::print_stdout,
+    reason = "what was measured is half of what a test has to tell"
+)]
+
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "the tests against other software use the rest"
+)]
 mod rig;
 
 mod a_failed_fdatasync_is_never_acknowledged;

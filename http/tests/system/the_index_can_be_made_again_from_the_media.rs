@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ingest::camsim::Clip;
 
-use crate::rig::{Gap, Oracle, Service, Site, alone, farm, lines};
+use crate::rig::{Gap, Service, Site, alone, farm, lines};
 
 /// Cameras that are recorded.
 const CAMERAS: usize = 3;
@@ -21,7 +21,6 @@ fn the_index_can_be_made_again_from_the_media() {
     let farm = farm(CAMERAS);
     let mut site = Site::new(&farm, CAMERAS);
     let cameras = site.cameras();
-    let oracle = Oracle::new(cameras.clone());
     let clock = site.path("clock");
     set_clock(&clock, "+0");
 
@@ -41,10 +40,10 @@ fn the_index_can_be_made_again_from_the_media() {
     set_clock(&clock, "+0");
     sleep(A_WHILE);
 
-    let timelines = oracle.timelines(&service.api());
+    let timeline = |camera: &str| service.api().timeline(camera).expect("a timeline");
     let causes = |camera: &str| {
-        let cause = |gap: &Gap| gap.cause.clone();
-        timelines[camera].gaps.iter().map(cause).collect::<Vec<_>>()
+        let cause = |gap: Gap| gap.cause;
+        timeline(camera).gaps.into_iter().map(cause).collect::<Vec<_>>()
     };
     println!(
         "gaps: {:?}",
@@ -60,7 +59,7 @@ fn the_index_can_be_made_again_from_the_media() {
     }
     let outage = ["session_lost", "unreachable", "refused"];
     assert!(causes("cam-0").iter().any(|c| outage.contains(&c.as_str())));
-    let runs = &timelines["cam-1"].runs;
+    let runs = timeline("cam-1").runs;
     let (first, last) = (runs[0].from, runs[runs.len() - 1].from);
     let init = |at| service.api().seek("cam-1", at).expect("a fragment").init_url;
     assert_ne!(init(first), init(last), "the parameters did not change");

@@ -7,6 +7,7 @@ mod rotation;
 mod stream;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +21,7 @@ use indexer::{Batch, Index};
 
 use crate::config::IngestConfig;
 use crate::fragmenter::Finished;
-use stream::StreamWriter;
+use stream::{OpenSegment, StreamWriter};
 
 enum Command {
     Fragment(StreamNo, Box<Finished>),
@@ -116,6 +117,8 @@ impl Committer {
             backlog,
             streams: BTreeMap::new(),
             sealed: Batch::default(),
+            index_full: false,
+            leftovers: Vec::new(),
         };
         let thread = std::thread::Builder::new()
             .name("commit".into())
@@ -147,8 +150,13 @@ struct Worker {
     pool: Pool,
     backlog: Arc<Backlog>,
     streams: BTreeMap<StreamNo, StreamWriter>,
-    /// Rows of segments whose footers are durable; they go with the next group.
+    /// Rows of segments that have ended; they go with the next group.
     sealed: Batch,
+    /// Whether the index could not grow at the last commit. Until it can, footage is not even written: the
+    /// commit of the gaps that this leaves is the next try.
+    index_full: bool,
+    /// Files of the group that the index could not take; removed when it takes another.
+    leftovers: Vec<PathBuf>,
 }
 
 /// What came in since the last group.
@@ -178,12 +186,16 @@ impl Worker {
             let stop = group.stop;
             let result = self.commit(group);
             if let Err(e) = &result {
-                if e.is_disk_full() {
-                    // Nothing was acknowledged; readers go on, and the next group tries again.
+                // Nothing was acknowledged; readers go on, and the next group tries again.
+                let is_full = e.is_disk_full();
+                if !is_full {
+                    tracing::error!(error = %e, "the index failed: recording stops");
+                } else if !std::mem::replace(&mut self.index_full, true) {
                     tracing::error!(error = %e, "the index cannot grow: the disk is full");
+                }
+                if is_full && !stop {
                     continue;
                 }
-                tracing::error!(error = %e, "the index failed: recording stops");
                 return result;
             }
             if stop {
@@ -227,9 +239,10 @@ impl Worker {
     }
 
     fn commit(&mut self, group: Group) -> Result<(), indexer::IndexError> {
-        let mut batch = std::mem::take(&mut self.sealed);
+        let mut batch = self.sealed.clone();
         let mut to_seal = Vec::new();
         let mut written: BTreeMap<StreamNo, Option<WallTime>> = BTreeMap::new();
+        let index_full = self.index_full;
         let (config, disk, pool, index) = (
             self.config.clone(),
             self.disk.clone(),
@@ -243,6 +256,11 @@ impl Worker {
                 fragments.iter().map(|f| f.fragment.bytes()).sum::<usize>(),
             ));
             let writer = self.writer(stream)?;
+            written.insert(stream, writer.durable_until());
+            if index_full {
+                writer.shed(&fragments, &mut batch);
+                continue;
+            }
             let context = stream::Context {
                 config: &config,
                 disk: &disk,
@@ -265,21 +283,51 @@ impl Worker {
         for stream in group.close {
             to_seal.extend(self.writer(stream)?.take_open());
         }
-        let committed = if batch.is_empty() {
-            Ok(())
-        } else {
-            self.index.commit(batch)
-        };
+        let tried = !batch.is_empty();
+        let committed = if tried { self.index.commit(batch) } else { Ok(()) };
         for (stream, bytes) in bytes {
             self.backlog.remove(stream, bytes);
         }
         if let Err(e) = committed {
-            // Nothing of the group counts: what it touched is given up, and the next group begins anew.
-            self.streams.clear();
+            if e.is_disk_full() {
+                self.start_over(written.into_keys(), to_seal)?;
+            }
             return Err(e);
         }
+        if tried {
+            if std::mem::take(&mut self.index_full) {
+                tracing::info!("the index grows again");
+            }
+            self.sealed = Batch::default();
+            self.leftovers.drain(..).for_each(|path| stream::remove(&path));
+        }
+        self.streams.values_mut().for_each(StreamWriter::indexed);
         for open in to_seal {
             open.seal(&self.pool, &mut self.sealed);
+        }
+        Ok(())
+    }
+
+    /// Nothing of a group counts that the index did not take: what it touched is given up, and its streams go
+    /// on where the index says that they ended.
+    fn start_over(
+        &mut self,
+        touched: impl Iterator<Item = StreamNo>,
+        ended: Vec<OpenSegment>,
+    ) -> Result<(), indexer::IndexError> {
+        for open in ended {
+            let leftover = open.settle(&self.index, &self.pool, &mut self.sealed)?;
+            self.leftovers.extend(leftover);
+        }
+        for stream in touched {
+            let Some(writer) = self.streams.get_mut(&stream) else {
+                continue;
+            };
+            if let Some(open) = writer.take_open() {
+                let leftover = open.settle(&self.index, &self.pool, &mut self.sealed)?;
+                self.leftovers.extend(leftover);
+            }
+            writer.start_over(&self.index)?;
         }
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! The segments of one stream as they are written.
 
+use std::path::{Path, PathBuf};
+
 use archive::buffer::Pool;
 use archive::disk::Disk;
 use archive::segment::{ClosedFragment, SegmentHeader, SegmentWriter};
@@ -40,6 +42,10 @@ pub(super) struct StreamWriter {
     expected_bytes: u64,
     /// Notes of fragments that could not be written; the next that can be carries them.
     carried: Vec<Note>,
+    /// What the fragments written since the last commit leave if the index does not take them.
+    unindexed: Vec<Note>,
+    /// Whether the last group was lost; the next loss is not logged again.
+    losing: bool,
 }
 
 impl StreamWriter {
@@ -73,7 +79,29 @@ impl StreamWriter {
             init: None,
             expected_bytes: 0,
             carried: Vec::new(),
+            unindexed: Vec::new(),
+            losing: false,
         })
+    }
+
+    /// The index has taken everything written so far.
+    pub(super) fn indexed(&mut self) {
+        self.unindexed.clear();
+    }
+
+    /// The index did not take what was written since the last commit, and the open segment is settled: goes
+    /// on where the index says the stream ended. The next fragment tells what was lost.
+    pub(super) fn start_over(&mut self, index: &Index) -> Result<(), IndexError> {
+        let mut carried = std::mem::take(&mut self.unindexed);
+        carried.append(&mut self.carried);
+        bound(&mut carried);
+        *self = Self {
+            carried,
+            losing: self.losing,
+            expected_bytes: self.expected_bytes,
+            ..Self::open(index, self.no)?
+        };
+        Ok(())
     }
 
     pub(super) fn durable_until(&self) -> Option<WallTime> {
@@ -139,26 +167,45 @@ impl StreamWriter {
         }
         let fresh = self.open.is_none();
         let error = match self.try_write(cx, init, &mut group, batch) {
-            Ok(()) => return,
+            Ok(()) => return self.going_well(),
             Err(e) => e,
         };
-        tracing::error!(stream = %self.id, error = %error, "a segment could not be written");
+        if !self.losing {
+            tracing::error!(stream = %self.id, error = %error, "a segment could not be written");
+        }
         self.give_up(batch);
         if !fresh || !error.is_disk_full() {
             match self.try_write(cx, init, &mut group, batch) {
-                Ok(()) => return,
-                Err(e) => {
+                Ok(()) => return self.going_well(),
+                Err(e) if !self.losing => {
                     tracing::error!(stream = %self.id, error = %e, "a new segment could not be written either")
                 }
+                Err(_) => {}
             }
             self.give_up(batch);
         }
+        self.losing = true;
         let cause = if error.is_disk_full() {
             GapCause::DiskFull
         } else {
             GapCause::DiskError
         };
-        self.lose(&group, cause, batch);
+        self.lose(group.iter().map(ClosedFragment::entry), cause, batch);
+    }
+
+    /// Does not even try to write, because the index has no space.
+    pub(super) fn shed(&mut self, fragments: &[Finished], batch: &mut Batch) {
+        self.lose(
+            fragments.iter().map(|f| f.fragment.entry()),
+            GapCause::DiskFull,
+            batch,
+        );
+    }
+
+    fn going_well(&mut self) {
+        if std::mem::take(&mut self.losing) {
+            tracing::info!(stream = %self.id, "the disk takes footage again");
+        }
     }
 
     fn try_write(
@@ -194,7 +241,10 @@ impl StreamWriter {
         batch.segment(&open.row);
         self.head = open.row.head;
         self.durable_until = entries.last().map(FragmentEntry::wall_end);
-        entries.into_iter().for_each(|entry| batch.fragment(id, entry));
+        for entry in entries {
+            leave(&mut self.unindexed, &entry, GapCause::DiskFull);
+            batch.fragment(id, entry);
+        }
         Ok(())
     }
 
@@ -240,39 +290,23 @@ impl StreamWriter {
     /// Never writes the open file again. What was durable in it stays readable; if nothing was, its
     /// sequence is used again and the file removed.
     fn give_up(&mut self, batch: &mut Batch) {
-        let Some(mut open) = self.open.take() else { return };
+        let Some(open) = self.open.take() else { return };
         if open.row.fragments == 0 {
             self.next_seq = open.row.id.seq;
-            if let Err(e) = std::fs::remove_file(open.writer.path()) {
-                tracing::warn!(path = %open.writer.path().display(), error = %e, "an empty segment could not be removed");
-            }
-            return;
+            open.remove();
+        } else {
+            poison(open.row, batch);
         }
-        let seq = open.row.id.seq;
-        batch.incident(
-            self.no,
-            Incident {
-                at: open.row.wall_end,
-                kind: IncidentKind::Poisoned { seq },
-            },
-        );
-        open.row.state = SegmentState::Poisoned;
-        batch.segment(&open.row);
     }
 
     /// Turns fragments into gaps.
-    fn lose(&mut self, group: &[ClosedFragment], cause: GapCause, batch: &mut Batch) {
-        for f in group {
-            let entry = f.entry();
-            self.carried.extend(entry.notes.iter().copied());
-            let (from, to) = (entry.wall_start, entry.wall_end());
-            match self.carried.last_mut() {
-                Some(Note::Gap {
-                    to: end, cause: same, ..
-                }) if *end == from && *same == cause => *end = to,
-                _ => self.carried.push(Note::Gap { from, to, cause }),
-            }
-        }
+    fn lose<'a>(
+        &mut self,
+        group: impl Iterator<Item = &'a FragmentEntry>,
+        cause: GapCause,
+        batch: &mut Batch,
+    ) {
+        group.for_each(|entry| leave(&mut self.carried, entry, cause));
         for note in &self.carried {
             if let Note::Gap { from, to, cause } = *note {
                 batch.gap(
@@ -286,6 +320,18 @@ impl StreamWriter {
             }
         }
         bound(&mut self.carried);
+    }
+}
+
+/// What a fragment leaves when it is lost: its notes, and a gap.
+fn leave(notes: &mut Vec<Note>, entry: &FragmentEntry, cause: GapCause) {
+    notes.extend(entry.notes.iter().copied());
+    let (from, to) = (entry.wall_start, entry.wall_end());
+    match notes.last_mut() {
+        Some(Note::Gap {
+            to: end, cause: same, ..
+        }) if *end == from && *same == cause => *end = to,
+        _ => notes.push(Note::Gap { from, to, cause }),
     }
 }
 
@@ -319,7 +365,47 @@ fn due(stream: StreamNo, cx: &Context<'_>, start: WallTime, bytes: u64, f: &Clos
     })
 }
 
+/// Removes the file of a segment that has no row.
+pub(super) fn remove(path: &Path) {
+    if let Err(e) = std::fs::remove_file(path) {
+        tracing::warn!(path = %path.display(), error = %e, "an empty segment could not be removed");
+    }
+}
+
+/// Says that a segment is not to be written again, and that only what `row` counts is valid.
+fn poison(row: SegmentRow, batch: &mut Batch) {
+    let kind = IncidentKind::Poisoned { seq: row.id.seq };
+    let at = row.wall_end;
+    batch.incident(row.id.stream, Incident { at, kind });
+    batch.segment(&SegmentRow {
+        state: SegmentState::Poisoned,
+        ..row
+    });
+}
+
 impl OpenSegment {
+    /// Ends the segment after a commit failed in which it may have had a part; rows go to `batch`. What the
+    /// index knows of it stays readable. Returns the file if the index knows nothing of it: only when the
+    /// next commit goes well is it certain that the failed one left no trace.
+    pub(super) fn settle(
+        self,
+        index: &Index,
+        pool: &Pool,
+        batch: &mut Batch,
+    ) -> Result<Option<PathBuf>, IndexError> {
+        match index.segment(self.row.id)? {
+            Some(row) if row == self.row => self.seal(pool, batch),
+            Some(row) => poison(row, batch),
+            None => return Ok(Some(self.writer.path().to_owned())),
+        }
+        Ok(None)
+    }
+
+    /// Removes the file of a segment in which nothing is durable.
+    fn remove(self) {
+        remove(self.writer.path());
+    }
+
     /// Writes the footer; the sealed row goes to `batch`. When the footer cannot be written the segment
     /// stays as it is, readable, and is sealed at the next start.
     pub(super) fn seal(self, pool: &Pool, batch: &mut Batch) {

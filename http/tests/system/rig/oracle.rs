@@ -31,7 +31,6 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Asks a service ten times a second how far each camera is durable, and reads fragments as they become so.
 pub(crate) struct Oracle {
     shared: Arc<Shared>,
-    cameras: Vec<String>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -39,11 +38,10 @@ impl Oracle {
     /// Watches `cameras` of whatever service it is pointed at.
     pub(crate) fn new(cameras: Vec<String>) -> Self {
         let shared = Arc::<Shared>::default();
-        let (theirs, ids) = (shared.clone(), cameras.clone());
-        let thread = thread::spawn(move || watch(&theirs, &ids));
+        let theirs = shared.clone();
+        let thread = thread::spawn(move || watch(&theirs, &cameras));
         Self {
             shared,
-            cameras,
             thread: Some(thread),
         }
     }
@@ -63,10 +61,10 @@ impl Oracle {
         locked(&self.shared.claims).clone()
     }
 
-    /// The timelines of all cameras.
+    /// The timelines of all cameras that were ever reported to have something.
     pub(crate) fn timelines(&self, api: &Api) -> BTreeMap<String, Timeline> {
         let timeline = |id: &String| (id.clone(), api.timeline(id).expect("a timeline"));
-        self.cameras.iter().map(timeline).collect()
+        self.claims().cameras.keys().map(timeline).collect()
     }
 
     /// Fails unless everything that was told up to now is still there; fragments are read again by sample.

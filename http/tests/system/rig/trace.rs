@@ -18,6 +18,8 @@ const WRITES: [&str; 7] = [
     "fallocate",
 ];
 const SYNC: &str = "fdatasync";
+/// The call that removes one.
+const REMOVAL: &str = "unlink";
 
 /// Whose calls fail.
 #[derive(Clone, Debug)]
@@ -51,7 +53,7 @@ impl Trace {
     pub(crate) fn attach(pid: u32, injection: &Injection, log: PathBuf) -> Self {
         let mut command = Command::new("strace");
         command.arg("-y").arg("-o").arg(&log);
-        command.args(["-e", &format!("trace={SYNC},{}", WRITES.join(","))]);
+        command.args(["-e", &format!("trace={SYNC},{REMOVAL},{}", WRITES.join(","))]);
         let Injection {
             calls, error, when, ..
         } = injection;
@@ -95,14 +97,14 @@ impl Trace {
             .collect()
     }
 
-    /// Changes of a file after the first failure, and tries to sync it.
+    /// Changes of a file after the first failure, and tries to sync it, up to its removal.
     pub(crate) fn touched_after_failure(&self, file: &Path) -> Vec<String> {
-        let is_its = |line: &&String| file_of(line).as_deref() == Some(file);
-        let lines = self.lines();
-        let its = lines.iter().filter(is_its);
-        its.skip_while(|line| !is_failure(line))
+        let lines = self.lines().into_iter();
+        let since = lines.skip_while(|line| !is_failure(line) || file_of(line).as_deref() != Some(file));
+        since
             .skip(1)
-            .cloned()
+            .take_while(|line| !(line.contains(REMOVAL) && line.contains(&*file.to_string_lossy())))
+            .filter(|line| file_of(line).as_deref() == Some(file))
             .collect()
     }
 
