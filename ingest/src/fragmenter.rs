@@ -127,7 +127,13 @@ impl Fragmenter {
         self.scales = (video, scale(TrackKind::Audio).unwrap_or_else(default_scale));
         self.typical_duration = video.get() / 30;
         let init = InitSegment::build(tracks.into_iter().map(track).collect());
-        if self.init.as_ref().is_none_or(|known| known.hash != init.hash) {
+        if InitSegment::parse(init.bytes.clone()).is_err() {
+            tracing::warn!(
+                bytes = init.bytes.len(),
+                "parameter sets that no reader would take: nothing is kept"
+            );
+            self.init = None;
+        } else if self.init.as_ref().is_none_or(|known| known.hash != init.hash) {
             self.init = Some(Arc::new(init));
         }
         if new_run {

@@ -1,11 +1,13 @@
 //! Keeps a session to every stream that is to be recorded, for ever.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use archive::buffer::Pool;
 use archive::{CameraId, Clock, GapCause, StreamId, StreamNo, TimeRange, WallTime};
+use futures::FutureExt as _;
 use indexer::{CameraRow, Index, SessionState, StreamConfig};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -201,9 +203,15 @@ impl Recorder {
         loop {
             self.set_state(SessionState::Connecting);
             let began = self.shared.clock.monotonic_us();
-            let (cause, text) = match self.session(&mut first).await {
-                Ended::Stopped(cause) => return self.stopped(cause),
-                Ended::Failed(cause, text) => (cause, text),
+            // What a camera sends may meet a defect: that ends its session, not its recording.
+            let session = AssertUnwindSafe(self.session(&mut first)).catch_unwind();
+            let (cause, text) = match session.await {
+                Ok(Ended::Stopped(cause)) => return self.stopped(cause),
+                Ok(Ended::Failed(cause, text)) => (cause, text),
+                Err(_) => (
+                    GapCause::SessionLost,
+                    "a defect in reading what the camera sends".into(),
+                ),
             };
             self.ended(cause);
             tracing::warn!(stream = %self.id, cause = cause.as_str(), error = %text, "the session ended");

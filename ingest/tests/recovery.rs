@@ -12,12 +12,12 @@ use archive::{
     InitSegment, SegmentId, Sha256, StreamId, StreamNo, Tier, TimeRange, Timescale, Track, TrackKind,
     WallTime,
 };
-use indexer::check::{CheckOptions, check};
+use indexer::check::{CheckOptions, Invariant, check};
 use indexer::{Batch, Index, IndexOptions, SegmentRow, SegmentState};
 use tierline_ingest::{Recovered, recover, seal_left_open};
 
 struct Site {
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
     index: Arc<Index>,
     disk: Disk,
     pool: Pool,
@@ -52,7 +52,7 @@ impl Site {
         let disk = Disk::open(&dir.path().join("hot")).expect("disk");
         let no = index.ensure_stream(&lobby()).expect("stream");
         Self {
-            _dir: dir,
+            dir,
             index: Arc::new(index),
             disk,
             pool: Pool::new(16),
@@ -233,6 +233,27 @@ fn a_copy_under_another_name_is_set_aside() {
     drop(w);
     let found = s.start();
     assert_eq!((found.adopted, found.set_aside), (0, 1));
+}
+
+#[test]
+fn a_check_beside_a_service_takes_no_deleted_segment_for_a_lost_one() {
+    let s = Site::new();
+    let mut w = s.write(0, Sha256::default(), 0..3);
+    s.commit(&mut w);
+    let view = Index::open_read_only(&s.dir.path().join("index")).expect("view");
+    let findings = || {
+        let options = CheckOptions {
+            deep: false,
+            running: true,
+        };
+        let findings = check(&view, &s.disk, options, |_, _| {}).expect("check");
+        findings.iter().map(|f| f.invariant).collect::<Vec<_>>()
+    };
+    std::fs::remove_file(w.writer.path()).expect("remove");
+    assert_eq!(findings(), [Invariant::RowsHaveBytes]);
+    w.batch.delete(&w.row);
+    s.commit(&mut w);
+    assert_eq!(findings(), []);
 }
 
 #[test]
