@@ -47,6 +47,10 @@ impl Worker {
             let pause = match more {
                 Ok(true) => BREATH,
                 Ok(false) => interval,
+                Err(e) if e.is_disk_full() => {
+                    tracing::error!(error = %e, "the index cannot grow: nothing can be deleted until there is space");
+                    interval
+                }
                 Err(e) => {
                     tracing::error!(error = %e, "the index failed: nothing is deleted any more");
                     return Err(e);
