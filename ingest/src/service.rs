@@ -68,9 +68,9 @@ impl Ingest {
     /// Ends all sessions, makes what is complete durable and seals what is open. Blocks for about a second.
     pub fn stop(self) -> Result<(), IngestError> {
         let _ = self.stop.send(true);
-        let ended = self.sessions.join().unwrap_or(Ok(()));
+        let ended = self.sessions.join();
         self.committer.stop()?;
-        ended
+        ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 }
 

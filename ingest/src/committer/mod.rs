@@ -139,7 +139,10 @@ impl Committer {
     /// Makes everything handed in durable and seals what is open.
     pub fn stop(self) -> Result<(), indexer::IndexError> {
         let _ = self.submit.tx.send(Command::Stop);
-        self.thread.join().unwrap_or(Ok(()))
+        // After a panic nothing may be said to be durable.
+        self.thread
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use archive::buffer::Pool;
 use archive::disk::Disk;
+use archive::fragment::{NOTES_MAX, bound_notes};
 use archive::segment::{ClosedFragment, SegmentHeader, SegmentWriter};
 use archive::{
     ArchiveError, FragmentEntry, Gap, GapCause, InitSegment, Note, SegmentId, Sha256, StreamId, StreamNo,
@@ -14,6 +15,9 @@ use indexer::{Batch, Incident, IncidentKind, Index, IndexError, SegmentRow, Segm
 use super::rotation;
 use crate::config::IngestConfig;
 use crate::fragmenter::Finished;
+
+/// Notes that are carried; a fragment has some of its own.
+const CARRIED_MAX: usize = NOTES_MAX - 4;
 
 pub(super) struct Context<'a> {
     pub(super) config: &'a IngestConfig,
@@ -38,8 +42,6 @@ pub(super) struct StreamWriter {
     durable_until: Option<WallTime>,
     open: Option<OpenSegment>,
     init: Option<Sha256>,
-    /// Bytes of the last segment: how much the next will probably need.
-    expected_bytes: u64,
     /// Notes of fragments that could not be written; the next that can be carries them.
     carried: Vec<Note>,
     /// What the fragments written since the last commit leave if the index does not take them.
@@ -77,7 +79,6 @@ impl StreamWriter {
                 .or(ended.map(|e| e.wall_end)),
             open: None,
             init: None,
-            expected_bytes: 0,
             carried: Vec::new(),
             unindexed: Vec::new(),
             losing: false,
@@ -94,11 +95,10 @@ impl StreamWriter {
     pub(super) fn start_over(&mut self, index: &Index) -> Result<(), IndexError> {
         let mut carried = std::mem::take(&mut self.unindexed);
         carried.append(&mut self.carried);
-        bound(&mut carried);
+        bound_notes(&mut carried, CARRIED_MAX);
         *self = Self {
             carried,
             losing: self.losing,
-            expected_bytes: self.expected_bytes,
             ..Self::open(index, self.no)?
         };
         Ok(())
@@ -139,7 +139,7 @@ impl StreamWriter {
                 bytes += next.fragment.bytes() as u64;
                 group.push(next.fragment);
             }
-            self.write(cx, &init, group, batch, to_seal);
+            self.write(cx, &init, group, batch);
         }
     }
 
@@ -158,7 +158,6 @@ impl StreamWriter {
         init: &InitSegment,
         mut group: Vec<ClosedFragment>,
         batch: &mut Batch,
-        _to_seal: &mut Vec<OpenSegment>,
     ) {
         if let Some(first) = group.first_mut()
             && !self.carried.is_empty()
@@ -266,7 +265,7 @@ impl StreamWriter {
             prev: self.head,
             init: init.hash,
         };
-        let writer = SegmentWriter::create(cx.disk, cx.pool, header, init, self.expected_bytes)?;
+        let writer = SegmentWriter::create(cx.disk, cx.pool, header, init, 0)?;
         self.next_seq += 1;
         let row = SegmentRow {
             id,
@@ -319,7 +318,7 @@ impl StreamWriter {
                 );
             }
         }
-        bound(&mut self.carried);
+        bound_notes(&mut self.carried, CARRIED_MAX);
     }
 }
 
@@ -332,24 +331,6 @@ fn leave(notes: &mut Vec<Note>, entry: &FragmentEntry, cause: GapCause) {
             to: end, cause: same, ..
         }) if *end == from && *same == cause => *end = to,
         _ => notes.push(Note::Gap { from, to, cause }),
-    }
-}
-
-/// Keeps the notes few: the oldest gaps join when there are too many.
-fn bound(notes: &mut Vec<Note>) {
-    while notes.len() > archive::fragment::NOTES_MAX - 4 {
-        let Some(&Note::Gap { from, .. }) = notes.first() else {
-            notes.remove(0);
-            continue;
-        };
-        notes.remove(0);
-        match notes.first_mut() {
-            Some(Note::Gap { from: next, .. }) => *next = from,
-            Some(_) => {
-                notes.remove(0);
-            }
-            None => {}
-        }
     }
 }
 
