@@ -5,11 +5,13 @@ use std::time::Duration;
 /// The shortest wait.
 const SHORTEST: Duration = Duration::from_secs(1);
 /// Waits double until they lie between half of this and this.
-const LONGEST: Duration = Duration::from_secs(60);
+///
+/// A camera that reboots takes a minute or two; footage is lost for as long as nobody asks again.
+const LONGEST: Duration = Duration::from_secs(20);
 /// A session that recorded this long was good: the next failure starts over.
 const GOOD_AFTER: Duration = Duration::from_secs(60);
 
-/// Waits between attempts: 1 to 2 s, then twice that, up to 30 to 60 s, for ever.
+/// Waits between attempts: 1 to 2 s, then twice that, up to 10 to 20 s, for ever.
 ///
 /// The upper half of each wait is random, so that cameras behind one switch do not come back together.
 #[derive(Debug, Default, Clone)]
@@ -41,13 +43,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_grow_from_one_second_to_a_minute_and_go_on_for_ever() {
+    fn waits_grow_from_one_second_to_twenty_and_go_on_for_ever() {
         let mut backoff = Backoff::default();
         let waits: Vec<_> = (0..7).map(|_| backoff.next_wait(0).as_secs()).collect();
-        assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30]);
+        assert_eq!(waits, [1, 2, 4, 8, 10, 10, 10]);
         for i in 0..100_000u64 {
             let wait = backoff.next_wait(i.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-            assert!((30..60).contains(&wait.as_secs()), "{wait:?}");
+            assert!((10..20).contains(&wait.as_secs()), "{wait:?}");
         }
     }
 
@@ -63,9 +65,9 @@ mod tests {
 
     #[test]
     fn only_a_good_session_starts_over() {
-        let mut backoff = Backoff { doublings: 4 };
+        let mut backoff = Backoff { doublings: 3 };
         backoff.recorded_for(Duration::from_secs(59));
-        assert_eq!(backoff.next_wait(0), Duration::from_secs(16));
+        assert_eq!(backoff.next_wait(0), Duration::from_secs(8));
         backoff.recorded_for(Duration::from_secs(60));
         assert_eq!(backoff.next_wait(0), Duration::from_secs(1));
     }

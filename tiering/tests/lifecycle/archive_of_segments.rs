@@ -126,7 +126,11 @@ impl Archive {
         bytes: usize,
     ) -> (SegmentRow, SegmentWriter) {
         let last = self.index.last_segment(stream).expect("last");
-        let next = self.index.ended(stream).expect("ended").map_or(0, |ended| ended.next_seq);
+        let next = self
+            .index
+            .ended(stream)
+            .expect("ended")
+            .map_or(0, |ended| ended.next_seq);
         let seq = last.as_ref().map_or(0, |row| row.id.seq + 1).max(next);
         // Where the stream was not recorded, its next fragment says so.
         let missing = last.as_ref().map(|row| row.wall_end).filter(|end| *end < from);
