@@ -3,6 +3,7 @@
 //! A group: append to every touched segment, `fdatasync` each, then one synced index batch, then tell
 //! readers. Footers and their sealed rows follow behind; what they need is durable already.
 
+mod open_segment;
 mod rotation;
 mod stream;
 
@@ -21,7 +22,8 @@ use indexer::{Batch, Index};
 
 use crate::config::IngestConfig;
 use crate::fragmenter::Finished;
-use stream::{OpenSegment, StreamWriter};
+use open_segment::OpenSegment;
+use stream::StreamWriter;
 
 enum Command {
     Fragment(StreamNo, Box<Finished>),
@@ -302,7 +304,9 @@ impl Worker {
                 tracing::info!("the index grows again");
             }
             self.sealed = Batch::default();
-            self.leftovers.drain(..).for_each(|path| stream::remove(&path));
+            self.leftovers
+                .drain(..)
+                .for_each(|path| open_segment::remove(&path));
         }
         self.streams.values_mut().for_each(StreamWriter::indexed);
         for open in to_seal {

@@ -1,7 +1,5 @@
 //! The segments of one stream as they are written.
 
-use std::path::{Path, PathBuf};
-
 use archive::buffer::Pool;
 use archive::disk::Disk;
 use archive::fragment::{NOTES_MAX, bound_notes};
@@ -10,8 +8,9 @@ use archive::{
     ArchiveError, FragmentEntry, Gap, GapCause, InitSegment, Note, SegmentId, Sha256, StreamId, StreamNo,
     Tier, WallTime,
 };
-use indexer::{Batch, Incident, IncidentKind, Index, IndexError, SegmentRow, SegmentState};
+use indexer::{Batch, Index, IndexError, SegmentRow, SegmentState};
 
+use super::open_segment::{OpenSegment, poison};
 use super::rotation;
 use crate::config::IngestConfig;
 use crate::fragmenter::Finished;
@@ -24,13 +23,6 @@ pub(super) struct Context<'a> {
     pub(super) disk: &'a Disk,
     pub(super) pool: &'a Pool,
     pub(super) index: &'a Index,
-}
-
-/// A segment that is being written, and its row.
-pub(super) struct OpenSegment {
-    writer: SegmentWriter,
-    row: SegmentRow,
-    stream: StreamId,
 }
 
 pub(super) struct StreamWriter {
@@ -344,68 +336,4 @@ fn due(stream: StreamNo, cx: &Context<'_>, start: WallTime, bytes: u64, f: &Clos
         duration: cx.config.segment_duration,
         bytes_max: cx.config.segment_bytes_max,
     })
-}
-
-/// Removes the file of a segment that has no row.
-pub(super) fn remove(path: &Path) {
-    if let Err(e) = std::fs::remove_file(path) {
-        tracing::warn!(path = %path.display(), error = %e, "an empty segment could not be removed");
-    }
-}
-
-/// Says that a segment is not to be written again, and that only what `row` counts is valid.
-fn poison(row: SegmentRow, batch: &mut Batch) {
-    let kind = IncidentKind::Poisoned { seq: row.id.seq };
-    let at = row.wall_end;
-    batch.incident(row.id.stream, Incident { at, kind });
-    batch.segment(&SegmentRow {
-        state: SegmentState::Poisoned,
-        ..row
-    });
-}
-
-impl OpenSegment {
-    /// Ends the segment after a commit failed in which it may have had a part; rows go to `batch`. What the
-    /// index knows of it stays readable. Returns the file if the index knows nothing of it: only when the
-    /// next commit goes well is it certain that the failed one left no trace.
-    pub(super) fn settle(
-        self,
-        index: &Index,
-        pool: &Pool,
-        batch: &mut Batch,
-    ) -> Result<Option<PathBuf>, IndexError> {
-        match index.segment(self.row.id)? {
-            Some(row) if row == self.row => self.seal(pool, batch),
-            Some(row) => poison(row, batch),
-            None => return Ok(Some(self.writer.path().to_owned())),
-        }
-        Ok(None)
-    }
-
-    /// Removes the file of a segment in which nothing is durable.
-    fn remove(self) {
-        remove(self.writer.path());
-    }
-
-    /// Writes the footer; the sealed row goes to `batch`. When the footer cannot be written the segment
-    /// stays as it is, readable, and is sealed at the next start.
-    pub(super) fn seal(self, pool: &Pool, batch: &mut Batch) {
-        match self.writer.seal(pool) {
-            Ok(sealed) => {
-                batch.seal(&SegmentRow {
-                    bytes: sealed.bytes,
-                    head: sealed.head,
-                    state: SegmentState::Sealed,
-                    ..self.row
-                });
-            }
-            Err(e) => {
-                tracing::error!(stream = %self.stream, error = %e, "a segment could not be sealed");
-                batch.segment(&SegmentRow {
-                    state: SegmentState::Poisoned,
-                    ..self.row
-                });
-            }
-        }
-    }
 }

@@ -1,0 +1,79 @@
+//! The end of a segment: sealed, given up, or gone.
+
+use std::path::{Path, PathBuf};
+
+use archive::StreamId;
+use archive::buffer::Pool;
+use archive::segment::SegmentWriter;
+use indexer::{Batch, Incident, IncidentKind, Index, IndexError, SegmentRow, SegmentState};
+
+/// A segment that is being written, and its row.
+pub(super) struct OpenSegment {
+    pub(super) writer: SegmentWriter,
+    pub(super) row: SegmentRow,
+    pub(super) stream: StreamId,
+}
+
+impl OpenSegment {
+    /// Ends the segment after a commit failed in which it may have had a part; rows go to `batch`. What the
+    /// index knows of it stays readable. Returns the file if the index knows nothing of it: only when the
+    /// next commit goes well is it certain that the failed one left no trace.
+    pub(super) fn settle(
+        self,
+        index: &Index,
+        pool: &Pool,
+        batch: &mut Batch,
+    ) -> Result<Option<PathBuf>, IndexError> {
+        match index.segment(self.row.id)? {
+            Some(row) if row == self.row => self.seal(pool, batch),
+            Some(row) => poison(row, batch),
+            None => return Ok(Some(self.writer.path().to_owned())),
+        }
+        Ok(None)
+    }
+
+    /// Removes the file of a segment in which nothing is durable.
+    pub(super) fn remove(self) {
+        remove(self.writer.path());
+    }
+
+    /// Writes the footer; the sealed row goes to `batch`. When the footer cannot be written the segment
+    /// stays as it is, readable, and is sealed at the next start.
+    pub(super) fn seal(self, pool: &Pool, batch: &mut Batch) {
+        match self.writer.seal(pool) {
+            Ok(sealed) => {
+                batch.seal(&SegmentRow {
+                    bytes: sealed.bytes,
+                    head: sealed.head,
+                    state: SegmentState::Sealed,
+                    ..self.row
+                });
+            }
+            Err(e) => {
+                tracing::error!(stream = %self.stream, error = %e, "a segment could not be sealed");
+                batch.segment(&SegmentRow {
+                    state: SegmentState::Poisoned,
+                    ..self.row
+                });
+            }
+        }
+    }
+}
+
+/// Removes the file of a segment that has no row.
+pub(super) fn remove(path: &Path) {
+    if let Err(e) = std::fs::remove_file(path) {
+        tracing::warn!(path = %path.display(), error = %e, "an empty segment could not be removed");
+    }
+}
+
+/// Says that a segment is not to be written again, and that only what `row` counts is valid.
+pub(super) fn poison(row: SegmentRow, batch: &mut Batch) {
+    let kind = IncidentKind::Poisoned { seq: row.id.seq };
+    let at = row.wall_end;
+    batch.incident(row.id.stream, Incident { at, kind });
+    batch.segment(&SegmentRow {
+        state: SegmentState::Poisoned,
+        ..row
+    });
+}
