@@ -107,10 +107,7 @@ impl Disk {
         let path = self.path(relative);
         let file = File::open(&path).map_err(ArchiveError::io("open", &path))?;
         file.sync_all().map_err(ArchiveError::io("fsync", &path))?;
-        path.ancestors()
-            .skip(1)
-            .take_while(|dir| dir.starts_with(&self.root))
-            .try_for_each(sync_dir)
+        path.parent().map_or(Ok(()), sync_dir)
     }
 
     fn create_dirs(&self, dir: &Path) -> Result<(), ArchiveError> {

@@ -149,7 +149,6 @@ fn refused(reader: &SegmentReader, what: &str) -> IndexError {
 /// fragments it has; 0 when it has none and was left out. A file that does not continue what the index knows
 /// of the stream is refused.
 pub fn adopt(disk: &Disk, index: &Index, stream: &StreamId, name: &SegmentName) -> Result<u32, IndexError> {
-    disk.make_durable(&segment_path(stream, name))?;
     let mut batch = Batch::default();
     let told = read(disk, index, &mut batch, stream, name)?;
     let no = told.row.id.stream;
@@ -164,6 +163,7 @@ pub fn adopt(disk: &Disk, index: &Index, stream: &StreamId, name: &SegmentName) 
         let reader = SegmentReader::open(disk, &segment_path(stream, name))?;
         return Err(refused(&reader, "it does not continue the segment before it"));
     }
+    disk.make_durable(&segment_path(stream, name))?;
     add(index, batch, vec![told])
 }
 

@@ -106,9 +106,7 @@ fn extend(disk: &Disk, index: &Index, stream: &StreamId, row: &SegmentRow) -> Re
     if row.state == SegmentState::Poisoned || !is_last || footer(&reader, row)?.is_some() {
         return Ok(0);
     }
-    // The process that wrote it may have been killed before it synced. And from the disk, not the page cache,
-    // which may hold what a failed sync never wrote.
-    disk.make_durable(&path)?;
+    // From the disk and not the page cache, which may hold what a failed sync never wrote.
     reader.set_direct();
     let Tail {
         fragments, valid_len, ..
@@ -116,6 +114,8 @@ fn extend(disk: &Disk, index: &Index, stream: &StreamId, row: &SegmentRow) -> Re
     let Some(last) = fragments.last() else {
         return Ok(0);
     };
+    // The process that wrote them may have been killed before it synced.
+    disk.make_durable(&path)?;
     let found = fragments.len() as u64;
     let mut batch = Batch::default();
     batch.segment(&SegmentRow {
