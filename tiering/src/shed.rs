@@ -9,14 +9,17 @@ use crate::config::Thresholds;
 /// Sheds everything, whatever its priority.
 const ALL: u8 = PRIORITY_MAX + 1;
 /// How long the reserve must stay free before one priority more is recorded again.
-const CALM: Duration = Duration::from_secs(60);
+///
+/// Short, since what is not recorded meanwhile is lost; the way from `low` up to the reserve already keeps
+/// cameras from coming and going.
+const CALM: Duration = Duration::from_secs(10);
 
 /// Decides how many priorities give way.
 ///
 /// The space between the thresholds `low` and `floor` is divided evenly among the priorities in use: as free
 /// space sinks through it, one priority after the other gives way, the lowest first. Below `floor` all do.
-/// Only when the whole reserve has been free for a minute is the next priority recorded again, and one a
-/// minute after that.
+/// Only when the whole reserve has been free for ten seconds is the next priority recorded again, and one
+/// every ten seconds after that.
 #[derive(Clone, Debug, Default)]
 pub struct Shedding {
     below: u8,
@@ -93,16 +96,16 @@ mod tests {
     }
 
     #[test]
-    fn priorities_come_back_one_a_minute_while_the_reserve_is_free() {
+    fn priorities_come_back_one_by_one_while_the_reserve_is_free() {
         let mut shedding = Shedding::default();
         let mut at = |free, s: u64| shedding.observe(free, &AT, &[2, 5, 8], false, s * SECOND);
         assert_eq!(at(50, 0), 10);
-        assert_eq!([at(1000, 10), at(1000, 69), at(1000, 70)], [10, 10, 6]);
+        assert_eq!([at(1000, 10), at(1000, 19), at(1000, 20)], [10, 10, 6]);
         assert_eq!(
-            [at(1000, 100), at(999, 110), at(1000, 120), at(1000, 179)],
+            [at(1000, 24), at(999, 25), at(1000, 26), at(1000, 35)],
             [6, 6, 6, 6]
         );
-        assert_eq!([at(1000, 180), at(1000, 239), at(1000, 240)], [3, 3, 0]);
+        assert_eq!([at(1000, 36), at(1000, 45), at(1000, 46)], [3, 3, 0]);
     }
 
     #[test]
