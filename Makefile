@@ -30,7 +30,7 @@ test: setup-test fmt-check arrows clippy ## what CI runs: format, crate arrows, 
 # Results go there, as tables and as JSON; docs/benchmarks.md explains them.
 export TIERLINE_BENCH_OUT ?= $(CURDIR)/target/bench
 
-bench: bench-index bench-playlist bench-serve bench-ingest ## all benches, one after another: half an hour
+bench: bench-index bench-playlist bench-serve bench-ingest ## all benches, one after another: a quarter of an hour
 	@echo "bench: all results are in $$TIERLINE_BENCH_OUT"
 
 bench-index: setup-bench rocksdb ## the index at 10 million segments; TIERLINE_BENCH_ROWS=n for another number
