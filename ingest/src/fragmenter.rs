@@ -13,10 +13,6 @@ use crate::clock_map::ClockMap;
 use crate::event::{Event, Sample, SenderReport, TrackParams};
 use crate::gap_tracker::GapTracker;
 
-/// Where every picture is a keyframe, a fragment holds as many as make this long: each fragment costs a row
-/// and a part of a block.
-const FRAGMENT_DURATION_MIN_US: i64 = 500_000;
-
 /// Media time of a run begins at this many seconds, so that pictures shown before the first keyframe of an
 /// open GOP have a time too.
 const ORIGIN_SECONDS: i64 = 1;
@@ -166,8 +162,7 @@ impl Fragmenter {
                 .pts_span()
                 .map_or(0, |(first, _)| video.to_micros(pts.saturating_sub(first)));
             let full = !builder.has_room(sample.data.len()) || span_us >= FRAGMENT_DURATION_MAX_US;
-            let whole = sample.keyframe && !(0..FRAGMENT_DURATION_MIN_US).contains(&span_us);
-            if !builder.is_empty() && (whole || full) {
+            if !builder.is_empty() && (sample.keyframe || full) {
                 finished = self.close(Some(pts));
                 self.builder = Some(FragmentBuilder::new(&self.pool, self.headroom));
             }
