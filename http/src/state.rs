@@ -58,7 +58,7 @@ impl Shared {
     pub(crate) fn new(config: &HttpConfig, state: HttpState) -> Self {
         let keys = Keys::new(&config.api_keys);
         Self {
-            footage: Footage::new(state.index, state.disk),
+            footage: Footage::new(state.index, state.disk, Arc::clone(&state.clock)),
             hosts: HostRule::new(&config.hosts, !keys.is_empty()),
             keys,
             clock: state.clock,

@@ -9,6 +9,7 @@ use archive::{FragmentEntry, Gap, GapCause, InitSegment, Note, SegmentId, Stream
 use rocksdb::WriteBatch;
 
 use crate::coverage::{HourCoverage, contribution};
+use crate::damage::Damage;
 use crate::db::{COVERAGE, FRAGMENTS, GAPS, INCIDENTS, INITS, META, SEGMENTS, SEQUENCES, TAIL};
 use crate::error::IndexError;
 use crate::index::Index;
@@ -24,6 +25,7 @@ enum Change {
     Gap(StreamNo, Gap),
     Incident(StreamNo, Incident),
     Init(InitSegment),
+    Damage(Damage),
 }
 
 /// Coverage rows that a commit changes; several segments may meet in one hour.
@@ -74,6 +76,11 @@ impl Batch {
         self.changes.push(Change::Incident(stream, incident));
     }
 
+    /// Says that a fragment is damaged: from then on readers pass it over.
+    pub fn damage(&mut self, damage: Damage) {
+        self.changes.push(Change::Damage(damage));
+    }
+
     /// Adds an init segment.
     pub fn init(&mut self, init: &InitSegment) {
         self.changes.push(Change::Init(init.clone()));
@@ -103,6 +110,7 @@ impl Index {
                     gaps.insert((stream, gap.from), Some(gap));
                 }
                 Change::Incident(stream, i) => self.put_incident(&mut out, stream, &i)?,
+                Change::Damage(damage) => damage.put(self, &mut out)?,
                 Change::Init(init) => out.put_cf(self.cf(INITS)?, init.hash.0, &init.bytes),
             }
         }
@@ -204,7 +212,7 @@ impl Index {
         }
         let begin = begin.unwrap_or(entry.wall_start);
         let told = TimeRange::new(begin, WallTime::MAX).unwrap_or(TimeRange::ALL);
-        for gap in self.gaps(stream, told)? {
+        for gap in self.gap_rows(stream, told)? {
             if gap.from >= begin && gap.cause != GapCause::Retention {
                 gaps.insert((stream, gap.from), None);
             }
@@ -282,6 +290,7 @@ impl Index {
             out.delete_cf(self.cf(SEGMENTS)?, key);
             out.delete_cf(self.cf(FRAGMENTS)?, key);
             out.delete_cf(self.cf(SEQUENCES)?, keys::sequence(row.id));
+            self.forget_damage(out, row)?;
             // One that was never sealed has no table. The tail is not read otherwise: it is full of
             // fragments that were deleted from it when their segments were sealed.
             if self.db.get_pinned_cf(self.cf(FRAGMENTS)?, key)?.is_none() {
@@ -340,7 +349,7 @@ impl Index {
                 to: Some(row.wall_end),
                 cause: GapCause::Retention,
             };
-            for inside in self.gaps(stream, row.range())? {
+            for inside in self.gap_rows(stream, row.range())? {
                 if inside.from > row.wall_start {
                     out.delete_cf(cf, keys::at(stream, inside.from));
                 }

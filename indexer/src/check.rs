@@ -210,6 +210,21 @@ impl Checker<'_> {
                 );
             }
         }
+        for damage in self.index.damage(no, TimeRange::ALL)? {
+            let row = rows.iter().find(|row| row.id == damage.segment);
+            self.find(
+                Invariant::Readable,
+                row.map_or_else(|| name.clone(), |row| segment_path(stream, &row.name())),
+                format!(
+                    "the fragment at byte {}, {} to {}, was found damaged at {}; readers pass it over",
+                    damage.offset,
+                    damage.range.from(),
+                    damage.range.to(),
+                    damage.found
+                ),
+                "restore the file from a copy, then run `tierline rebuild`",
+            );
+        }
         self.accounted(no, stream, rows)
     }
 
@@ -234,7 +249,7 @@ impl Checker<'_> {
             .map(SegmentRow::range)
             .collect();
         spans.extend(going.iter().map(|r| (r.from(), r.to(), false)));
-        let gaps = self.index.gaps(no, TimeRange::ALL)?;
+        let gaps = self.index.gap_rows(no, TimeRange::ALL)?;
         let gaps = gaps
             .iter()
             .filter(|g| !going.iter().any(|r| r.contains(g.from) && g.from > r.from()));

@@ -74,14 +74,14 @@ pub fn compare(a: &Index, b: &Index) -> Result<Vec<Difference>, IndexError> {
         };
         pairwise("segments", segments(a, na)?, segments(b, nb)?, &mut differ);
         let fragments = |i: &Index, no| -> Result<Vec<_>, IndexError> {
-            Ok(i.fragments(no, all)?
+            Ok(i.fragments_all_states(no, all, true)?
                 .into_iter()
                 .flat_map(|s| s.fragments)
                 .collect())
         };
         pairwise("fragments", fragments(a, na)?, fragments(b, nb)?, &mut differ);
         let gaps = |i: &Index, no| -> Result<Vec<_>, IndexError> {
-            let mut gaps = i.gaps(no, all)?;
+            let mut gaps = i.gap_rows(no, all)?;
             gaps.retain(|g| {
                 g.cause != GapCause::Retention
                     && g.to.is_some_and(|to| to <= sa.to())

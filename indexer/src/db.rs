@@ -21,9 +21,11 @@ pub(crate) const GAPS: &str = "gaps";
 pub(crate) const INCIDENTS: &str = "incidents";
 pub(crate) const COVERAGE: &str = "coverage";
 pub(crate) const INITS: &str = "inits";
+/// Fragments whose bytes are not what was written.
+pub(crate) const DAMAGE: &str = "damage";
 
-const TABLES: [&str; 11] = [
-    META, CAMERAS, STREAMS, SEGMENTS, SEQUENCES, FRAGMENTS, TAIL, GAPS, INCIDENTS, COVERAGE, INITS,
+const TABLES: [&str; 12] = [
+    META, CAMERAS, STREAMS, SEGMENTS, SEQUENCES, FRAGMENTS, TAIL, GAPS, INCIDENTS, COVERAGE, INITS, DAMAGE,
 ];
 
 /// Small, since most tables see a few rows a second; flushes stay rare all the same.

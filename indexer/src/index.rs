@@ -15,6 +15,9 @@ use crate::live::{Live, LiveBoard};
 use crate::registry::CameraRow;
 use crate::status::{StatusBoard, StreamStatus};
 
+/// Init segments kept in memory.
+const INITS_MAX: usize = 4096;
+
 /// The version of the rows; a newer one is refused.
 const FORMAT: u32 = 1;
 
@@ -269,11 +272,18 @@ impl Index {
             return Ok(None);
         };
         let init = InitSegment::parse(bytes.into()).map_err(IndexError::bad_row(INITS))?;
+        if init.hash != *hash {
+            return Err(IndexError::bad_row(INITS)(archive::Malformed(
+                "an init segment is not what its hash says",
+            )));
+        }
         let init = Arc::new(init);
-        self.inits
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(*hash, init.clone());
+        let mut known = self.inits.write().unwrap_or_else(PoisonError::into_inner);
+        // A camera may change its parameters without end.
+        if known.len() >= INITS_MAX {
+            known.clear();
+        }
+        known.insert(*hash, init.clone());
         Ok(Some(init))
     }
 

@@ -5,6 +5,7 @@ use archive::{FragmentEntry, FragmentRef, Gap, SegmentId, StreamNo, TimeRange, W
 use rocksdb::{DBRawIterator, ReadOptions};
 
 use crate::coverage::{HourCoverage, contribution};
+use crate::damage::Damage;
 use crate::db::{COVERAGE, FRAGMENTS, GAPS, INCIDENTS, META, SEGMENTS, SEQUENCES, TAIL};
 use crate::error::IndexError;
 use crate::index::Index;
@@ -33,7 +34,7 @@ impl Index {
     }
 
     /// Rows of `stream` from the last at or before `range.from` to the last before `range.to`.
-    fn scan<T>(
+    pub(crate) fn scan<T>(
         &self,
         table: &'static str,
         stream: StreamNo,
@@ -192,9 +193,11 @@ impl Index {
     }
 
     /// The segments that overlap `range`, in order, each with those of its fragments that do. Only what is
-    /// durable.
+    /// durable and not known to be damaged.
     pub fn fragments(&self, stream: StreamNo, range: TimeRange) -> Result<Vec<SegmentFragments>, IndexError> {
-        self.fragments_all_states(stream, range, false)
+        let mut found = self.fragments_all_states(stream, range, false)?;
+        self.pass_over_damage(stream, range, &mut found)?;
+        Ok(found)
     }
 
     pub(crate) fn fragments_all_states(
@@ -229,7 +232,7 @@ impl Index {
             let start = keys::parse_at(key).map_or(WallTime::MIN, |k| k.1);
             let row = SegmentRow::decode(stream, start, value).map_err(IndexError::bad_row(SEGMENTS))?;
             if row.wall_end > at && row.state != SegmentState::Deleting {
-                let entry = self.table(&row)?.into_iter().find(|f| f.wall_end() > at);
+                let entry = self.readable(&row)?.into_iter().find(|f| f.wall_end() > at);
                 if let Some(entry) = entry {
                     return Ok(Some(FragmentRef {
                         segment: row.id,
@@ -253,7 +256,7 @@ impl Index {
             let start = keys::parse_at(key).map_or(WallTime::MIN, |k| k.1);
             let row = SegmentRow::decode(stream, start, value).map_err(IndexError::bad_row(SEGMENTS))?;
             if row.state != SegmentState::Deleting {
-                let entries = self.table(&row)?;
+                let entries = self.readable(&row)?;
                 before = entries
                     .iter()
                     .rev()
@@ -276,8 +279,18 @@ impl Index {
         Ok(from.zip(to).and_then(|(from, to)| TimeRange::new(from, to)))
     }
 
-    /// The gaps that overlap `range`, in order; those made by deletions too.
+    /// The gaps that overlap `range`, in order; those made by deletions and by damage too.
     pub fn gaps(&self, stream: StreamNo, range: TimeRange) -> Result<Vec<Gap>, IndexError> {
+        let mut gaps = self.gap_rows(stream, range)?;
+        let damage = self.damage(stream, range)?;
+        if !damage.is_empty() {
+            gaps.extend(damage.iter().map(Damage::gap));
+            gaps.sort_by_key(|gap| gap.from);
+        }
+        Ok(gaps)
+    }
+
+    pub(crate) fn gap_rows(&self, stream: StreamNo, range: TimeRange) -> Result<Vec<Gap>, IndexError> {
         self.scan(GAPS, stream, range, |from, value| {
             let gap = rows::decode_gap(from, value)?;
             let span = TimeRange::new(from, gap.to.unwrap_or(WallTime::MAX));

@@ -3,6 +3,7 @@
 use sha2::Digest;
 
 use super::frame::Frame;
+use super::sums::{SUM_BYTES, Summing};
 use super::{free_box, padding};
 use crate::buffer::{Pool, SlabBuf};
 use crate::fragment::{FRAGMENT_BYTES_MAX, FragmentEntry, NOTES_MAX, Note, bound_notes};
@@ -30,6 +31,7 @@ pub struct FragmentBuilder {
     buf: SlabBuf,
     headroom: usize,
     hash: sha2::Sha256,
+    sums: Summing,
     video: Vec<Pending>,
     audio: Vec<Pending>,
     /// Small beside the video, so it waits here to stand in one piece behind it.
@@ -81,6 +83,7 @@ impl FragmentBuilder {
             buf,
             headroom,
             hash,
+            sums: Summing::from(headroom),
             video: Vec::new(),
             audio: Vec::new(),
             audio_data: Vec::new(),
@@ -91,6 +94,7 @@ impl FragmentBuilder {
     pub fn push_video(&mut self, pts: i64, keyframe: bool, data: &[u8]) {
         let pts = pts.clamp(0, PTS_MAX);
         self.hash.update(data);
+        self.sums.update(data);
         self.buf.extend(data);
         self.video.push(Pending {
             pts,
@@ -184,6 +188,7 @@ impl FragmentBuilder {
         let mut tracks = vec![track(VIDEO_TRACK_ID, start, 0, video)];
         if let Some(first) = self.audio.first() {
             self.hash.update(&self.audio_data);
+            self.sums.update(&self.audio_data);
             self.buf.extend(&self.audio_data);
             tracks.push(track(AUDIO_TRACK_ID, first.pts, video_bytes, audio));
         }
@@ -195,6 +200,9 @@ impl FragmentBuilder {
             })
             .collect();
         let moof = moof_bytes(1, &runs);
+        let body_len = (moof.len() + self.buf.len() - self.headroom) as u32;
+        let pad = pad(&mut self.buf);
+        self.sums.update(&pad);
         let entry = FragmentEntry {
             offset: 0,
             len: 0,
@@ -210,10 +218,11 @@ impl FragmentBuilder {
         let frame = Frame {
             index: 0,
             entry,
-            body_len: (moof.len() + self.buf.len() - self.headroom) as u32,
+            body_len,
             clock_offset_us: closing.clock_offset_us,
             data: Sha256(self.hash.finalize().into()),
             prev: Sha256::default(),
+            sums: self.sums.finish(),
         };
         ClosedFragment {
             buf: self.buf,
@@ -224,6 +233,17 @@ impl FragmentBuilder {
             pool: pool.clone(),
         }
     }
+}
+
+/// Fills up to a whole block. Returns what it was filled with.
+fn pad(buf: &mut SlabBuf) -> Vec<u8> {
+    let len = padding(buf.len());
+    let mut pad = vec![0; len];
+    if let Some(head) = pad.first_chunk_mut() {
+        *head = free_box(len);
+    }
+    buf.extend(&pad);
+    pad
 }
 
 fn audio_entries(samples: &[Pending], typical: u32) -> Vec<SampleEntry> {
@@ -270,8 +290,8 @@ impl ClosedFragment {
         self.frame.entry.notes = notes;
     }
 
-    /// Gives it its place: fills in the boxes before the samples and pads to whole blocks. May be done
-    /// again for another place. Returns its leaf.
+    /// Gives it its place: fills in the boxes before the samples. May be done again for another place. Returns
+    /// its leaf.
     pub(super) fn place(&mut self, index: u32, offset: u64, prev: Sha256) -> Sha256 {
         self.frame.index = index;
         self.frame.prev = prev;
@@ -284,27 +304,29 @@ impl ClosedFragment {
         self.buf.write_front(&head);
         self.frame.entry.offset = offset;
         self.frame.entry.len = len as u32 + self.frame.body_len;
-        let pad = padding(self.buf.len());
-        if pad > 0 {
-            self.buf.extend(&free_box(pad));
-            self.buf.extend_zeros(pad - 8);
-        }
         leaf
     }
 
     /// Moves the samples back to make room; rare, since the fragment before tells how much is needed.
     fn grow_headroom(&mut self) {
-        let headroom = self.frame.len_min() + self.moof.len();
+        // Moved, the samples reach into other blocks, and each has a checksum in the box.
+        let needed = self.frame.len_min() + self.moof.len();
+        let headroom = needed + (needed / SUM_BYTES + 3) * size_of::<u64>();
         let data_end = self.headroom + self.frame.body_len as usize - self.moof.len();
         let mut grown = SlabBuf::new(&self.pool);
         grown.extend_zeros(headroom);
+        let mut sums = Summing::from(headroom);
         let mut at = 0;
         for slice in self.buf.slices() {
             let range = self.headroom.saturating_sub(at).min(slice.len())
                 ..data_end.saturating_sub(at).min(slice.len());
-            grown.extend(slice.get(range).unwrap_or_default());
+            let part = slice.get(range).unwrap_or_default();
+            grown.extend(part);
+            sums.update(part);
             at += slice.len();
         }
+        sums.update(&pad(&mut grown));
+        self.frame.sums = sums.finish();
         self.buf = grown;
         self.headroom = headroom;
     }

@@ -5,13 +5,16 @@
 //! SHA-256 of the samples and the previous leaf. The samples are hashed once, as they arrive.
 #![deny(clippy::indexing_slicing)]
 
-use super::{FORMAT_VERSION, uuid};
+use super::sums::SUM_BYTES;
+use super::{FORMAT_VERSION, padded, uuid};
 use crate::codec::{Decoder, Encoder};
 use crate::error::Malformed;
 use crate::fragment::{FragmentEntry, GapCause, NOTES_MAX, Note};
 use crate::id::Sha256;
 use crate::mp4::Boxes;
 
+/// More blocks than the largest fragment has.
+const SUMS_MAX: u64 = 1024;
 const LEAF_BYTES: usize = 32;
 const OFFSET_UNKNOWN: i64 = i64::MIN;
 const KEYFRAME: u8 = 1;
@@ -32,6 +35,8 @@ pub(super) struct Frame {
     pub(super) data: Sha256,
     /// The leaf before this one.
     pub(super) prev: Sha256,
+    /// See [`super::sums`].
+    pub(super) sums: Vec<u64>,
 }
 
 pub(super) fn encode_flags(e: &FragmentEntry) -> u8 {
@@ -111,6 +116,8 @@ impl Frame {
         e.i64(self.clock_offset_us.unwrap_or(OFFSET_UNKNOWN));
         e.hash(&self.data);
         e.hash(&self.prev);
+        e.varint(self.sums.len() as u64);
+        self.sums.iter().for_each(|sum| e.u64(*sum));
         encode_notes(&mut e, &self.entry.notes);
         e
     }
@@ -177,11 +184,17 @@ impl Frame {
         let body_len = d.u32()?;
         let clock_offset_us = Some(d.i64()?).filter(|v| *v != OFFSET_UNKNOWN);
         let (data, prev) = (d.hash()?, d.hash()?);
-        let notes = decode_notes(&mut d)?;
         let total = u32::try_from(len).ok().and_then(|l| l.checked_add(body_len));
+        let total = total.ok_or(Malformed("fragment too large"))?;
+        let blocks = d.varint()?;
+        if blocks != padded(total.into()).div_ceil(SUM_BYTES as u64) || blocks > SUMS_MAX {
+            return Err(Malformed("not one checksum a block"));
+        }
+        let sums = (0..blocks).map(|_| d.u64()).collect::<Result<_, _>>()?;
+        let notes = decode_notes(&mut d)?;
         let entry = FragmentEntry {
             offset,
-            len: total.ok_or(Malformed("fragment too large"))?,
+            len: total,
             wall_start,
             wall_duration_us,
             media_start,
@@ -199,6 +212,7 @@ impl Frame {
                 clock_offset_us,
                 data,
                 prev,
+                sums,
             },
             len,
             leaf,

@@ -1,15 +1,18 @@
 //! Segments: `ftyp moov header [fragment]* footer mfra`, one file each. See `docs/segment-format.md`.
 
 mod builder;
+mod checked;
 mod footer;
 mod frame;
 mod header;
 mod reader;
 mod scan;
+mod sums;
 mod verify;
 mod writer;
 
 pub use builder::{ClosedFragment, Closing, FragmentBuilder};
+pub use checked::{CheckedReader, ReadFailure};
 pub use footer::{Footer, FooterFragment};
 pub use header::SegmentHeader;
 pub use reader::SegmentReader;
@@ -17,8 +20,12 @@ pub use scan::{Scan, ScannedFragment, Tail, scan, scan_tail};
 pub use verify::{Verified, verify};
 pub use writer::{Sealed, SegmentWriter, finish};
 
+use crate::fragment::BLOCK_BYTES;
+
+const BLOCK: u64 = BLOCK_BYTES as u64;
+
 /// The version of the format, in every box of ours.
-pub const FORMAT_VERSION: u8 = 1;
+pub const FORMAT_VERSION: u8 = 2;
 
 /// The `uuid` types of our boxes, which players pass over.
 mod uuid {
@@ -32,12 +39,17 @@ mod uuid {
 
 /// The number of bytes from `len` to the next block boundary that a `free` box can fill.
 fn padding(len: usize) -> usize {
-    let pad = len.next_multiple_of(crate::fragment::BLOCK_BYTES) - len;
+    let pad = len.next_multiple_of(BLOCK_BYTES) - len;
     if pad == 0 || pad >= 8 {
         pad
     } else {
-        pad + crate::fragment::BLOCK_BYTES
+        pad + BLOCK_BYTES
     }
+}
+
+/// Where the next fragment begins after one that ends at `end`.
+fn padded(end: u64) -> u64 {
+    end.saturating_add(padding((end % BLOCK) as usize) as u64)
 }
 
 /// The first bytes of a `free` box of `len` bytes; the rest is zeros.

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::frame::Frame;
+use super::writer::end;
 use super::{Footer, SegmentHeader, uuid};
 use crate::codec::Decoder;
 use crate::disk::{Disk, ReadFile};
@@ -15,10 +16,21 @@ use crate::mp4::{Boxes, InitSegment, TrackSamples, parse_moof};
 const HEAD_BYTES_MAX: u64 = 128 << 10;
 /// Footers larger than this are not ours.
 const FOOTER_BYTES_MAX: u32 = 64 << 20;
-/// The trailer box: prefix, offset, length, hash.
-const TRAILER_BYTES: u64 = uuid::PREFIX_BYTES as u64 + 8 + 4 + 32;
+/// The trailer box: prefix, offset, length, two hashes.
+const TRAILER_BYTES: u64 = uuid::PREFIX_BYTES as u64 + 8 + 4 + 64;
 /// The first read of a fragment's boxes; most fit.
 const FRAGMENT_HEAD_BYTES: usize = 4096;
+
+/// What the end of a sealed segment says of its footer.
+struct Trailer {
+    offset: u64,
+    len: u32,
+    /// The hash of the footer.
+    footer: Sha256,
+    /// The hash of `mfra`.
+    mfra: Sha256,
+    mfra_len: u64,
+}
 
 /// A segment file open for reading. All methods block.
 #[derive(Debug)]
@@ -70,23 +82,67 @@ impl SegmentReader {
         SegmentHeader::parse_file_head(&bytes).map_err(|e| self.malformed(0, &e))
     }
 
+    /// The first blocks of the file, up to the first fragment, every byte of which is as it was written, and what
+    /// the first fragment is chained to.
+    pub(super) fn checked_head(&self) -> Result<(Bytes, Sha256), ArchiveError> {
+        let len = self.len()?.min(HEAD_BYTES_MAX) as usize;
+        let bytes = self.file.read_aligned(0, len)?;
+        let read = || {
+            let (header, init, end, _) = SegmentHeader::parse_file_head(&bytes)?;
+            let (expected, hash) = header.file_head(&init);
+            match bytes.get(..end as usize) {
+                Some(head) if head == expected => Ok((bytes.slice(..end as usize), hash)),
+                _ => Err(Malformed("the head of the file is not what was written")),
+            }
+        };
+        read().map_err(|e| self.malformed(0, &e))
+    }
+
     /// The footer; `None` when the segment was not sealed.
     pub fn footer(&self) -> Result<Option<Footer>, ArchiveError> {
         let len = self.len()?;
-        let Some((offset, footer_len, hash)) = self.trailer(len)? else {
+        let Some(trailer) = self.trailer(len)? else {
             return Ok(None);
         };
-        let bytes = self.file.read_aligned(offset, footer_len as usize)?;
-        if Sha256::of(&bytes) != hash {
-            return Err(self.malformed(offset, &Malformed("the footer does not match its hash")));
+        let bytes = self.file.read_aligned(trailer.offset, trailer.len as usize)?;
+        if Sha256::of(&bytes) != trailer.footer {
+            return Err(self.malformed(trailer.offset, &Malformed("the footer does not match its hash")));
         }
         Footer::parse(&bytes)
             .map(Some)
-            .map_err(|e| self.malformed(offset, &e))
+            .map_err(|e| self.malformed(trailer.offset, &e))
     }
 
-    /// Where the footer lies, how long it is, and its hash.
-    fn trailer(&self, len: u64) -> Result<Option<(u64, u32, Sha256)>, ArchiveError> {
+    /// The end of a sealed segment from its footer on, which begins at `offset`; every byte is as it was written.
+    pub(super) fn checked_end(&self, offset: u64) -> Result<Bytes, ArchiveError> {
+        let len = self.len()?;
+        let bad = |what| Err(self.malformed(offset, &Malformed(what)));
+        let Some(trailer) = self.trailer(len)?.filter(|t| t.offset == offset) else {
+            return bad("no footer stands behind the last fragment");
+        };
+        if len - offset > u64::from(FOOTER_BYTES_MAX) {
+            return bad("the footer is too large");
+        }
+        let bytes = self.file.read_aligned(offset, (len - offset) as usize)?;
+        let split = || {
+            let (footer, rest) = bytes.split_at_checked(trailer.len as usize)?;
+            let (middle, mfra) = rest.split_at_checked(rest.len().checked_sub(trailer.mfra_len as usize)?)?;
+            Some((footer, middle, mfra))
+        };
+        let Some((footer, middle, mfra)) = split() else {
+            return bad("the footer is cut off");
+        };
+        let [pad, expected, _] = end(offset, footer, mfra);
+        if Sha256::of(footer) != trailer.footer
+            || Sha256::of(mfra) != trailer.mfra
+            || middle != [pad, expected].concat()
+        {
+            return bad("the end of the file is not what was written");
+        }
+        Ok(bytes)
+    }
+
+    fn trailer(&self, len: u64) -> Result<Option<Trailer>, ArchiveError> {
         if len < 16 + TRAILER_BYTES {
             return Ok(None);
         }
@@ -96,29 +152,36 @@ impl SegmentReader {
             (Ok(a), Ok(b), Ok(c), Ok(d)) => (a, b.to_be_bytes(), c, d),
             _ => return Ok(None),
         };
-        let mfra = u64::from(mfra);
-        if size != 16 || &kind != b"mfro" || mfra + TRAILER_BYTES > len {
+        let mfra_len = u64::from(mfra);
+        if size != 16 || &kind != b"mfro" || mfra_len + TRAILER_BYTES > len {
             return Ok(None);
         }
         let trailer = self
             .file
-            .read_aligned(len - mfra - TRAILER_BYTES, TRAILER_BYTES as usize)?;
-        let read = || -> Result<(u64, u32, Sha256), Malformed> {
+            .read_aligned(len - mfra_len - TRAILER_BYTES, TRAILER_BYTES as usize)?;
+        let read = || -> Result<Trailer, Malformed> {
             let b = Boxes(&trailer).next().ok_or(Malformed("no trailer"))??;
             let mut d = Decoder(
                 b.content
                     .strip_prefix(&uuid::TRAILER)
                     .ok_or(Malformed("no trailer"))?,
             );
-            Ok((d.u64()?, d.u32()?, d.hash()?))
+            Ok(Trailer {
+                offset: d.u64()?,
+                len: d.u32()?,
+                footer: d.hash()?,
+                mfra: d.hash()?,
+                mfra_len,
+            })
         };
-        let (offset, footer_len, hash) = read().map_err(|e| self.malformed(len - mfra, &e))?;
-        let fits = footer_len <= FOOTER_BYTES_MAX
-            && offset
-                .checked_add(footer_len.into())
+        let trailer = read().map_err(|e| self.malformed(len - mfra_len, &e))?;
+        let fits = trailer.len <= FOOTER_BYTES_MAX
+            && trailer
+                .offset
+                .checked_add(trailer.len.into())
                 .is_some_and(|end| end <= len);
         if fits {
-            Ok(Some((offset, footer_len, hash)))
+            Ok(Some(trailer))
         } else {
             Err(self.malformed(len, &Malformed("the footer lies outside the file")))
         }
@@ -161,19 +224,17 @@ impl SegmentReader {
     }
 
     /// The samples of all fragments in `entries`: from the footer when the segment is sealed, which is one
-    /// read, else from every `moof`.
+    /// read, else from every `moof`; so too when the footer is damaged.
     pub fn all_samples(&self, entries: &[FragmentEntry]) -> Result<Vec<Vec<TrackSamples>>, ArchiveError> {
-        let Some(footer) = self.footer()? else {
-            return entries.iter().map(|e| self.samples(e)).collect();
+        let footer = match self.footer() {
+            Err(ArchiveError::Corrupt { .. }) => None,
+            other => other?,
         };
-        let mut rows = footer.fragments.into_iter();
+        let mut rows = footer.into_iter().flat_map(|footer| footer.fragments);
         let mut next = |e: &FragmentEntry| rows.find(|f| f.entry.offset == e.offset).map(|f| f.tracks);
-        let missing = |e: &FragmentEntry| {
-            self.malformed(e.offset, &Malformed("the footer does not know this fragment"))
-        };
         entries
             .iter()
-            .map(|e| next(e).ok_or_else(|| missing(e)))
+            .map(|e| next(e).map_or_else(|| self.samples(e), Ok))
             .collect()
     }
 }

@@ -2,9 +2,9 @@
 
 use sha2::Digest;
 
+use super::sums::Summing;
 use super::{FooterFragment, SegmentHeader, SegmentReader};
 use crate::error::ArchiveError;
-use crate::fragment::BLOCK_BYTES;
 use crate::id::Sha256;
 use crate::mp4::{InitSegment, parse_moof};
 
@@ -81,9 +81,7 @@ pub fn scan_tail(
         match scan_one(reader, offset, len, next, head, offset >= trust_until) {
             Ok(f) => {
                 head = f.row.leaf;
-                offset += u64::from(f.row.entry.len);
-                offset =
-                    (offset + super::padding(offset as usize) as u64).next_multiple_of(BLOCK_BYTES as u64);
+                offset = super::padded(offset + u64::from(f.row.entry.len));
                 fragments.push(f);
             }
             Err(e @ ArchiveError::Io { .. }) => return Err(e),
@@ -113,13 +111,18 @@ fn scan_one(
     if frame.index != index || frame.prev != prev {
         return Err(bad("a fragment is not chained to the one before it"));
     }
-    if offset + u64::from(frame.entry.len) > len {
+    if super::padded(offset + u64::from(frame.entry.len)) > len {
         return Err(bad("a fragment is cut off"));
     }
     if hash {
-        let data = offset + bytes.len() as u64..offset + u64::from(frame.entry.len);
-        if hash_range(reader, data)? != frame.data {
+        let end = offset + u64::from(frame.entry.len);
+        let data_start = bytes.len();
+        let (data, sums) = hash_content(reader, offset + data_start as u64..end, data_start)?;
+        if data != frame.data {
             return Err(bad("the samples of a fragment do not match their hash"));
+        }
+        if sums != frame.sums {
+            return Err(bad("the padding of a fragment is not what was written"));
         }
     }
     let moof_offset = offset + box_len as u64;
@@ -134,16 +137,25 @@ fn scan_one(
     Ok(ScannedFragment { row, moof_offset })
 }
 
-/// The SHA-256 of a range of the file.
-pub(super) fn hash_range(
+/// The SHA-256 of the samples in `range` of the file, and the checksums of the blocks that they and the padding
+/// behind them fill. They begin `data_start` bytes into their fragment.
+fn hash_content(
     reader: &SegmentReader,
     mut range: std::ops::Range<u64>,
-) -> Result<Sha256, ArchiveError> {
+    data_start: usize,
+) -> Result<(Sha256, Vec<u64>), ArchiveError> {
     let mut hash = sha2::Sha256::new();
+    let mut sums = Summing::from(data_start);
+    let padding = range.end..super::padded(range.end);
     while range.start < range.end {
         let n = (range.end - range.start).min(PIECE_BYTES as u64);
-        hash.update(reader.read_aligned(range.start, n as usize)?);
+        let piece = reader.read_aligned(range.start, n as usize)?;
+        hash.update(&piece);
+        sums.update(&piece);
         range.start += n;
     }
-    Ok(Sha256(hash.finalize().into()))
+    if !padding.is_empty() {
+        sums.update(&reader.read_aligned(padding.start, (padding.end - padding.start) as usize)?);
+    }
+    Ok((Sha256(hash.finalize().into()), sums.finish()))
 }

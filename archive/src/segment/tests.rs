@@ -15,14 +15,14 @@ fn stream() -> StreamId {
     }
 }
 
-struct Fixture {
+pub(super) struct Fixture {
     _dir: tempfile::TempDir,
-    disk: Disk,
-    pool: Pool,
+    pub(super) disk: Disk,
+    pub(super) pool: Pool,
     init: InitSegment,
 }
 
-fn fixture() -> Fixture {
+pub(super) fn fixture() -> Fixture {
     let dir = tempfile::tempdir().expect("temporary folder");
     let disk = Disk::open(dir.path()).expect("disk");
     let video = crate::mp4::tests::video_track(1280, 720);
@@ -40,7 +40,7 @@ fn start() -> WallTime {
 }
 
 /// The `i`-th two-second fragment with `pictures` pictures of different sizes and some audio.
-fn fragment(f: &Fixture, i: i64, pictures: i64) -> ClosedFragment {
+pub(super) fn fragment(f: &Fixture, i: i64, pictures: i64) -> ClosedFragment {
     let mut b = FragmentBuilder::new(&f.pool, None);
     let base = i * 180_000;
     for p in 0..pictures {
@@ -98,11 +98,11 @@ fn header(f: &Fixture) -> SegmentHeader {
     }
 }
 
-fn path(f: &Fixture) -> String {
+pub(super) fn path(f: &Fixture) -> String {
     segment_path(&stream(), &header(f).name())
 }
 
-fn write(f: &Fixture, groups: &[&[i64]]) -> (SegmentWriter, Vec<FragmentEntry>) {
+pub(super) fn write(f: &Fixture, groups: &[&[i64]]) -> (SegmentWriter, Vec<FragmentEntry>) {
     let mut w = SegmentWriter::create(&f.disk, &f.pool, header(f), &f.init, 0).expect("create");
     let mut entries = Vec::new();
     for group in groups {
@@ -111,6 +111,13 @@ fn write(f: &Fixture, groups: &[&[i64]]) -> (SegmentWriter, Vec<FragmentEntry>) 
         w.sync().expect("sync");
     }
     (w, entries)
+}
+
+/// Writes and seals a segment; its fragments.
+pub(super) fn sealed(f: &Fixture, groups: &[&[i64]]) -> Vec<FragmentEntry> {
+    let (w, entries) = write(f, groups);
+    w.seal(&f.pool).expect("seal");
+    entries
 }
 
 #[test]

@@ -23,7 +23,11 @@ pub struct Verified {
 pub fn verify(reader: &SegmentReader) -> Result<Verified, ArchiveError> {
     let found = scan(reader, 0)?;
     let corrupt = |at, what| Err(reader.malformed(at, &Malformed(what)));
+    reader.checked_head()?;
     let footer = reader.footer()?;
+    if footer.is_some() {
+        reader.checked_end(found.valid_len)?;
+    }
     let head = found.fragments.last().map(|f| f.row.leaf);
     match &footer {
         Some(footer) => {

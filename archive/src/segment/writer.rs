@@ -161,15 +161,11 @@ impl Tail {
         pool: &Pool,
     ) -> Result<Sealed, ArchiveError> {
         let footer = self.rows.boxed(header, self.head, self.wall_end);
-        let end = file_end(file.len(), &footer, &self.keyframes);
         let mut buf = SlabBuf::new(pool);
         buf.extend(&footer);
-        let pad = padding(footer.len() + end.len());
-        if pad > 0 {
-            buf.extend(&free_box(pad));
-            buf.extend_zeros(pad - 8);
-        }
-        buf.extend(&end);
+        end(file.len(), &footer, &mfra(&self.keyframes))
+            .iter()
+            .for_each(|part| buf.extend(part));
         file.append(&[&buf], 0)?;
         file.trim()?;
         file.sync_data()?;
@@ -180,15 +176,27 @@ impl Tail {
     }
 }
 
-/// The trailer, by which the footer is found from the end, and `mfra`, by which players seek.
-fn file_end(footer_offset: u64, footer: &[u8], keyframes: &[(u64, u64)]) -> Vec<u8> {
+/// What follows the footer: a `free` box up to whole blocks, the trailer, by which the footer is found from the
+/// end, and `mfra`.
+pub(super) fn end(footer_offset: u64, footer: &[u8], mfra: &[u8]) -> [Vec<u8>; 3] {
     let mut trailer = Encoder(uuid::TRAILER.to_vec());
     trailer.u64(footer_offset);
     trailer.u32(footer.len() as u32);
     trailer.hash(&Sha256::of(footer));
+    trailer.hash(&Sha256::of(mfra));
     let mut w = BoxWriter::default();
     w.boxed(b"uuid", |w| w.bytes(&trailer.0));
-    let start = w.0.len();
+    let len = padding(footer.len() + w.0.len() + mfra.len());
+    let mut pad = vec![0; len];
+    if let Some(head) = pad.first_chunk_mut() {
+        *head = free_box(len);
+    }
+    [pad, w.0, mfra.to_vec()]
+}
+
+/// By this, players seek.
+fn mfra(keyframes: &[(u64, u64)]) -> Vec<u8> {
+    let mut w = BoxWriter::default();
     w.boxed(b"mfra", |w| {
         w.full(b"tfra", 1, 0, |w| {
             w.u32(VIDEO_TRACK_ID);
@@ -200,7 +208,7 @@ fn file_end(footer_offset: u64, footer: &[u8], keyframes: &[(u64, u64)]) -> Vec<
                 w.bytes(&[1, 1, 1]);
             }
         });
-        let size = (w.0.len() - start + 16) as u32;
+        let size = (w.0.len() + 16) as u32;
         w.full(b"mfro", 0, 0, |w| w.u32(size));
     });
     w.0

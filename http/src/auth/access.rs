@@ -9,16 +9,18 @@ use std::sync::Arc;
 
 use archive::disk::Disk;
 use archive::layout::segment_path;
-use archive::segment::SegmentReader;
+use archive::segment::{CheckedReader, SegmentReader};
 use archive::{
-    ArchiveError, CameraId, FragmentRef, Gap, InitSegment, SegmentId, Sha256, StreamId, StreamName, StreamNo,
-    TenantId, TimeRange, WallTime,
+    ArchiveError, CameraId, Clock, FragmentRef, Gap, InitSegment, SegmentId, Sha256, StreamId, StreamName,
+    StreamNo, TenantId, TimeRange, WallTime,
 };
 use indexer::{
-    CameraRow, HourCoverage, Index, Live, SegmentFragments, SegmentRow, SegmentState, StreamStatus, Timeline,
+    Batch, CameraRow, HourCoverage, Index, IndexError, Live, SegmentFragments, SegmentRow, SegmentState,
+    StreamStatus, Timeline,
 };
 use tokio::sync::watch;
 
+use super::footage_file::{FootageFile, unreadable};
 use crate::auth::Principal;
 use crate::config::Action;
 use crate::problem::{Code, NearestTimes, Problem};
@@ -28,6 +30,7 @@ use crate::problem::{Code, NearestTimes, Problem};
 pub(crate) struct Footage {
     index: Arc<Index>,
     disk: Disk,
+    clock: Arc<dyn Clock>,
 }
 
 /// What is known of a camera: how it is set up, and the streams that ever recorded.
@@ -51,8 +54,8 @@ pub(crate) struct StreamHandle {
 }
 
 impl Footage {
-    pub(crate) fn new(index: Arc<Index>, disk: Disk) -> Self {
-        Self { index, disk }
+    pub(crate) fn new(index: Arc<Index>, disk: Disk, clock: Arc<dyn Clock>) -> Self {
+        Self { index, disk, clock }
     }
 
     /// Lets `principal` do `action` with `camera`, or says why not.
@@ -306,8 +309,19 @@ impl StreamHandle {
     }
 
     /// Opens the file of a segment of this stream. Blocks.
-    pub(crate) fn open(&self, row: &SegmentRow) -> Result<SegmentReader, ArchiveError> {
+    pub(crate) fn open(&self, row: &SegmentRow) -> Result<FootageFile, ArchiveError> {
         let path = segment_path(&self.id, &row.name());
-        SegmentReader::open(&self.footage.disk, &path)
+        let reader = SegmentReader::open(&self.footage.disk, &path)?;
+        let fragments = self.footage.index.table(row).map_err(unreadable)?;
+        let reader = CheckedReader::new(reader, fragments.into());
+        Ok(FootageFile::new(self.clone(), row.clone(), reader))
+    }
+
+    pub(super) fn now(&self) -> WallTime {
+        self.footage.clock.wall()
+    }
+
+    pub(super) fn note(&self, batch: Batch) -> Result<(), IndexError> {
+        self.footage.index.commit(batch)
     }
 }

@@ -1,6 +1,7 @@
 //! Who asks, whether they may, and the only way to footage.
 
 mod access;
+mod footage_file;
 mod glob;
 mod guard;
 mod principal;
@@ -8,5 +9,6 @@ mod principal;
 pub use glob::Glob;
 
 pub(crate) use access::{CameraHandle, Footage, StreamHandle};
+pub(crate) use footage_file::FootageFile;
 pub(crate) use guard::{HostRule, check_origin};
 pub(crate) use principal::{Keys, Principal};

@@ -7,12 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use archive::ArchiveError;
 use archive::export::{Piece, Pieces};
-use archive::segment::SegmentReader;
 use bytes::Bytes;
 use indexer::SegmentRow;
 
 use super::Job;
-use crate::auth::StreamHandle;
+use crate::auth::{FootageFile, StreamHandle};
 
 /// One read takes at most this much of a segment's file, with what lies between the samples.
 const SPAN_BYTES: u64 = 1 << 20;
@@ -29,7 +28,7 @@ pub(crate) struct ExportReads {
 struct Files {
     stream: StreamHandle,
     rows: HashMap<u64, SegmentRow>,
-    open: Mutex<Option<(u64, Arc<SegmentReader>)>>,
+    open: Mutex<Option<(u64, FootageFile)>>,
 }
 
 impl ExportReads {
@@ -104,32 +103,25 @@ impl Iterator for ExportReads {
 impl Files {
     /// The bytes of `group`, which lies within [`SPAN_BYTES`] of the segment `seq`. Blocks.
     fn read(&self, seq: u64, group: &[Range<u64>]) -> Result<Vec<Bytes>, ArchiveError> {
-        let (Some(first), Some(last)) = (group.first(), group.last()) else {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.as_ref().is_none_or(|(of, _)| *of != seq) {
+            *open = Some((seq, self.open(seq)?));
+        }
+        let Some((_, file)) = open.as_mut() else {
             return Ok(Vec::new());
         };
-        let start = first.start;
-        let bytes = self
-            .reader(seq)?
-            .read_aligned(start, (last.end - start) as usize)?;
-        let part =
-            |range: &Range<u64>| bytes.slice((range.start - start) as usize..(range.end - start) as usize);
-        Ok(group.iter().map(part).collect())
+        file.read_all(group)
     }
 
-    fn reader(&self, seq: u64) -> Result<Arc<SegmentReader>, ArchiveError> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, reader)) = open.as_ref().filter(|(of, _)| *of == seq) {
-            return Ok(Arc::clone(reader));
-        }
+    fn open(&self, seq: u64) -> Result<FootageFile, ArchiveError> {
         let gone = || ArchiveError::Io {
             op: "find",
             path: format!("segment {seq}").into(),
             source: std::io::ErrorKind::NotFound.into(),
         };
-        let reader = Arc::new(self.stream.open(self.rows.get(&seq).ok_or_else(gone)?)?);
+        let mut file = self.stream.open(self.rows.get(&seq).ok_or_else(gone)?)?;
         // An export is read once, from end to end: the page cache is for others.
-        reader.set_direct();
-        *open = Some((seq, Arc::clone(&reader)));
-        Ok(reader)
+        file.set_direct();
+        Ok(file)
     }
 }

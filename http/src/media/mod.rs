@@ -8,4 +8,4 @@ mod segment;
 pub(crate) use answer::{Representation, answer};
 pub(crate) use body::{Job, ReadAhead};
 pub(crate) use export::ExportReads;
-pub(crate) use segment::{pieces, read};
+pub(crate) use segment::pieces;

@@ -1,15 +1,12 @@
 //! Which pieces a byte range of a segment's file is read in.
 
 use std::ops::Range;
-use std::sync::{Arc, Once, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use archive::segment::SegmentReader;
-use archive::{ArchiveError, FragmentEntry};
-use bytes::Bytes;
 use indexer::SegmentRow;
 
 use super::Job;
-use crate::auth::StreamHandle;
+use crate::auth::{FootageFile, StreamHandle};
 
 /// The first piece is small, so that the first byte goes out soon.
 const FIRST_BYTES: u64 = 64 << 10;
@@ -19,49 +16,27 @@ const PIECE_BYTES: u64 = 1 << 20;
 /// download, not a fragment that the next viewer asks for too.
 const CACHED_BYTES: u64 = 1 << 20;
 
-/// A segment's file, opened by the first read of it.
-struct File {
-    stream: StreamHandle,
-    row: SegmentRow,
-    reader: OnceLock<SegmentReader>,
-    /// Switches it to reads around the page cache, once.
-    direct: Once,
-}
-
-impl File {
-    fn reader(&self) -> Result<&SegmentReader, ArchiveError> {
-        if let Some(reader) = self.reader.get() {
-            return Ok(reader);
-        }
-        let opened = self.stream.open(&self.row)?;
-        Ok(self.reader.get_or_init(|| opened))
-    }
-}
-
 /// The reads for `range` of the segment `row` of `stream`.
 pub(crate) fn pieces(
     stream: StreamHandle,
     row: SegmentRow,
     range: Range<u64>,
 ) -> impl Iterator<Item = Job> + Send + Unpin {
-    let file = Arc::new(File {
-        stream,
-        row,
-        reader: OnceLock::new(),
-        direct: Once::new(),
-    });
+    // Opened by the first read. One read follows another, so nobody waits for the lock.
+    let file = Arc::new(Mutex::new(None));
     cut(range.clone()).into_iter().map(move |piece| {
-        let file = Arc::clone(&file);
+        let (file, stream, row) = (Arc::clone(&file), stream.clone(), row.clone());
         let download = piece.start - range.start >= CACHED_BYTES;
         Job::Read(Box::new(move || {
-            let reader = file.reader()?;
+            let mut open = file.lock().unwrap_or_else(PoisonError::into_inner);
+            let file: &mut FootageFile = match open.as_mut() {
+                Some(file) => file,
+                None => open.insert(stream.open(&row)?),
+            };
             if download {
-                file.direct.call_once(|| {
-                    reader.set_direct();
-                });
+                file.set_direct();
             }
-            let len = usize::try_from(piece.end - piece.start).unwrap_or(usize::MAX);
-            Ok(vec![reader.read_aligned(piece.start, len)?])
+            file.read(piece)
         }))
     })
 }
@@ -77,11 +52,6 @@ fn cut(range: Range<u64>) -> Vec<Range<u64>> {
         end += PIECE_BYTES;
     }
     pieces
-}
-
-/// The bytes of one fragment. Blocks.
-pub(crate) fn read(reader: &SegmentReader, entry: &FragmentEntry) -> Result<Bytes, ArchiveError> {
-    reader.read(entry.offset, entry.len as usize)
 }
 
 #[cfg(test)]

@@ -81,8 +81,7 @@ fn lay_out(stream: &StreamHandle, range: TimeRange) -> Result<Laid, Problem> {
             None => stream.init(&segment.init)?,
         };
         inits.insert(segment.init, Arc::clone(&init));
-        let samples = stream.open(&segment)?.all_samples(&row.fragments)?;
-        let with_samples = row.fragments.into_iter().zip(samples);
+        let with_samples = stream.open(&segment)?.samples(row.fragments)?.into_iter();
         fragments.extend(with_samples.map(|(entry, tracks)| ExportFragment {
             segment: segment.id,
             init: Arc::clone(&init),

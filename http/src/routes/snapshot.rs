@@ -13,7 +13,6 @@ use crate::config::Action;
 use crate::decoder::{self, WIDTH_MAX, WIDTH_MIN};
 use crate::gate::Caller;
 use crate::keyframe::begin;
-use crate::media::read;
 use crate::problem::{Code, Problem};
 use crate::query::Query;
 
@@ -99,9 +98,9 @@ fn source(stream: &StreamHandle, at: Option<WallTime>) -> Result<Source, Problem
     let mut bytes = vec![stream.init(&first.segment.init)?.bytes.clone()];
     let start = first.fragments.first().map_or(start, |entry| entry.wall_start);
     for row in &rows {
-        let reader = stream.open(&row.segment)?;
+        let mut file = stream.open(&row.segment)?;
         for entry in &row.fragments {
-            bytes.push(read(&reader, entry)?);
+            bytes.extend(file.fragment(entry)?);
         }
     }
     Ok(Source {

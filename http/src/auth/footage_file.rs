@@ -1,0 +1,146 @@
+//! A segment's file as it is given out: every byte checked, and damage told to the index.
+
+use std::ops::Range;
+
+use archive::segment::CheckedReader;
+use archive::{ArchiveError, FragmentEntry, TrackSamples};
+use bytes::Bytes;
+use indexer::{Batch, Damage, IndexError, SegmentRow};
+
+use super::access::StreamHandle;
+
+/// An open segment. All methods block.
+pub(crate) struct FootageFile {
+    stream: StreamHandle,
+    row: SegmentRow,
+    reader: CheckedReader,
+    direct: bool,
+}
+
+impl FootageFile {
+    pub(super) fn new(stream: StreamHandle, row: SegmentRow, reader: CheckedReader) -> Self {
+        Self {
+            stream,
+            row,
+            reader,
+            direct: false,
+        }
+    }
+
+    /// Reads from now on go around the page cache where the file system can.
+    pub(crate) fn set_direct(&mut self) {
+        if !std::mem::replace(&mut self.direct, true) {
+            self.reader.unchecked().set_direct();
+        }
+    }
+
+    /// The bytes `range`. When they are not what was written, they are read once more from the disk itself; if
+    /// that does not help, the fragment is said to be damaged, and readers pass it over from now on.
+    pub(crate) fn read(&mut self, range: Range<u64>) -> Result<Vec<Bytes>, ArchiveError> {
+        let first = match self.reader.read(range.clone()) {
+            Ok(bytes) => return Ok(bytes),
+            Err(failure) => failure,
+        };
+        if !matches!(first.error, ArchiveError::Corrupt { .. }) {
+            return Err(first.error);
+        }
+        self.set_direct();
+        match self.reader.read(range) {
+            Ok(bytes) => {
+                tracing::warn!(error = %first.error, "footage was wrong in memory and right on the disk");
+                Ok(bytes)
+            }
+            Err(failure) => {
+                if let Some(entry) = &failure.damaged {
+                    self.damaged(entry, &failure.error);
+                }
+                Err(failure.error)
+            }
+        }
+    }
+
+    /// The bytes of `ranges`, which lie close together, in one read. What lies between may be damaged.
+    pub(crate) fn read_all(&mut self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, ArchiveError> {
+        let bounds = (ranges.iter().map(|r| r.start).min()).zip(ranges.iter().map(|r| r.end).max());
+        let Some((start, end)) = bounds else {
+            return Ok(Vec::new());
+        };
+        match self.reader.read(start..end) {
+            Ok(read) => Ok(ranges
+                .iter()
+                .flat_map(|range| cut_out(&read, start, range))
+                .collect()),
+            Err(failure) if matches!(failure.error, ArchiveError::Corrupt { .. }) => {
+                let one = ranges.iter().map(|range| self.read(range.clone()));
+                Ok(one.collect::<Result<Vec<_>, _>>()?.concat())
+            }
+            Err(failure) => Err(failure.error),
+        }
+    }
+
+    /// The bytes of one fragment.
+    pub(crate) fn fragment(&mut self, entry: &FragmentEntry) -> Result<Vec<Bytes>, ArchiveError> {
+        self.read(entry.offset..entry.offset + u64::from(entry.len))
+    }
+
+    /// The samples of those of `entries` that are not damaged.
+    pub(crate) fn samples(
+        &self,
+        entries: Vec<FragmentEntry>,
+    ) -> Result<Vec<(FragmentEntry, Vec<TrackSamples>)>, ArchiveError> {
+        let reader = self.reader.unchecked();
+        match reader.all_samples(&entries) {
+            Ok(samples) => return Ok(entries.into_iter().zip(samples).collect()),
+            Err(ArchiveError::Corrupt { .. }) => {}
+            Err(e) => return Err(e),
+        }
+        let mut found = Vec::with_capacity(entries.len());
+        for entry in entries {
+            match reader.samples(&entry) {
+                Ok(samples) => found.push((entry, samples)),
+                Err(error @ ArchiveError::Corrupt { .. }) => self.damaged(&entry, &error),
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(found)
+    }
+
+    fn damaged(&self, entry: &FragmentEntry, error: &ArchiveError) {
+        tracing::error!(
+            stream = %self.stream.id(), segment = self.row.id.seq, from = %entry.wall_start, %error,
+            "footage is damaged: it is not given out; `tierline check --deep` looks for more"
+        );
+        let mut batch = Batch::default();
+        batch.damage(Damage::of(self.row.id, entry, self.stream.now()));
+        if let Err(error) = self.stream.note(batch) {
+            tracing::error!(%error, "the damage could not be noted");
+        }
+    }
+}
+
+/// The part of `pieces` that is `range`; they follow each other and begin at `start`.
+fn cut_out(pieces: &[Bytes], start: u64, range: &Range<u64>) -> Vec<Bytes> {
+    let mut at = start;
+    let mut out = Vec::with_capacity(1);
+    for piece in pieces {
+        let end = at + piece.len() as u64;
+        let part = range.start.max(at)..range.end.min(end);
+        if part.start < part.end {
+            out.push(piece.slice((part.start - at) as usize..(part.end - at) as usize));
+        }
+        at = end;
+    }
+    out
+}
+
+/// An index that fails while media is read is one more way in which it cannot be read.
+pub(super) fn unreadable(error: IndexError) -> ArchiveError {
+    match error {
+        IndexError::Archive(e) => e,
+        e => ArchiveError::Io {
+            op: "look up",
+            path: "the fragments of a segment".into(),
+            source: std::io::Error::other(e),
+        },
+    }
+}

@@ -1,0 +1,130 @@
+//! What is damaged on the disk never reaches a reader; everything else does.
+
+mod common;
+
+use std::os::unix::fs::FileExt;
+
+use archive::layout::segment_path;
+use common::{EPOCH, Service, Site, after, epoch, id};
+use indexer::SegmentRow;
+
+const STREAM: &str = "lobby/main";
+
+fn flip(site: &Site, row: &SegmentRow, at: u64) {
+    let path = site.disk.path(&segment_path(&id(STREAM), &row.name()));
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .expect("open");
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).expect("read");
+    file.write_all_at(&[byte[0] ^ 1], at).expect("write");
+}
+
+fn playlist(service: &Service) -> String {
+    let path = format!("/hls/lobby/main/media.m3u8?from={EPOCH}&to={}", after(60.0));
+    service.get(&path).text()
+}
+
+/// The byte ranges of a playlist, and what they answer.
+fn fetch(service: &Service, seq: u64, text: &str) -> Vec<(u16, usize)> {
+    let ranges = text.lines().filter_map(|l| l.strip_prefix("#EXT-X-BYTERANGE:"));
+    let one = |range: &str| {
+        let (len, at) = range.split_once('@').expect("range");
+        let (len, at): (u64, u64) = (len.parse().expect("len"), at.parse().expect("at"));
+        let range = format!("bytes={at}-{}", at + len - 1);
+        let answer = service.get_with(&format!("/hls/lobby/main/seg/{seq}.mp4"), &[("range", &range)]);
+        (answer.status, answer.body.len())
+    };
+    ranges.map(one).collect()
+}
+
+#[test]
+fn a_damaged_fragment_is_refused_once_and_then_left_out() {
+    let site = Site::new();
+    let row = site.record(STREAM, epoch(), 5);
+    let damaged = site.index.table(&row).expect("table")[2].clone();
+    flip(&site, &row, damaged.offset + u64::from(damaged.len) / 2);
+    let service = site.serve(|_| ());
+
+    let before = playlist(&service);
+    let answers = fetch(&service, row.id.seq, &before);
+    assert_eq!(
+        answers.iter().map(|a| a.0).collect::<Vec<_>>(),
+        [206, 206, 409, 206, 206]
+    );
+
+    // From now on it is known: players pass it over, and the timeline says why.
+    let text = playlist(&service);
+    assert_eq!(text.matches("#EXTINF").count(), 4);
+    assert_eq!(text.matches("#EXT-X-DISCONTINUITY").count(), 1);
+    assert!(fetch(&service, row.id.seq, &text).iter().all(|a| a.0 == 206));
+    let timeline = service.json(&format!(
+        "/api/v1/cameras/lobby/timeline?from={EPOCH}&to={}",
+        after(10.0)
+    ));
+    assert_eq!(timeline["gaps"][0]["cause"], "lost", "{timeline}");
+    assert_eq!(timeline["gaps"][0]["from"], after(4.0), "{timeline}");
+    assert_eq!(timeline["runs"].as_array().map(Vec::len), Some(2), "{timeline}");
+    let seek = service.json(&format!("/api/v1/cameras/lobby/seek?at={}", after(4.5)));
+    assert_eq!(seek["fragment"]["from"], after(6.0), "{seek}");
+
+    // An export goes on behind it.
+    let export = service.get(&format!(
+        "/api/v1/cameras/lobby/export.mp4?from={EPOCH}&to={}",
+        after(10.0)
+    ));
+    assert_eq!(
+        (export.status, export.header("x-tierline-gaps")),
+        (200, Some("1"))
+    );
+
+    let findings =
+        indexer::check::check(&site.index, &site.disk, Default::default(), |_, _| ()).expect("check");
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    assert!(findings[0].what.contains("damaged"), "{findings:?}");
+}
+
+#[test]
+fn a_download_over_damage_is_cut_short_of_it() {
+    let site = Site::new();
+    let row = site.record(STREAM, epoch(), 5);
+    let damaged = site.index.table(&row).expect("table")[3].clone();
+    let at = damaged.offset + u64::from(damaged.len) - 1;
+    let path = site.disk.path(&segment_path(&id(STREAM), &row.name()));
+    let whole = std::fs::read(&path).expect("read");
+    flip(&site, &row, at);
+    let service = site.serve(|_| ());
+    let url = format!("http://{}/hls/lobby/main/seg/{}.mp4", service.address, row.id.seq);
+    let out = std::process::Command::new("curl")
+        .args(["-sS", &url])
+        .output()
+        .expect("curl");
+    assert!(
+        !out.status.success() || out.stdout.starts_with(b"{"),
+        "{:?}",
+        out.status
+    );
+    assert!(!out.status.success() && (out.stdout.len() as u64) <= at || out.stdout.starts_with(b"{"));
+    assert!(whole.starts_with(&out.stdout) || out.stdout.starts_with(b"{"));
+}
+
+#[test]
+fn damaged_boxes_cost_an_export_only_their_fragment() {
+    let site = Site::new();
+    let row = site.record(STREAM, epoch(), 5);
+    let entries = site.index.table(&row).expect("table");
+    // The footer goes, so that sample tables are read from the fragments, and with it one fragment's boxes.
+    let footer = (entries[4].offset + u64::from(entries[4].len)).next_multiple_of(4096);
+    flip(&site, &row, footer + 100);
+    flip(&site, &row, entries[1].offset + 40);
+    let service = site.serve(|_| ());
+    let path = format!("/api/v1/cameras/lobby/export.mp4?from={EPOCH}&to={}", after(10.0));
+    let export = service.get(&path);
+    assert_eq!(
+        (export.status, export.header("x-tierline-gaps")),
+        (200, Some("1"))
+    );
+    assert_eq!(playlist(&service).matches("#EXTINF").count(), 4);
+}

@@ -1,0 +1,122 @@
+//! Fragments whose bytes were found not to be what was written. Their rows and bytes stay as they are; readers
+//! pass them over, and timelines tell them as lost.
+
+use archive::codec::{Decoder, Encoder};
+use archive::{FragmentEntry, Gap, GapCause, Malformed, SegmentId, StreamNo, TimeRange, WallTime};
+use rocksdb::WriteBatch;
+
+use crate::db::DAMAGE;
+use crate::error::IndexError;
+use crate::index::Index;
+use crate::keys;
+use crate::rows::{SegmentFragments, SegmentRow};
+
+/// A damaged fragment.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Damage {
+    /// The segment that it is part of.
+    pub segment: SegmentId,
+    /// Where it begins in the segment, in bytes.
+    pub offset: u64,
+    /// The footage that is lost with it.
+    pub range: TimeRange,
+    /// When it was found.
+    pub found: WallTime,
+}
+
+impl Damage {
+    /// The damage of `entry` in `segment`.
+    pub fn of(segment: SegmentId, entry: &FragmentEntry, found: WallTime) -> Self {
+        Self {
+            segment,
+            offset: entry.offset,
+            range: entry.range(),
+            found,
+        }
+    }
+
+    /// What a timeline tells of it.
+    pub(crate) fn gap(&self) -> Gap {
+        Gap {
+            from: self.range.from(),
+            to: Some(self.range.to()),
+            cause: GapCause::Lost,
+        }
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut e = Encoder::default();
+        e.varint(self.segment.seq);
+        e.varint(self.offset);
+        e.varint(self.range.micros());
+        e.wall(self.found);
+        e.0
+    }
+
+    fn decode(stream: StreamNo, at: WallTime, bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut d = Decoder(bytes);
+        let seq = d.varint()?;
+        let damage = Self {
+            segment: SegmentId { stream, seq },
+            offset: d.varint()?,
+            range: TimeRange::starting(at, d.varint()?),
+            found: d.wall()?,
+        };
+        d.end()?;
+        Ok(damage)
+    }
+
+    pub(crate) fn put(&self, index: &Index, out: &mut WriteBatch) -> Result<(), IndexError> {
+        let key = keys::at(self.segment.stream, self.range.from());
+        out.put_cf(index.cf(DAMAGE)?, key, self.encode());
+        Ok(())
+    }
+}
+
+impl Index {
+    /// The damaged fragments that overlap `range`, in order.
+    pub fn damage(&self, stream: StreamNo, range: TimeRange) -> Result<Vec<Damage>, IndexError> {
+        self.scan(DAMAGE, stream, range, |at, value| {
+            let damage = Damage::decode(stream, at, value)?;
+            Ok(damage.range.intersect(range).is_some().then_some(damage))
+        })
+    }
+
+    /// Takes damaged fragments out of what was found in `range`.
+    pub(crate) fn pass_over_damage(
+        &self,
+        stream: StreamNo,
+        range: TimeRange,
+        found: &mut Vec<SegmentFragments>,
+    ) -> Result<(), IndexError> {
+        let damage = self.damage(stream, range)?;
+        if damage.is_empty() {
+            return Ok(());
+        }
+        for s in found.iter_mut() {
+            let id = s.segment.id;
+            s.fragments
+                .retain(|e| !damage.iter().any(|d| d.segment == id && d.offset == e.offset));
+        }
+        found.retain(|s| !s.fragments.is_empty());
+        Ok(())
+    }
+
+    /// The fragments of a segment that can be read.
+    pub(crate) fn readable(&self, row: &SegmentRow) -> Result<Vec<FragmentEntry>, IndexError> {
+        let mut entries = self.table(row)?;
+        let damage = self.damage(row.id.stream, row.range())?;
+        entries.retain(|e| !damage.iter().any(|d| d.segment == row.id && d.offset == e.offset));
+        Ok(entries)
+    }
+
+    /// Forgets the damage of a segment that is deleted.
+    pub(crate) fn forget_damage(&self, out: &mut WriteBatch, row: &SegmentRow) -> Result<(), IndexError> {
+        for damage in self.damage(row.id.stream, row.range())? {
+            if damage.segment == row.id {
+                out.delete_cf(self.cf(DAMAGE)?, keys::at(row.id.stream, damage.range.from()));
+            }
+        }
+        Ok(())
+    }
+}
