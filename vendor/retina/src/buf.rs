@@ -408,6 +408,13 @@ impl MarkBuf {
         }
     }
 
+    /// How many parsed bytes marks hold in the buffer.
+    pub fn pinned_len(&self) -> u64 {
+        self.registry
+            .earliest()
+            .map_or(0, |mark| self.unparsed.saturating_sub(mark))
+    }
+
     /// Ring buffer capacity (always a power of two).
     #[inline]
     pub fn capacity(&self) -> usize {

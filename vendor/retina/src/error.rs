@@ -25,8 +25,22 @@ impl Error {
     pub fn status_code(&self) -> Option<u16> {
         match self.0.as_ref() {
             ErrorInt::RtspResponseError { status, .. } => Some((*status).into()),
+            ErrorInt::RtspRedirect { status, .. } => Some((*status).into()),
             _ => None,
         }
+    }
+
+    /// Where the response that caused the error points to, if it was a redirect.
+    pub fn redirect(&self) -> Option<&str> {
+        match self.0.as_ref() {
+            ErrorInt::RtspRedirect { location, .. } => Some(location),
+            _ => None,
+        }
+    }
+
+    /// Whether the host's addresses were all refused by the session's guard.
+    pub fn is_refused_address(&self) -> bool {
+        matches!(self.0.as_ref(), ErrorInt::ConnectError(e) if e.kind() == std::io::ErrorKind::PermissionDenied)
     }
 }
 
@@ -55,6 +69,15 @@ pub(crate) enum ErrorInt {
         cseq: u32,
         status: crate::rtsp::msg::StatusCode,
         description: String,
+    },
+
+    /// A redirect.
+    #[display("{status} response points elsewhere\n\nconn: {conn_ctx}\nmsg: {msg_ctx}\nto: {location}")]
+    RtspRedirect {
+        conn_ctx: ConnectionContext,
+        msg_ctx: RtspMessageContext,
+        status: crate::rtsp::msg::StatusCode,
+        location: Box<str>,
     },
 
     #[display(

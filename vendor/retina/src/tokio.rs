@@ -21,6 +21,12 @@ use super::{ConnectionContext, ReceivedMessage, WallTime};
 /// Default initial capacity for the read ring buffer (64 KiB).
 const DEFAULT_READ_CAPACITY: usize = 64 * 1024;
 
+/// The largest request line or status line with headers.
+const MAX_HEAD_BYTES: usize = 32 * 1024;
+
+/// The largest request or response with its body. Interleaved data has a 16-bit length of its own.
+const MAX_MESSAGE_BYTES: usize = 128 * 1024;
+
 /// A RTSP connection which implements `Stream`, `Sink`, and `Unpin`.
 pub(crate) struct Connection {
     stream: TcpStream,
@@ -32,13 +38,27 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) async fn connect(host: Host<&str>, port: u16) -> Result<Self, std::io::Error> {
-        let stream = match host {
-            Host::Domain(h) => TcpStream::connect((h, port)).await,
-            Host::Ipv4(h) => TcpStream::connect((h, port)).await,
-            Host::Ipv6(h) => TcpStream::connect((h, port)).await,
-        }?;
-        Self::from_stream(stream)
+    /// Connects to the first address of `host` that `guard` allows and that answers.
+    pub(crate) async fn connect(
+        host: Host<&str>,
+        port: u16,
+        guard: &crate::client::Guard,
+    ) -> Result<Self, std::io::Error> {
+        let found: Vec<std::net::SocketAddr> = match host {
+            Host::Domain(h) => tokio::net::lookup_host((h, port)).await?.collect(),
+            Host::Ipv4(h) => vec![(h, port).into()],
+            Host::Ipv6(h) => vec![(h, port).into()],
+        };
+        // What a name resolves to is checked here and connected to here: asking again could bring
+        // another answer.
+        let allowed: Vec<_> = found.iter().filter(|a| guard.allows(a.ip())).copied().collect();
+        if allowed.is_empty() && !found.is_empty() {
+            return Err(std::io::Error::new(
+                std::io::ErrorKind::PermissionDenied,
+                "the host's address must not be connected to",
+            ));
+        }
+        Self::from_stream(TcpStream::connect(&allowed[..]).await?)
     }
 
     pub(crate) fn from_stream(stream: TcpStream) -> Result<Self, std::io::Error> {
@@ -52,7 +72,10 @@ impl Connection {
                 peer_addr,
                 established_wall,
             },
-            parser: crate::rtsp::parse::Parser::default(),
+            parser: crate::rtsp::parse::Parser::builder()
+                .max_head_size(MAX_HEAD_BYTES)
+                .max_message_size(MAX_MESSAGE_BYTES)
+                .build(),
             read_buf: MarkBuf::new(DEFAULT_READ_CAPACITY),
             write_buf: Vec::new(),
         })

@@ -468,6 +468,39 @@ fn keepalive_interval(session: &SessionHeader) -> std::time::Duration {
     std::time::Duration::from_secs(std::cmp::min(u64::from(session.timeout_sec), 60)) / 2
 }
 
+/// Which addresses may be connected or sent to. Asked with every address after resolution: for the
+/// connection, for a fresh connection to tear a session down, and for where UDP is said to come from.
+#[derive(Clone)]
+pub struct Guard(Arc<dyn Fn(IpAddr) -> bool + Send + Sync>);
+
+impl Guard {
+    pub fn new(allows: impl Fn(IpAddr) -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(allows))
+    }
+
+    pub fn allows(&self, ip: IpAddr) -> bool {
+        (self.0)(ip)
+    }
+}
+
+impl Default for Guard {
+    /// Allows everything.
+    fn default() -> Self {
+        Self::new(|_| true)
+    }
+}
+
+struct AccessUnitBytes(u64);
+
+impl Default for AccessUnitBytes {
+    fn default() -> Self {
+        Self(16 << 20)
+    }
+}
+
+/// Servers may keep a session as long as they like; we neither wait for it nor try to end it for longer.
+const MAX_SESSION_TIMEOUT_SEC: u32 = 120;
+
 /// Options which must be known right as a session is created.
 ///
 /// Decisions which can be deferred are in [`SetupOptions`] or [`PlayOptions`] instead.
@@ -479,6 +512,8 @@ pub struct SessionOptions {
     teardown: TeardownPolicy,
     unassigned_channel_data: UnassignedChannelDataPolicy,
     session_id: SessionIdPolicy,
+    guard: Guard,
+    access_unit_bytes: AccessUnitBytes,
 }
 
 /// Policy for handling data received on unassigned RTSP interleaved channels.
@@ -654,6 +689,18 @@ impl SessionOptions {
 
     pub fn unassigned_channel_data(mut self, policy: UnassignedChannelDataPolicy) -> Self {
         self.unassigned_channel_data = policy;
+        self
+    }
+
+    /// Sets which addresses may be connected or sent to, whatever names resolve to and servers say.
+    pub fn guard(mut self, guard: Guard) -> Self {
+        self.guard = guard;
+        self
+    }
+
+    /// Sets how many bytes one access unit may hold with its RTP headers; 16 MiB unless told.
+    pub fn access_unit_bytes(mut self, bytes: u64) -> Self {
+        self.access_unit_bytes = AccessUnitBytes(bytes);
         self
     }
 
@@ -1163,11 +1210,11 @@ enum SessionFlag {
 }
 
 impl RtspConnection {
-    async fn connect(url: &Url) -> Result<Self, Error> {
+    async fn connect(url: &Url, guard: &Guard) -> Result<Self, Error> {
         let host =
             RtspConnection::validate_url(url).map_err(|e| wrap!(ErrorInt::InvalidArgument(e)))?;
         let port = url.port().unwrap_or(554);
-        let inner = crate::tokio::Connection::connect(host, port)
+        let inner = crate::tokio::Connection::connect(host, port, guard)
             .await
             .map_err(|e| wrap!(ErrorInt::ConnectError(e)))?;
         Ok(Self {
@@ -1205,6 +1252,7 @@ impl RtspConnection {
         requested_auth: &mut Option<http_auth::PasswordClient>,
         req: &mut OwnedMessage,
     ) -> Result<(RtspMessageContext, u32, msg::Response, Bytes), Error> {
+        let mut challenged = false;
         loop {
             let cseq = self.fill_req(options, requested_auth, req)?;
             self.inner.send(req.clone()).await.map_err(|e| wrap!(e))?;
@@ -1266,9 +1314,9 @@ impl RtspConnection {
                 });
             };
             if resp.status_code == StatusCode::UNAUTHORIZED {
-                if requested_auth.is_some() {
-                    // TODO: the WWW-Authenticate might indicate a new domain or nonce.
-                    // In that case, we should retry rather than returning error.
+                // A challenge that came with an earlier request may have expired, or its nonce was good
+                // for one request only: each request may be challenged once.
+                if std::mem::replace(&mut challenged, true) {
                     bail!(ErrorInt::RtspResponseError {
                         conn_ctx: *self.inner.ctx(),
                         msg_ctx,
@@ -1313,6 +1361,13 @@ impl RtspConnection {
                     }),
                 };
                 continue;
+            } else if let Some(location) = redirect(&resp) {
+                bail!(ErrorInt::RtspRedirect {
+                    conn_ctx: *self.inner.ctx(),
+                    msg_ctx,
+                    status: resp.status_code,
+                    location,
+                });
             } else if !resp.status_code.is_success() {
                 bail!(ErrorInt::RtspResponseError {
                     conn_ctx: *self.inner.ctx(),
@@ -1432,6 +1487,14 @@ impl RtspConnection {
     }
 }
 
+/// Where a response points to, if it is a redirect that says so.
+fn redirect(resp: &msg::Response) -> Option<Box<str>> {
+    if !matches!(u16::from(resp.status_code), 301..=303 | 307 | 308) {
+        return None;
+    }
+    resp.headers.get("Location").map(|v| (&**v).into())
+}
+
 const DEFAULT_USER_AGENT: &str = concat!("retina_", env!("CARGO_PKG_VERSION"));
 
 impl<S: State> Session<S> {
@@ -1458,7 +1521,7 @@ impl Session<Described> {
     ///
     /// Expects to be called from a tokio runtime.
     pub async fn describe(url: Url, options: SessionOptions) -> Result<Self, Error> {
-        let conn = RtspConnection::connect(&url).await?;
+        let conn = RtspConnection::connect(&url, &options.guard).await?;
         Self::describe_with_conn(conn, options, url).await
     }
 
@@ -1712,6 +1775,16 @@ impl Session<Described> {
                     Some(s) => s,
                     None => conn.inner.ctx().peer_addr.ip(),
                 };
+                if !inner.options.guard.allows(source) {
+                    bail!(ErrorInt::RtspResponseError {
+                        conn_ctx: *conn.inner.ctx(),
+                        msg_ctx,
+                        method: msg::Method::SETUP,
+                        cseq,
+                        status,
+                        description: format!("packets must not be sent to source {source}"),
+                    });
+                }
                 let server_port = response.server_port.ok_or_else(|| {
                     wrap!(ErrorInt::RtspResponseError {
                         conn_ctx: *conn_ctx,
@@ -2607,6 +2680,8 @@ impl Session<Playing> {
                             "Received RTSP request in Playing state. Responding unimplemented.\n{:#?}",
                             request
                         );
+                        // Nobody would wake us for what else has been read already.
+                        continue;
                     }
                 },
                 Poll::Ready(Some(Err(e))) => {
@@ -2685,7 +2760,7 @@ impl PinnedDrop for SessionInner {
 
         // For now, assume the whole timeout is left.
         let expires = tokio::time::Instant::now()
-            + std::time::Duration::from_secs(session.timeout_sec.into());
+            + std::time::Duration::from_secs(session.timeout_sec.min(MAX_SESSION_TIMEOUT_SEC).into());
 
         // Track the session, if there is a group.
         let (teardown_tx, teardown_rx) = tokio::sync::watch::channel(None);
@@ -2864,6 +2939,12 @@ impl futures::Stream for Demuxed {
                                     payload_pos,
                                     payload_len,
                                 ))
+                                .and_then(|()| match inner.options.access_unit_bytes.0 {
+                                    most if buf.pinned_len() > most => {
+                                        Err(format!("access unit longer than {most} bytes"))
+                                    }
+                                    _ => Ok(()),
+                                })
                                 .map_err(|description| {
                                     let conn_ctx = *inner.conn.as_ref().unwrap().inner.ctx();
                                     wrap!(ErrorInt::RtpPacketError {

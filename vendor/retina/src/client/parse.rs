@@ -9,6 +9,9 @@ use url::Url;
 
 use super::{Presentation, Stream};
 
+/// A description of more streams is refused whole.
+const MAX_STREAMS: usize = 64;
+
 /// A static payload type in the [RTP parameters
 /// registry](https://www.iana.org/assignments/rtp-parameters/rtp-parameters.xhtml#rtp-parameters-1).
 #[derive(Debug)]
@@ -413,6 +416,10 @@ pub(crate) fn parse_describe(
     let raw_sdp = MostlyAscii::new(&body[..]);
     let sdp = sdp_types::Session::parse(raw_sdp.bytes)
         .map_err(|e| format!("Unable to parse SDP: {e}\n\n{raw_sdp:#?}",))?;
+
+    if sdp.medias.len() > MAX_STREAMS {
+        return Err(format!("{} streams described; at most {MAX_STREAMS} are read", sdp.medias.len()));
+    }
 
     // https://tools.ietf.org/html/rfc2326#appendix-C.1.1
     let base_url = response

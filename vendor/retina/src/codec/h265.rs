@@ -198,7 +198,13 @@ impl Depacketizer {
     }
 
     pub(super) fn push(&mut self, pkt: &PacketRef<'_>) -> Result<(), String> {
-        let r = self.push_inner(pkt);
+        let mut r = self.push_inner(pkt);
+        if r.is_ok() {
+            r = super::h26x::check_access_unit(self.nals.len(), self.pieces.len());
+            if r.is_err() {
+                self.input_state = DepacketizerInputState::New;
+            }
+        }
 
         // Several error paths within `push_inner` just use the `?` operator to bail out with
         // `input_state` at `New` when they encounter a problem mid-access unit. Restore
@@ -299,7 +305,7 @@ impl Depacketizer {
                     debug_assert!(self.nals.is_empty());
                     debug_assert!(self.pieces.is_empty());
                     if meta.timestamp.timestamp == timestamp.timestamp {
-                        pkts += meta.loss;
+                        pkts = pkts.saturating_add(meta.loss);
                         self.input_state = DepacketizerInputState::Loss { timestamp, pkts };
                         return Ok(());
                     }
@@ -866,6 +872,7 @@ impl InternalParameters {
         mut seen_extra_trailing_data: bool,
         framing: super::h26x::Framing,
     ) -> Result<InternalParameters, String> {
+        super::h26x::check_parameter_sets(&[vps_nal, sps_nal, pps_nal])?;
         let (vps_h, _vps_bits) =
             nal::split(vps_nal).map_err(|e| format!("failed to parse VPS: {e}"))?;
         if vps_h.unit_type() != nal::UnitType::VpsNut {

@@ -13,6 +13,36 @@ use crate::inputs::{Input as _, Split};
 /// We use the 4-byte form everywhere for simplicity.
 pub const ANNEX_B_START_CODE: [u8; 4] = [0, 0, 0, 1];
 
+/// The largest parameter set, in bytes. Real ones have tens of bytes, some hundreds with scaling lists.
+const MAX_PARAMETER_SET_BYTES: usize = 4096;
+
+/// The most NAL units of one access unit: 8K pictures in slices of one macroblock row have 270.
+const MAX_NALS: usize = 4096;
+
+/// The most pieces of one access unit: 16 MiB in packets of 512 bytes are half as many.
+const MAX_PIECES: usize = 65_536;
+
+/// Refuses parameter sets that are too long to be any.
+pub(super) fn check_parameter_sets(nals: &[&[u8]]) -> Result<(), String> {
+    match nals.iter().map(|nal| nal.len()).max() {
+        Some(len) if len > MAX_PARAMETER_SET_BYTES => Err(format!(
+            "parameter set of {len} bytes; at most {MAX_PARAMETER_SET_BYTES} are read"
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses an access unit in progress whose bookkeeping outgrows its data.
+pub(super) fn check_access_unit(nals: usize, pieces: usize) -> Result<(), String> {
+    if nals > MAX_NALS {
+        return Err(format!("access unit of more than {MAX_NALS} NAL units"));
+    }
+    if pieces > MAX_PIECES {
+        return Err(format!("access unit in more than {MAX_PIECES} pieces"));
+    }
+    Ok(())
+}
+
 /// How to frame H.26x NAL units in output (packet format and extra data format).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Framing {

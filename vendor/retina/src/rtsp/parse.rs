@@ -149,6 +149,7 @@ fn incomplete() -> FeedError {
 /// Builder for [`Parser`]. Obtain via [`Parser::builder`].
 pub struct ParserBuilder {
     max_message_size: usize,
+    max_head_size: usize,
 }
 
 impl ParserBuilder {
@@ -161,9 +162,18 @@ impl ParserBuilder {
         self
     }
 
+    /// Sets the maximum size of a head in bytes, complete or not.
+    ///
+    /// Defaults to [`usize::MAX`] (no limit).
+    pub fn max_head_size(mut self, n: usize) -> Self {
+        self.max_head_size = n;
+        self
+    }
+
     pub fn build(self) -> Parser {
         Parser {
             max_message_size: self.max_message_size,
+            max_head_size: self.max_head_size,
             state: ParserState::default(),
             stream_pos: 0,
         }
@@ -172,6 +182,7 @@ impl ParserBuilder {
 
 pub struct Parser {
     max_message_size: usize,
+    max_head_size: usize,
     state: ParserState,
     /// Cumulative bytes consumed from the stream across all `feed` calls.
     stream_pos: u64,
@@ -199,6 +210,7 @@ impl Parser {
     pub fn builder() -> ParserBuilder {
         ParserBuilder {
             max_message_size: usize::MAX,
+            max_head_size: usize::MAX,
         }
     }
 
@@ -251,6 +263,9 @@ impl Parser {
                         }
                         Err(FeedError::Incomplete(_)) => {
                             *input = checkpoint;
+                            if input.len() > self.max_head_size {
+                                return Err(invalid("head-too-large"));
+                            }
                             return Err(incomplete());
                         }
                         Err(e) => return Err(e),
@@ -270,6 +285,9 @@ impl Parser {
                     match parse_header_line(input) {
                         Ok(Some((name, value))) => {
                             head_bytes += before - input.len();
+                            if head_bytes > self.max_head_size {
+                                return Err(invalid("head-too-large").context(context));
+                            }
                             match &mut msg {
                                 Message::Request(req) => req.headers.append(name, value),
                                 Message::Response(resp) => resp.headers.append(name, value),
@@ -294,6 +312,9 @@ impl Parser {
                         }
                         Err(FeedError::Incomplete(_)) => {
                             *input = checkpoint;
+                            if input.len().saturating_add(head_bytes) > self.max_head_size {
+                                return Err(invalid("head-too-large").context(context));
+                            }
                             self.state = ParserState::Head { msg, head_bytes };
                             return Err(incomplete());
                         }
