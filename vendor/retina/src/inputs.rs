@@ -44,6 +44,9 @@ pub trait Input<'i>: Copy {
     /// Returns the offset of the first occurrence of `b`, or `None` if absent.
     fn find_byte(&self, b: u8) -> Option<usize>;
 
+    /// Returns the offset of the first zero that is followed by another zero or by the end.
+    fn find_zero_pair(&self) -> Option<usize>;
+
     /// Returns the offset of the first occurrence of `a` or `b`, or `None` if absent.
     fn find_bytes2(&self, a: u8, b: u8) -> Option<usize>;
 
@@ -104,6 +107,27 @@ impl<'i> Input<'i> for &'i [u8] {
 
     fn find_byte(&self, b: u8) -> Option<usize> {
         memchr::memchr(b, self)
+    }
+
+    fn find_zero_pair(&self) -> Option<usize> {
+        /// Long enough for the compiler to compare many bytes at once.
+        const STEP: usize = 64;
+        let mut at = 0;
+        while let Some(part) = self.get(at..at + STEP + 1) {
+            let smallest = part[..STEP]
+                .iter()
+                .zip(&part[1..])
+                .fold(u8::MAX, |smallest, (a, b)| smallest.min(a | b));
+            if smallest == 0 {
+                break;
+            }
+            at += STEP;
+        }
+        let rest = &self[at..];
+        rest.windows(2)
+            .position(|pair| pair == [0, 0])
+            .or_else(|| (rest.last() == Some(&0)).then(|| rest.len() - 1))
+            .map(|i| at + i)
     }
 
     fn find_bytes2(&self, a: u8, b: u8) -> Option<usize> {
@@ -230,6 +254,16 @@ impl<'i> Input<'i> for Split<'i> {
             .or_else(|| memchr::memchr(b, self.second).map(|o| o + self.first.len()))
     }
 
+    fn find_zero_pair(&self) -> Option<usize> {
+        let in_first = self.first.find_zero_pair();
+        match (in_first, self.second.first()) {
+            // The last byte of the first half, but no zero follows.
+            (Some(i), Some(next)) if i + 1 == self.first.len() && *next != 0 => None,
+            (found, _) => found,
+        }
+        .or_else(|| self.second.find_zero_pair().map(|o| o + self.first.len()))
+    }
+
     fn find_bytes2(&self, a: u8, b: u8) -> Option<usize> {
         memchr::memchr2(a, b, self.first)
             .or_else(|| memchr::memchr2(a, b, self.second).map(|o| o + self.first.len()))
@@ -294,6 +328,25 @@ mod tests {
         use crate::rtsp::parse::tests::take_line_for_test;
         let line = take_line_for_test(&mut input).unwrap();
         assert_eq!(line.to_cow().as_ref(), b"foo");
+    }
+
+    #[test]
+    fn zero_pairs_are_found_where_a_plain_search_finds_them() {
+        let mut seed = 1u64;
+        let mut random = |below: u64| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (seed >> 33) % below
+        };
+        for round in 0..5000 {
+            let len = random(400) as usize;
+            let data: Vec<u8> = (0..len)
+                .map(|_| if random(if round % 2 == 0 { 8 } else { 120 }) == 0 { 0 } else { random(256) as u8 })
+                .collect();
+            let expected = (0..len).find(|&i| data[i] == 0 && data.get(i + 1).is_none_or(|b| *b == 0));
+            assert_eq!((&data[..]).find_zero_pair(), expected, "{data:?}");
+            let (first, second) = data.split_at(random(len as u64 + 1) as usize);
+            assert_eq!(Split::new(first, second).find_zero_pair(), expected, "{first:?} {second:?}");
+        }
     }
 
     #[test]

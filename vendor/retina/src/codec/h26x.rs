@@ -353,7 +353,9 @@ impl<A: U8Array> AnnexBScanner<A> {
                     }
                 }
                 debug_assert!(mid.deferred.is_none());
-                match cur.find_byte(0) {
+                // A zero alone is neither a separator nor trailing: only two of them, or one that the next
+                // region may follow with another, are looked at closely.
+                match cur.find_zero_pair() {
                     Some(j) => {
                         debug_assert!(mid.deferred.is_none());
                         mid.deferred = Some(Deferred {
