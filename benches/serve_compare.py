@@ -30,7 +30,7 @@ import sys
 import threading
 import time
 
-from ingest_compare import Failed, Farm, describe_machine, free_port, make_clip, tail, wait_for, wait_for_port
+from bench import Failed, Farm, describe_machine, free_port, make_clip, tail, wait_for, wait_for_port
 
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 CAMERA = "bench"

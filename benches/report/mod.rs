@@ -9,7 +9,7 @@ use std::time::Instant;
 use serde_json::json;
 
 /// Rounds of every measurement; a table shows their median, least and most.
-pub(crate) const ROUNDS: usize = 3;
+pub(crate) const ROUNDS: usize = 5;
 
 /// What a bench fails with: there is nobody to recover.
 pub(crate) type Failure = Box<dyn Error>;
@@ -101,6 +101,8 @@ pub(crate) fn resident_mib() -> Result<f64, Failure> {
 }
 
 struct Figure {
+    /// Rows of the section that it belongs to.
+    rows: Option<u64>,
     what: String,
     unit: &'static str,
     values: Vec<f64>,
@@ -111,6 +113,7 @@ struct Figure {
 pub(crate) struct Report {
     name: &'static str,
     about: String,
+    rows: Option<u64>,
     figures: Vec<Figure>,
 }
 
@@ -120,8 +123,15 @@ impl Report {
         Self {
             name,
             about,
+            rows: None,
             figures: Vec::new(),
         }
+    }
+
+    /// What follows is about an index of so many segments, and stands in a table of its own.
+    pub(crate) fn section(&mut self, rows: u64) {
+        eprintln!("{rows} segments");
+        self.rows = Some(rows);
     }
 
     /// Adds a figure with a value a round, and the most that it should be.
@@ -133,6 +143,7 @@ impl Report {
         bar: Option<f64>,
     ) {
         let figure = Figure {
+            rows: self.rows,
             what: what.into(),
             unit,
             values,
@@ -160,15 +171,22 @@ impl Report {
     /// Prints the table and writes `NAME.md` and `NAME.json` into `dir`.
     #[expect(clippy::print_stdout, reason = "the table is what the bench is run for")]
     pub(crate) fn finish(self, dir: &Path) -> Result<(), Failure> {
-        let mut text = format!(
-            "{}\n\n| what | median [least–most] | unit | bar |\n|---|---:|---|---:|\n",
-            self.about
-        );
+        let head = "\n\n| what | median [least–most] | unit | bar |\n|---|---:|---|---:|\n";
+        let mut text = self.about.clone();
+        let mut section = None;
         for f in &self.figures {
+            if section != Some(f.rows) {
+                section = Some(f.rows);
+                text += &f
+                    .rows
+                    .map(|rows| format!("\n\n{rows} segments:"))
+                    .unwrap_or_default();
+                text += head;
+            }
             let bar = f.bar.map_or_else(String::new, |bar| format!("≤ {bar}"));
             text += &format!("| {} | {} | {} | {bar} |\n", f.what, f.shown(), f.unit);
         }
-        let row = |f: &Figure| json!({ "what": f.what, "unit": f.unit, "values": f.values, "bar": f.bar });
+        let row = |f: &Figure| json!({ "rows": f.rows, "what": f.what, "unit": f.unit, "values": f.values, "bar": f.bar });
         let figures: Vec<_> = self.figures.iter().map(row).collect();
         let record = json!({ "bench": self.name, "about": self.about, "figures": figures });
         let path = dir.join(self.name);
