@@ -6,7 +6,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-index bench-playlist bench-serve bench-ingest soak check build
+.PHONY: help demo test bench bench-index bench-playlist bench-serve bench-ingest bench-live profile soak soak-run check build
 .PHONY: fmt-check clippy arrows deny rocksdb
 .NOTPARALLEL:
 
@@ -30,11 +30,12 @@ test: setup-test fmt-check arrows clippy ## what CI runs: format, crate arrows, 
 # Results go there, as tables and as JSON; docs/benchmarks.md explains them.
 export TIERLINE_BENCH_OUT ?= $(CURDIR)/target/bench
 
-bench: bench-index bench-playlist bench-serve bench-ingest ## all benches, one after another: a quarter of an hour
+bench: bench-index bench-playlist bench-serve bench-live bench-ingest ## all benches, one after another: half an hour
 	@echo "bench: all results are in $$TIERLINE_BENCH_OUT"
 
-bench-index: setup-bench rocksdb ## the index at 10 million segments; TIERLINE_BENCH_ROWS=n for another number
+bench-index: setup-bench rocksdb ## the index at 1 and 10 million segments; TIERLINE_BENCH_ROWS=n,m for other numbers
 	cargo bench --locked --bench index
+	benches/plot_index.py "$$TIERLINE_BENCH_OUT/index.json" "$$TIERLINE_BENCH_OUT/index.svg"
 
 bench-playlist: setup-bench rocksdb ## the HLS playlist of a whole day
 	cargo bench --locked --bench playlist
@@ -42,14 +43,25 @@ bench-playlist: setup-bench rocksdb ## the HLS playlist of a whole day
 bench-serve: setup-bench build ## media and export throughput beside nginx
 	benches/serve_compare.py --tierline "$$CARGO_TARGET_DIR/release/tierline" --out "$$TIERLINE_BENCH_OUT" $(BENCH_ARGS)
 
-bench-ingest: setup-bench build ## recording 10, 40 and 100 cameras beside rawtick and ffmpeg
-	cargo build --locked --release --example rawtick
+bench-ingest: setup-bench build ## recording 10, 40 and 100 cameras beside rawtick, rawrec and ffmpeg
+	cargo build --locked --release --example rawtick --example rawrec
 	benches/ingest_compare.py --tierline "$$CARGO_TARGET_DIR/release/tierline" \
-		--rawtick "$$CARGO_TARGET_DIR/release/examples/rawtick" --out "$$TIERLINE_BENCH_OUT" $(BENCH_ARGS)
+		--peers "$$CARGO_TARGET_DIR/release/examples" --out "$$TIERLINE_BENCH_OUT" $(BENCH_ARGS)
+
+bench-live: setup-bench build ## what a live viewer costs, and a start after kill -9 with 200 cameras
+	benches/live_viewers.py --tierline "$$CARGO_TARGET_DIR/release/tierline" --out "$$TIERLINE_BENCH_OUT" $(BENCH_ARGS)
+
+profile: setup-profile build ## where the CPU goes while recording and serving, by perf
+	benches/profile.py --tierline "$$CARGO_TARGET_DIR/release/tierline" --out "$$TIERLINE_BENCH_OUT" $(BENCH_ARGS)
 
 soak: setup-test rocksdb ## the long forms of the tests, for hours
 	@echo "soak: running the long forms, that is the tests marked as ignored, one at a time"
 	cargo test --locked --workspace --release -- --ignored --test-threads=1 --nocapture
+	$(MAKE) soak-run
+
+# TIERLINE_SOAK_SECONDS and TIERLINE_SOAK_SEED set its length and its seed.
+soak-run: setup-bench build ## an hour of 40 cameras with two kills and a full disk, as a picture; needs root
+	benches/soak.py --tierline "$$CARGO_TARGET_DIR/release/tierline" --out "$$TIERLINE_BENCH_OUT" $(SOAK_ARGS)
 
 check: setup-check fmt-check arrows clippy deny ## format, crate arrows, lints and licences, no tests
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what one make target needs on Debian or Ubuntu, and says what and why. Does nothing when all is there.
 #
-#   tools/setup.sh build|demo|check|test|bench
+#   tools/setup.sh build|demo|check|test|bench|profile
 set -euo pipefail
 
 # One line each: package, the command that proves it is there without the package ("-" for none), what it is for.
@@ -53,7 +53,13 @@ bench_packages() {
 ffmpeg ffmpeg the clip to record and the recorder to compare with
 nginx-light nginx the file server to compare with
 python3 python3 the side-by-side comparisons
+util-linux fincore how much of the index the page cache holds
+e2fsprogs mkfs.ext4 the disk of the long run
 END
+}
+profile_packages() {
+    bench_packages
+    echo "linux-perf perf the profile"
 }
 
 installed() {
@@ -110,9 +116,9 @@ main() {
 }
 
 case "${1:-}" in
-    build | demo | check | test | bench) main "$1" ;;
+    build | demo | check | test | bench | profile) main "$1" ;;
     *)
-        echo "usage: tools/setup.sh build|demo|check|test|bench" >&2
+        echo "usage: tools/setup.sh build|demo|check|test|bench|profile" >&2
         exit 2
         ;;
 esac
