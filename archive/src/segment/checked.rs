@@ -69,6 +69,12 @@ impl CheckedReader {
         &self.reader
     }
 
+    /// The file again.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn into_unchecked(self) -> SegmentReader {
+        self.reader
+    }
+
     /// The bytes `range` of the file in one piece or several. Up to a block more is read at each end.
     pub fn read(&mut self, range: Range<u64>) -> Result<Vec<Bytes>, ReadFailure> {
         let mut pieces = Vec::new();

@@ -1,12 +1,13 @@
 //! Our boxes under fuzzing, and whole segments with damage done to them.
 
+use std::cell::RefCell;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
 
 use super::footer::FooterRows;
 use super::frame::Frame;
 use super::{
-    Closing, Footer, FragmentBuilder, Scan, SegmentHeader, SegmentReader, SegmentWriter, scan, uuid, verify,
+    CheckedReader, Closing, Footer, FragmentBuilder, Scan, SegmentHeader, SegmentReader, SegmentWriter, scan, uuid, verify,
 };
 use crate::buffer::Pool;
 use crate::codec::{Decoder, Encoder};
@@ -105,17 +106,18 @@ pub fn footer(data: &[u8]) {
 /// written.
 pub fn segment(data: &[u8]) {
     thread_local! {
-        static SAMPLES: [Sample; 2] = [Sample::new(true), Sample::new(false)];
+        static SAMPLES: RefCell<[Sample; 2]> = RefCell::new([Sample::new(true), Sample::new(false)]);
     }
     let mut input = Input(data);
     let open = usize::from(input.u8() & 1);
-    SAMPLES.with(|samples| samples.get(open).expect("two").with_damage(&mut input));
+    SAMPLES.with_borrow_mut(|samples| samples.get_mut(open).expect("two").with_damage(&mut input));
 }
 
 /// A segment, its bytes, and what they say.
 struct Sample {
     file: File,
-    reader: SegmentReader,
+    /// Taken while a checked reader has it.
+    reader: Option<SegmentReader>,
     bytes: Vec<u8>,
     scan: Scan,
     footer: Option<Footer>,
@@ -176,15 +178,17 @@ impl Sample {
         assert_eq!((scan.fragments.len(), footer.is_some()), (3, sealed));
         Self {
             file,
-            reader,
+            reader: Some(reader),
             bytes,
             scan,
             footer,
         }
     }
 
-    fn with_damage(&self, input: &mut Input<'_>) {
+    fn with_damage(&mut self, input: &mut Input<'_>) {
         let len = self.bytes.len();
+        let part = input.u16() as usize * 8 % len;
+        let part = part..(part + input.u16() as usize).min(len);
         let mut damaged = self.bytes.clone();
         let cut = input.u8();
         while !input.is_empty() {
@@ -198,10 +202,33 @@ impl Sample {
         self.file.write_all_at(&damaged, 0).expect("written");
         self.file.set_len(damaged.len() as u64).expect("truncated");
         self.check(damaged == self.bytes);
+        self.check_reads(damaged == self.bytes, part);
+    }
+
+    /// What readers are given is what was written, or nothing.
+    fn check_reads(&mut self, whole: bool, part: std::ops::Range<usize>) {
+        let entries = self.scan.fragments.iter().map(|f| f.row.entry.clone());
+        let mut checked = CheckedReader::new(self.reader.take().expect("is there"), entries.collect());
+        let valid = match &self.footer {
+            Some(_) => self.bytes.len(),
+            None => self.scan.valid_len as usize,
+        };
+        for range in [part.clone(), 0..valid, part] {
+            let range = range.start.min(valid)..range.end.min(valid);
+            match checked.read(range.start as u64..range.end as u64) {
+                Ok(pieces) => assert_eq!(
+                    Some(&pieces.concat()[..]),
+                    self.bytes.get(range),
+                    "damaged bytes were given out"
+                ),
+                Err(_) => assert!(!whole, "undamaged bytes were refused"),
+            }
+        }
+        self.reader = Some(checked.into_unchecked());
     }
 
     fn check(&self, whole: bool) {
-        let reader = &self.reader;
+        let reader = self.reader.as_ref().expect("is there");
         let footer = reader.footer();
         if let Ok(Some(footer)) = &footer {
             assert_eq!(Some(footer), self.footer.as_ref(), "a damaged footer was taken");
