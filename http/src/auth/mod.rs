@@ -1,12 +1,9 @@
 //! Who asks, whether they may, and the only way to footage.
 
 mod access;
-<<<<<<< HEAD
 mod footage_file;
-=======
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
->>>>>>> 345d93e (Add fuzz targets for every parser of outside bytes, and replay their inputs in the tests)
 mod glob;
 mod guard;
 mod principal;
