@@ -14,6 +14,9 @@ pub mod error;
 pub mod export;
 
 pub mod fragment;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod id;
 pub mod layout;
 pub mod mp4;

@@ -37,7 +37,12 @@ pub(crate) async fn read<T: DeserializeOwned>(app: &Shared, request: Request) ->
             Problem::new(Code::InvalidRequest, "The body did not arrive whole.")
         }
     })?;
-    serde_json::from_slice(&bytes.to_bytes()).map_err(|error| {
+    parse(&bytes.to_bytes())
+}
+
+/// Reads JSON of a known shape.
+pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(bytes).map_err(|error| {
         let code = if error.is_data() {
             Code::InvalidBody
         } else {

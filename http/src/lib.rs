@@ -12,6 +12,9 @@ mod camera_url;
 mod config;
 mod connection;
 mod decoder;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gate;
 mod hls;
 mod json;

@@ -14,6 +14,9 @@ mod coverage;
 mod damage;
 mod db;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod index;
 mod keys;
 mod live;

@@ -12,6 +12,9 @@ mod config;
 mod error;
 pub mod event;
 pub mod fragmenter;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gap_tracker;
 pub mod import;
 mod recovery;

@@ -43,7 +43,7 @@ pub(crate) fn load(
         .collect();
     variables.sort_unstable();
     for (name, value) in variables {
-        let path = override_key(&mut written, &name, &value)?;
+        let path = lay_over(&mut written, &name, &value)?;
         overridden.insert(path.to_string(), name);
     }
     let mut config = deserialize(written.clone()).map_err(|e| Problem {
@@ -103,7 +103,7 @@ fn deserialize(table: Table) -> Result<Config, toml::de::Error> {
 
 /// Sets the key that a variable names. What is TOML is taken as that, where the key takes it; anything else is
 /// a text.
-fn override_key(written: &mut Table, name: &str, value: &str) -> Result<KeyPath, Problem> {
+pub(super) fn lay_over(written: &mut Table, name: &str, value: &str) -> Result<KeyPath, Problem> {
     let problem = |key: &str, what: String| Problem {
         origin: Origin::Variable(name.to_owned()),
         key: key.to_owned(),

@@ -2,6 +2,8 @@
 //! the file. `docs/config-reference.toml` lists every key and a test holds it to these types.
 
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod load;
 mod outline;
 mod recording;

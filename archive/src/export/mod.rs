@@ -19,6 +19,8 @@
 mod about;
 mod assemble;
 mod cut;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod moov;
 mod parameter_sets;
 mod pieces;

@@ -69,6 +69,12 @@ impl CheckedReader {
         &self.reader
     }
 
+    /// The file again.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn into_unchecked(self) -> SegmentReader {
+        self.reader
+    }
+
     /// The bytes `range` of the file in one piece or several. Up to a block more is read at each end.
     pub fn read(&mut self, range: Range<u64>) -> Result<Vec<Bytes>, ReadFailure> {
         let mut pieces = Vec::new();
@@ -99,8 +105,7 @@ impl CheckedReader {
     fn read_blocks(&mut self, at: u64, until: u64) -> Result<(u64, Bytes), ReadFailure> {
         let next = self.fragments.partition_point(|e| e.offset <= at);
         let Some(first) = next.checked_sub(1) else {
-            let (head, _) = self.reader.checked_head()?;
-            return self.at_least(at, 0, head);
+            return self.at_least(at, 0, self.read_head()?);
         };
         let all = Arc::clone(&self.fragments);
         let Some(entry) = all.get(first).filter(|e| at < end(e)) else {
@@ -126,6 +131,20 @@ impl CheckedReader {
                 })?;
         }
         Ok((start, bytes))
+    }
+
+    /// The head of the file. A header that was damaged may still be a header: the first fragment tells which one
+    /// it follows.
+    fn read_head(&self) -> Result<Bytes, ArchiveError> {
+        let (head, hash) = self.reader.checked_head()?;
+        if let Some(first) = self.fragments.first() {
+            let (frame, ..) = self.reader.frame(first.offset, end(first))?;
+            if frame.prev != hash {
+                let e = Malformed("the first fragment follows another header");
+                return Err(self.reader.malformed(0, &e));
+            }
+        }
+        Ok(head)
     }
 
     fn at_least(&self, at: u64, start: u64, bytes: Bytes) -> Result<(u64, Bytes), ReadFailure> {

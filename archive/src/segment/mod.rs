@@ -4,6 +4,8 @@ mod builder;
 mod checked;
 mod footer;
 mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod header;
 mod reader;
 mod scan;

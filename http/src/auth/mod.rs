@@ -2,6 +2,8 @@
 
 mod access;
 mod footage_file;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod glob;
 mod guard;
 mod principal;

@@ -276,3 +276,20 @@ fn shown_stream(config: &StreamConfig) -> Stream {
         enabled: config.enabled,
     }
 }
+
+/// See [`crate::fuzzing`].
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn fuzz(data: &[u8]) {
+    if let Ok(new) = json::parse::<NewCamera>(data) {
+        if let Ok(name) = name(new.name.unwrap_or_else(|| new.id.to_string())) {
+            assert!(!name.is_empty() && name.chars().count() <= NAME_CHARS_MAX);
+            assert!(!name.contains(char::is_control));
+        }
+        let taken = priority(new.priority.unwrap_or(PRIORITY_DEFAULT));
+        assert!(taken.is_ok_and(|p| p <= PRIORITY_MAX) || new.priority > Some(PRIORITY_MAX));
+        for stream in new.streams {
+            let _ = stream.url.map(|text| camera_url::parse(&text));
+        }
+    }
+    let _ = json::parse::<ChangedCamera>(data).map(|change| change.name.map(name));
+}

@@ -3,6 +3,8 @@
 mod cameras;
 mod event;
 mod export;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod health;
 mod hls;
 mod init;

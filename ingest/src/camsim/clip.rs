@@ -116,7 +116,7 @@ impl Clip {
         Self::from_bytes(&name, &data, fps).map(Arc::new)
     }
 
-    fn from_bytes(name: &str, data: &[u8], fps: Option<u32>) -> Result<Self, ClipError> {
+    pub(super) fn from_bytes(name: &str, data: &[u8], fps: Option<u32>) -> Result<Self, ClipError> {
         let made = if mp4::is_mp4(data) {
             mp4::demux(data).and_then(|(codec, units, duration)| Self::assemble(name, codec, units, duration))
         } else {

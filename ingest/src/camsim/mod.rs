@@ -18,6 +18,8 @@ mod codec;
 mod counters;
 mod encoder;
 mod farm;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod h264;
 mod h265;
 mod link;

@@ -12,6 +12,8 @@
 mod align;
 mod config;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod session;
 mod tracks;
 

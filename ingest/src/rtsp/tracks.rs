@@ -84,7 +84,7 @@ pub(super) fn audio_params(stream: &Stream) -> Option<TrackParams> {
     })
 }
 
-fn video_sample_entry(params: &VideoParameters) -> Option<Vec<u8>> {
+pub(super) fn video_sample_entry(params: &VideoParameters) -> Option<Vec<u8>> {
     let entry = params.mp4_sample_entry();
     let shape = params
         .pixel_aspect_ratio()
