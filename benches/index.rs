@@ -195,6 +195,7 @@ fn measure(
         dir,
         &IndexOptions {
             cache_bytes: cache_mib << 20,
+            ..IndexOptions::default()
         },
     )?;
     report.add(

@@ -17,6 +17,7 @@ pub mod fragment;
 pub mod id;
 pub mod layout;
 pub mod mp4;
+pub mod seam;
 pub mod segment;
 pub mod tier;
 pub mod time;

@@ -8,7 +8,6 @@ mod rotation;
 mod stream;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -161,7 +160,7 @@ struct Worker {
     /// commit of the gaps that this leaves is the next try.
     index_full: bool,
     /// Files of the group that the index could not take; removed when it takes another.
-    leftovers: Vec<PathBuf>,
+    leftovers: Vec<String>,
 }
 
 /// What came in since the last group.
@@ -306,7 +305,7 @@ impl Worker {
             self.sealed = Batch::default();
             self.leftovers
                 .drain(..)
-                .for_each(|path| open_segment::remove(&path));
+                .for_each(|path| open_segment::remove(&self.disk, &path));
         }
         self.streams.values_mut().for_each(StreamWriter::indexed);
         for open in to_seal {

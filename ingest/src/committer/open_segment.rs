@@ -1,9 +1,8 @@
 //! The end of a segment: sealed, given up, or gone.
 
-use std::path::{Path, PathBuf};
-
 use archive::StreamId;
 use archive::buffer::Pool;
+use archive::disk::Disk;
 use archive::segment::SegmentWriter;
 use indexer::{Batch, Incident, IncidentKind, Index, IndexError, SegmentRow, SegmentState};
 
@@ -23,18 +22,18 @@ impl OpenSegment {
         index: &Index,
         pool: &Pool,
         batch: &mut Batch,
-    ) -> Result<Option<PathBuf>, IndexError> {
+    ) -> Result<Option<String>, IndexError> {
         match index.segment(self.row.id)? {
             Some(row) if row == self.row => self.seal(pool, batch),
             Some(row) => poison(row, batch),
-            None => return Ok(Some(self.writer.path().to_owned())),
+            None => return Ok(Some(self.writer.relative_path())),
         }
         Ok(None)
     }
 
     /// Removes the file of a segment in which nothing is durable.
     pub(super) fn remove(self) {
-        remove(self.writer.path());
+        self.writer.discard();
     }
 
     /// Writes the footer; the sealed row goes to `batch`. When the footer cannot be written the segment
@@ -61,9 +60,9 @@ impl OpenSegment {
 }
 
 /// Removes the file of a segment that has no row.
-pub(super) fn remove(path: &Path) {
-    if let Err(e) = std::fs::remove_file(path) {
-        tracing::warn!(path = %path.display(), error = %e, "an empty segment could not be removed");
+pub(super) fn remove(disk: &Disk, path: &str) {
+    if let Err(e) = disk.remove(path) {
+        tracing::warn!(path, error = %e, "an empty segment could not be removed");
     }
 }
 
