@@ -85,11 +85,6 @@ impl SegmentWriter {
         self.file.path()
     }
 
-    /// Its file, as the disk names it.
-    pub fn relative_path(&self) -> String {
-        segment_path(&self.header.stream, &self.header.name())
-    }
-
     /// Removes the file of a segment in which nothing was acknowledged, so that its space is free again. A
     /// file that stays all the same is set aside by the next start.
     pub fn discard(self) {

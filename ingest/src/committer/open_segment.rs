@@ -2,9 +2,8 @@
 
 use archive::StreamId;
 use archive::buffer::Pool;
-use archive::disk::Disk;
 use archive::segment::SegmentWriter;
-use indexer::{Batch, Incident, IncidentKind, Index, IndexError, SegmentRow, SegmentState};
+use indexer::{Batch, Incident, IncidentKind, SegmentRow, SegmentState};
 
 /// A segment that is being written, and its row.
 pub(super) struct OpenSegment {
@@ -14,23 +13,6 @@ pub(super) struct OpenSegment {
 }
 
 impl OpenSegment {
-    /// Ends the segment after a commit failed in which it may have had a part; rows go to `batch`. What the
-    /// index knows of it stays readable. Returns the file if the index knows nothing of it: only when the
-    /// next commit goes well is it certain that the failed one left no trace.
-    pub(super) fn settle(
-        self,
-        index: &Index,
-        pool: &Pool,
-        batch: &mut Batch,
-    ) -> Result<Option<String>, IndexError> {
-        match index.segment(self.row.id)? {
-            Some(row) if row == self.row => self.seal(pool, batch),
-            Some(row) => poison(row, batch),
-            None => return Ok(Some(self.writer.relative_path())),
-        }
-        Ok(None)
-    }
-
     /// Removes the file of a segment in which nothing is durable.
     pub(super) fn remove(self) {
         self.writer.discard();
@@ -56,13 +38,6 @@ impl OpenSegment {
                 });
             }
         }
-    }
-}
-
-/// Removes the file of a segment that has no row.
-pub(super) fn remove(disk: &Disk, path: &str) {
-    if let Err(e) = disk.remove(path) {
-        tracing::warn!(path, error = %e, "an empty segment could not be removed");
     }
 }
 
