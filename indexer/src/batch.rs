@@ -234,7 +234,10 @@ impl Index {
     ) -> Result<(), IndexError> {
         let stream = row.id.stream;
         // Committed again: the rows of its fragments are in its table already.
-        if self.segment(row.id)?.is_some_and(|row| row.state == SegmentState::Sealed) {
+        if self
+            .segment(row.id)?
+            .is_some_and(|row| row.state == SegmentState::Sealed)
+        {
             return Ok(());
         }
         let entries = self.tail(stream, row.range())?;

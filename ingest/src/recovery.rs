@@ -55,7 +55,7 @@ pub fn recover(disk: &Disk, index: &Index) -> Result<Recovered, IngestError> {
         }
     }
     for (no, stream) in index.streams() {
-        for name in unknown_files(disk, index, no, &stream)? {
+        for name in look(disk, index, no, &stream)? {
             match indexer::adopt(disk, index, &stream, &name) {
                 Ok(n) if n > 0 => {
                     done.adopted += 1;
@@ -142,16 +142,47 @@ fn footer(reader: &SegmentReader, row: &SegmentRow) -> Result<Option<Footer>, Ar
     }
 }
 
-/// Segment files of a stream without a row, in order, from the hour on in which its last segment begins. Where
-/// those before it went wrong is where they were begun, and what is older was looked at by earlier starts.
-fn unknown_files(
+/// Looks for files without a row. A folder that cannot be read keeps nobody from recording: the next start
+/// looks again, from where this one should have.
+fn look(
     disk: &Disk,
     index: &Index,
     no: StreamNo,
     stream: &StreamId,
 ) -> Result<Vec<SegmentName>, IngestError> {
-    let last = index.last_segment(no)?;
-    let from = hour_dir(last.map_or(WallTime::MIN, |row| row.wall_start));
+    let mark = format!("not_looked_at.{}", no.0);
+    let missed = index.mark(&mark)?.filter(|at| *at != WallTime::MAX);
+    let last = index
+        .last_segment(no)?
+        .map_or(WallTime::MIN, |row| row.wall_start);
+    let from = missed.map_or(last, |missed| missed.min(last));
+    match unknown_files(disk, index, no, stream, from) {
+        Err(IngestError::Archive(e)) => {
+            tracing::error!(stream = %stream, error = %e, "a folder cannot be read: files without a row stay in it");
+            index.set_mark(&mark, from)?;
+            Ok(Vec::new())
+        }
+        Ok(found) => {
+            if missed.is_some() {
+                index.set_mark(&mark, WallTime::MAX)?;
+            }
+            Ok(found)
+        }
+        Err(e) => Err(e),
+    }
+}
+
+/// Segment files of a stream without a row, in order, from the hour of `from` on, where its last segment
+/// begins. Where those before it went wrong is where they were begun, and what is older was looked at by
+/// earlier starts.
+fn unknown_files(
+    disk: &Disk,
+    index: &Index,
+    no: StreamNo,
+    stream: &StreamId,
+    from: WallTime,
+) -> Result<Vec<SegmentName>, IngestError> {
+    let from = hour_dir(from);
     let root = stream_dir(stream);
     let mut found = Vec::new();
     for day in disk.list(&root)? {

@@ -329,7 +329,9 @@ impl Worker {
         }
         refused.gaps.extend(group.gaps);
         let mut batch = refused.batch.clone();
-        self.streams.values().for_each(|writer| writer.tell_lost(&mut batch));
+        self.streams
+            .values()
+            .for_each(|writer| writer.tell_lost(&mut batch));
         for (stream, gaps) in &refused.gaps {
             let until = self.streams.get(stream).and_then(StreamWriter::durable_until);
             let told = gaps.iter().filter(|g| until.is_none_or(|until| g.from >= until));

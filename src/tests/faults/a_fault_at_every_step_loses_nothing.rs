@@ -37,7 +37,10 @@ impl Template {
         std::fs::copy(clip, template.clip()).expect("a clip");
         // The last commit of a group with a new segment in it.
         let steps = ended.steps();
-        let create = steps.iter().rposition(|step| *step == "Create").expect("a new segment");
+        let create = steps
+            .iter()
+            .rposition(|step| *step == "Create")
+            .expect("a new segment");
         let behind = steps.iter().skip(create).position(|step| *step == "Commit");
         let at = create + behind.expect("a commit") + 1;
         let origin = template.origin();
@@ -79,11 +82,18 @@ impl Template {
 }
 
 fn find_segment(folder: &Path) -> Option<PathBuf> {
-    let mut entries: Vec<_> = std::fs::read_dir(folder).ok()?.flatten().map(|e| e.path()).collect();
+    let mut entries: Vec<_> = std::fs::read_dir(folder)
+        .ok()?
+        .flatten()
+        .map(|e| e.path())
+        .collect();
     entries.sort();
     entries.iter().find_map(|path| match path.is_dir() {
         true => find_segment(path),
-        false => path.extension().is_some_and(|end| end == "mp4").then(|| path.clone()),
+        false => path
+            .extension()
+            .is_some_and(|end| end == "mp4")
+            .then(|| path.clone()),
     })
 }
 
@@ -126,7 +136,7 @@ fn one(template: &Template, fault: Fault, at: u64) -> (Option<String>, Vec<Strin
     let fired = ended.fired().map(|(step, _)| step.to_owned());
     let died = matches!(fault, Fault::Kill | Fault::Torn);
     if let Some(failure) = ended.failure() {
-        if !may_fail(fault, ended.fired()) {
+        if !may_fail(&ended) {
             problems.push(format!("one fault ended it all: {failure}"));
         }
     } else if !ended.is_done() && !(died && fired.is_some()) {
@@ -140,10 +150,12 @@ fn one(template: &Template, fault: Fault, at: u64) -> (Option<String>, Vec<Strin
     (fired, problems.into_iter().map(tell).collect())
 }
 
-/// Only the index and the start may refuse to go on.
-fn may_fail(fault: Fault, fired: Option<(&str, &str)>) -> bool {
-    let _ = fault;
-    matches!(fired, Some(("Commit" | "Committed", _)))
+/// Without its index nothing goes on, and nothing may be said to be durable. A full disk is no reason, once
+/// the archive records.
+fn may_fail(ended: &Ended) -> bool {
+    let of_index = matches!(ended.fired(), Some(("Commit" | "Committed", _)));
+    let is_full = ended.failure().is_some_and(|what| what.contains("No space"));
+    of_index && !(is_full && ended.had_started())
 }
 
 #[derive(Default)]

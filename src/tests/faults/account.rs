@@ -23,6 +23,8 @@ pub(crate) struct Sent {
 pub(crate) enum Told {
     /// A step is about to be taken.
     Step(String),
+    /// The start is over: the archive records.
+    Started,
     /// The fault happens now, at this step on this file.
     Fired(String, String),
     /// A reader sees this fragment: it is durable.
@@ -56,6 +58,8 @@ impl Account {
     pub(crate) fn read(path: &Path) -> Vec<Told> {
         let text = std::fs::read_to_string(path).expect("an account");
         let lines = text.lines();
-        lines.map(|line| serde_json::from_str(line).expect("a line")).collect()
+        lines
+            .map(|line| serde_json::from_str(line).expect("a line"))
+            .collect()
     }
 }

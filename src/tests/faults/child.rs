@@ -22,7 +22,10 @@ pub(crate) fn start(job: &Job) -> Child {
     let mut command = Command::new(program);
     command.args(["--exact", "--ignored", "child::the_job_of_a_child"]);
     command.env(JOB, serde_json::to_string(job).expect("JSON"));
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::inherit());
     command.spawn().expect("a child")
 }
 
@@ -57,6 +60,11 @@ impl Ended {
             Told::Fired(step, file) => Some((step.as_str(), file.as_str())),
             _ => None,
         })
+    }
+
+    /// Whether it had begun to record.
+    pub(crate) fn had_started(&self) -> bool {
+        self.told.iter().any(|told| matches!(told, Told::Started))
     }
 
     pub(crate) fn is_done(&self) -> bool {

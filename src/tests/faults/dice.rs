@@ -19,7 +19,9 @@ impl Dice {
     }
 
     pub(crate) fn bytes(&mut self, len: usize) -> Vec<u8> {
-        let mut bytes: Vec<u8> = (0..len.div_ceil(8)).flat_map(|_| self.roll().to_le_bytes()).collect();
+        let mut bytes: Vec<u8> = (0..len.div_ceil(8))
+            .flat_map(|_| self.roll().to_le_bytes())
+            .collect();
         bytes.truncate(len);
         bytes
     }
@@ -27,7 +29,7 @@ impl Dice {
 
 /// A number from the environment, to make a run longer or to repeat it.
 pub(crate) fn asked(name: &str, otherwise: u64) -> u64 {
-    std::env::var(name)
-        .ok()
-        .map_or(otherwise, |text| text.parse().unwrap_or_else(|e| panic!("{name}: {e}")))
+    std::env::var(name).ok().map_or(otherwise, |text| {
+        text.parse().unwrap_or_else(|e| panic!("{name}: {e}"))
+    })
 }

@@ -50,6 +50,8 @@ pub(crate) struct Plan {
     pub(crate) omission: Option<Omission>,
     /// Whether every step is written down.
     pub(crate) trace: bool,
+    /// Whether space is really set aside. In memory that takes most of the time, and shows nothing.
+    pub(crate) reserve: bool,
 }
 
 impl Fault {
@@ -112,14 +114,18 @@ impl Faults for Planned {
         if let Some(omission) = self.plan.omission {
             return self.omit(omission, step, path);
         }
+        if self.plan.trace {
+            self.account.tell(&Told::Step(format!("{step:?}")));
+        }
+        let ordinary = match step {
+            Step::Reserve if !self.plan.reserve => Answer::Pretend,
+            _ => Answer::GoOn,
+        };
         let Some((fault, at)) = self.plan.fault else {
-            if self.plan.trace {
-                self.account.tell(&Told::Step(format!("{step:?}")));
-            }
-            return Answer::GoOn;
+            return ordinary;
         };
         if !fault.applies(step) {
-            return Answer::GoOn;
+            return ordinary;
         }
         let now = self.steps.fetch_add(1, Ordering::SeqCst) + 1;
         let lasts = match fault {
@@ -129,10 +135,12 @@ impl Faults for Planned {
             _ => 1,
         };
         if !(at..at + lasts).contains(&now) {
-            return Answer::GoOn;
+            return ordinary;
         }
         if now == at {
-            let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+            let name = path
+                .file_name()
+                .map_or_else(String::new, |n| n.to_string_lossy().into_owned());
             self.account.tell(&Told::Fired(format!("{step:?}"), name));
         }
         match fault {

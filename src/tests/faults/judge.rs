@@ -15,7 +15,7 @@ use ingest::{recover, seal_left_open};
 use crate::account::{Account, Sent, Told};
 use crate::camera::{Camera, stream_id};
 use crate::site::{Site, start_of};
-use crate::workload::Recording;
+use crate::workload::{KEPT, Recording, reaper};
 
 /// What was found wrong with an archive.
 #[derive(Clone, Default, Debug)]
@@ -76,6 +76,13 @@ fn start(
     }
     seal_left_open(&disk, &index, &pool, &found.unsealed)?;
     checked(&index, &disk, verdict)?;
+    // Deletions that were begun are finished, and no more than was allowed before.
+    let may_go = told.iter().rev().find_map(|t| match t {
+        Told::MayGo(until) => Some(until.plus(KEPT)),
+        _ => None,
+    });
+    let now = may_go.unwrap_or(start_of(0));
+    reaper(&index, &disk)?.pass(now, now.micros().unsigned_abs())?;
     compare(&index, &disk, told, verdict)?;
 
     let account = Account::append_to(&site.account);
@@ -88,7 +95,11 @@ fn start(
     recording.session(&mut now, 2)?;
     recording.stop()?;
     let told = Account::read(&site.account);
-    let missing = told.iter().rev().take(4).filter(|t| matches!(t, Told::Missing(..)));
+    let missing = told
+        .iter()
+        .rev()
+        .take(4)
+        .filter(|t| matches!(t, Told::Missing(..)));
     if missing.count() > 0 {
         verdict.find("recording does not go on");
     }
@@ -126,10 +137,14 @@ fn compare(
         }
     }
     for sent in acked.into_values() {
-        let no = index.stream_no(&stream_id(&sent.camera))?.ok_or("a stream is gone")?;
+        let no = index
+            .stream_no(&stream_id(&sent.camera))?
+            .ok_or("a stream is gone")?;
         let range = TimeRange::new(sent.from, sent.to).ok_or("no time")?;
         let found = index.fragments(no, range)?;
-        let found = found.iter().flat_map(|s| s.fragments.iter().map(|f| (&s.segment, f)));
+        let found = found
+            .iter()
+            .flat_map(|s| s.fragments.iter().map(|f| (&s.segment, f)));
         let Some((segment, entry)) = found.clone().find(|(_, f)| f.wall_start == sent.from) else {
             let gaps = index.gaps(no, range)?;
             let deleted = gaps.iter().any(|g| g.cause == GapCause::Retention);

@@ -15,6 +15,7 @@ mod child;
 mod dice;
 mod faults;
 mod judge;
+mod power;
 mod site;
 mod workload;
 

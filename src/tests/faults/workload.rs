@@ -22,7 +22,7 @@ use crate::faults::{Plan, Planned};
 use crate::site::{Site, start_of};
 
 /// Footage is kept this long, counted from its last instant.
-const KEPT: Duration = Duration::from_secs(8);
+pub(crate) const KEPT: Duration = Duration::from_secs(8);
 /// What is neither durable nor missing by then never will be.
 const SETTLED_MAX: Duration = Duration::from_secs(5);
 
@@ -70,10 +70,11 @@ fn work(job: &Job, account: &Account, faults: &Arc<dyn Faults>) -> Outcome {
     if job.work == Work::Recovery {
         return Ok(());
     }
+    account.tell(&Told::Started);
     let mut now = start_of(job.run);
     let mut recording = Recording::start(index.clone(), &disk, &pool, account.clone())?;
     for name in ["lobby", "yard"] {
-        let camera = Camera::resume(&index, &pool, name, now, job.seed)?;
+        let camera = resume(&index, &pool, name, now, job.seed)?;
         recording.cameras.push(camera);
     }
     let mut reaper = reaper(&index, &disk)?;
@@ -88,13 +89,30 @@ fn work(job: &Job, account: &Account, faults: &Arc<dyn Faults>) -> Outcome {
     recording.session(&mut now, 4)?;
     recording.reap(&mut reaper, now)?;
     if let Some(clip) = &job.clip {
-        let camera = Camera::resume(&index, &pool, "imported", now, job.seed)?;
+        let camera = resume(&index, &pool, "imported", now, job.seed)?;
         recording.import(camera, clip, now)?;
     }
     recording.stop()
 }
 
-fn reaper(index: &Arc<Index>, disk: &Disk) -> Result<Reaper, Box<dyn std::error::Error>> {
+/// A stream that is new waits for the disk, as it does in the service.
+fn resume(
+    index: &Index,
+    pool: &Pool,
+    name: &str,
+    now: WallTime,
+    seed: u64,
+) -> Result<Camera, ingest::IngestError> {
+    for _ in 0..50 {
+        match Camera::resume(index, pool, name, now, seed) {
+            Err(ingest::IngestError::Index(e)) if e.is_disk_full() => {}
+            other => return other,
+        }
+    }
+    Camera::resume(index, pool, name, now, seed)
+}
+
+pub(crate) fn reaper(index: &Arc<Index>, disk: &Disk) -> Result<Reaper, Box<dyn std::error::Error>> {
     let rule = RetentionRule {
         hot: Some(KEPT),
         ..RetentionRule::default()
@@ -181,7 +199,9 @@ impl Recording {
                 let range = TimeRange::new(one.from, one.to).ok_or("no time")?;
                 let seen = self.index.fragments(no, range)?;
                 let is_there = |f: &archive::FragmentEntry| f.wall_start == one.from;
-                let gap = self.index.gaps(no, range)?.into_iter().next();
+                // One that is open may have been told by the session before.
+                let ended = |g: &archive::Gap| g.to.is_some_and(|to| to >= one.to);
+                let gap = self.index.gaps(no, range)?.into_iter().find(ended);
                 if seen.iter().flat_map(|s| &s.fragments).any(is_there) {
                     self.account.tell(&Told::Acked(one));
                 } else if let Some(gap) = gap {
@@ -205,7 +225,7 @@ impl Recording {
         Ok(())
     }
 
-    fn reap(&self, reaper: &mut Reaper, now: WallTime) -> Outcome {
+    pub(crate) fn reap(&self, reaper: &mut Reaper, now: WallTime) -> Outcome {
         self.account.tell(&Told::MayGo(now.minus(KEPT)));
         // Files that resist are tried again in the next pass, and so is the index when the disk was full.
         for _ in 0..2 {
