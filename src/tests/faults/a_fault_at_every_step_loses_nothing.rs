@@ -1,101 +1,19 @@
 //! Everything that writes to an archive is done again and again, and each time another step goes wrong.
+
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use crate::child::{Ended, finish};
+use crate::child::Ended;
 use crate::faults::{Fault, Plan};
 use crate::judge::judge;
-use crate::site::{Site, copy, folder};
-use crate::workload::{Job, Work};
+use crate::site::Site;
+use crate::template::Template;
+use crate::workload::Work;
 
 /// Cores are few, and a process waits for its committer half of the time.
 const AT_ONCE: usize = 3;
-
-/// An archive that a kill left behind, from which every run begins.
-pub(crate) struct Template {
-    folder: tempfile::TempDir,
-    seed: u64,
-}
-
-impl Template {
-    /// Records twice, and dies the second time when a group is durable whose rows are not.
-    pub(crate) fn new(seed: u64) -> Self {
-        let folder = folder();
-        let template = Self { folder, seed };
-        let traced = Plan {
-            trace: true,
-            ..Plan::default()
-        };
-        let rehearsal = template.folder.path().join("rehearsal");
-        std::fs::create_dir(&rehearsal).expect("a folder");
-        let ended = template.run(&rehearsal, Work::Everything, traced, 0, false);
-        assert!(ended.is_done(), "without a fault: {ended:?}");
-        let clip = find_segment(&rehearsal.join("hot")).expect("a segment");
-        std::fs::copy(clip, template.clip()).expect("a clip");
-        // The last commit of a group with a new segment in it.
-        let steps = ended.steps();
-        let create = steps
-            .iter()
-            .rposition(|step| *step == "Create")
-            .expect("a new segment");
-        let behind = steps.iter().skip(create).position(|step| *step == "Commit");
-        let at = create + behind.expect("a commit") + 1;
-        let origin = template.origin();
-        std::fs::create_dir(&origin).expect("a folder");
-        let kill = Plan {
-            fault: Some((Fault::Kill, at as u64)),
-            ..Plan::default()
-        };
-        let ended = template.run(&origin, Work::Everything, kill, 0, false);
-        assert_eq!(ended.fired().map(|f| f.0), Some("Commit"));
-        template
-    }
-
-    fn origin(&self) -> PathBuf {
-        self.folder.path().join("origin")
-    }
-
-    fn clip(&self) -> PathBuf {
-        self.folder.path().join("clip.mp4")
-    }
-
-    /// A copy of what the kill left.
-    pub(crate) fn fork(&self, name: &str) -> PathBuf {
-        let folder = self.folder.path().join(name);
-        copy(&self.origin(), &folder);
-        folder
-    }
-
-    pub(crate) fn run(&self, folder: &Path, work: Work, plan: Plan, run: i64, import: bool) -> Ended {
-        finish(&Job {
-            site: Site::within(folder),
-            work,
-            plan,
-            run,
-            seed: self.seed,
-            clip: import.then(|| self.clip()),
-        })
-    }
-}
-
-fn find_segment(folder: &Path) -> Option<PathBuf> {
-    let mut entries: Vec<_> = std::fs::read_dir(folder)
-        .ok()?
-        .flatten()
-        .map(|e| e.path())
-        .collect();
-    entries.sort();
-    entries.iter().find_map(|path| match path.is_dir() {
-        true => find_segment(path),
-        false => path
-            .extension()
-            .is_some_and(|end| end == "mp4")
-            .then(|| path.clone()),
-    })
-}
 
 /// One kind of fault at every `stride`th step, until the work is done before it is reached.
 fn at_every_step(template: &Template, fault: Fault, first: u64, stride: u64) -> Campaign {
@@ -144,7 +62,7 @@ fn one(template: &Template, fault: Fault, at: u64) -> (Option<String>, Vec<Strin
     }
     problems.extend(judge(&Site::within(&folder), 2).findings);
     let _ = std::fs::remove_dir_all(&folder);
-    let seed = template.seed;
+    let seed = template.seed();
     let place = ended.fired().map(|(step, file)| format!("{step} {file}"));
     let tell = |what| format!("{fault:?} at step {at} ({place:?}), seed {seed}: {what}");
     (fired, problems.into_iter().map(tell).collect())

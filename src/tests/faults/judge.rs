@@ -137,9 +137,12 @@ fn compare(
         }
     }
     for sent in acked.into_values() {
-        let no = index
-            .stream_no(&stream_id(&sent.camera))?
-            .ok_or("a stream is gone")?;
+        let Some(no) = index.stream_no(&stream_id(&sent.camera))? else {
+            verdict.acked += 1;
+            verdict.lost += 1;
+            verdict.find(format!("lost with its stream: {sent:?}"));
+            continue;
+        };
         let range = TimeRange::new(sent.from, sent.to).ok_or("no time")?;
         let found = index.fragments(no, range)?;
         let found = found

@@ -17,6 +17,7 @@ mod faults;
 mod judge;
 mod power;
 mod site;
+mod template;
 mod workload;
 
 mod a_crash_inside_recovery_is_recovered;
