@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use rustix::fs::{FallocateFlags, OFlags};
+use rustix::fs::{Advice, FallocateFlags, OFlags};
 
 use crate::buffer::{Aligned, ReadBuffer, SlabBuf};
 use crate::error::ArchiveError;
@@ -480,6 +480,17 @@ impl ReadFile {
             rustix::fs::fcntl_setfl(&self.file, flags | OFlags::DIRECT)
         };
         self.direct && set().is_ok()
+    }
+
+    /// Reads from now on see what the disk has, and not what a failed sync may have left in the page cache:
+    /// the system calls pages clean that it could not write. What stands there is dropped, and reads go around
+    /// it where the file system can. Pages that were never tried to be written stay; syncing the file before
+    /// anything is believed writes those, or fails.
+    pub(crate) fn distrust_cache(&self) -> Result<(), ArchiveError> {
+        rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed)
+            .map_err(|e| ArchiveError::io("drop the cache of", &self.path)(e.into()))?;
+        self.set_direct();
+        Ok(())
     }
 
     /// Reads `len` bytes at `offset` in whole blocks into aligned memory; works with and without

@@ -106,8 +106,7 @@ fn extend(disk: &Disk, index: &Index, stream: &StreamId, row: &SegmentRow) -> Re
     if row.state == SegmentState::Poisoned || !is_last || footer(&reader, row)?.is_some() {
         return Ok(0);
     }
-    // From the disk and not the page cache, which may hold what a failed sync never wrote.
-    reader.set_direct();
+    reader.distrust_cache()?;
     let Tail {
         fragments, valid_len, ..
     } = scan_tail(&reader, row.bytes, row.fragments, row.head, 0)?;
@@ -136,7 +135,7 @@ fn extend(disk: &Disk, index: &Index, stream: &StreamId, row: &SegmentRow) -> Re
 /// one that tells of something else: a camera could have sent it.
 fn footer(reader: &SegmentReader, row: &SegmentRow) -> Result<Option<Footer>, ArchiveError> {
     match reader.footer() {
-        Ok(footer) => Ok(footer.filter(|f| f.head == row.head)),
+        Ok(footer) => Ok(footer.filter(|f| f.head == row.head && f.end() == row.bytes)),
         Err(ArchiveError::Corrupt { .. }) => Ok(None),
         Err(e) => Err(e),
     }
@@ -227,6 +226,10 @@ pub fn seal_left_open(
             Err(IngestError::Archive(e)) => {
                 tracing::error!(stream = %stream, segment = row.id.seq, error = %e, "a segment could not be sealed; it stays readable");
             }
+            // Retention, which makes space, waits for this to end.
+            Err(IngestError::Index(e)) if e.is_disk_full() => {
+                tracing::error!(stream = %stream, segment = row.id.seq, error = %e, "a segment is not sealed before the next start; it stays readable");
+            }
             Err(e) => return Err(e),
         }
     }
@@ -242,8 +245,7 @@ fn seal_one(
 ) -> Result<(), IngestError> {
     let path = segment_path(stream, &row.name());
     let reader = SegmentReader::open(disk, &path)?;
-    // Through the disk and not the page cache, which may hold what a failed sync never wrote.
-    reader.set_direct();
+    reader.distrust_cache()?;
     let poisoned = row.state == SegmentState::Poisoned;
     let mut batch = Batch::default();
     if let Some(footer) = footer(&reader, row)?.filter(|_| !poisoned) {

@@ -54,6 +54,11 @@ impl SegmentReader {
         self.file.set_direct()
     }
 
+    /// Reads from now on see what the disk has: for files whose sync may have failed before anybody said so.
+    pub fn distrust_cache(&self) -> Result<(), ArchiveError> {
+        self.file.distrust_cache()
+    }
+
     /// Bytes in aligned memory: for long sequential reads, with or without [`set_direct`](Self::set_direct).
     pub fn read_aligned(&self, offset: u64, len: usize) -> Result<Bytes, ArchiveError> {
         self.file.read_aligned(offset, len)
@@ -70,7 +75,9 @@ impl SegmentReader {
         SegmentHeader::parse_file_head(&bytes).map_err(|e| self.malformed(0, &e))
     }
 
-    /// The footer; `None` when the segment was not sealed.
+    /// The footer; `None` when the segment was not sealed. The last sample of a segment that is not may look
+    /// like one, because a camera can send anything: whoever does not know that it is sealed compares the
+    /// footer with the fragments.
     pub fn footer(&self) -> Result<Option<Footer>, ArchiveError> {
         let len = self.len()?;
         let Some((offset, footer_len, hash)) = self.trailer(len)? else {
@@ -80,9 +87,12 @@ impl SegmentReader {
         if Sha256::of(&bytes) != hash {
             return Err(self.malformed(offset, &Malformed("the footer does not match its hash")));
         }
-        Footer::parse(&bytes)
-            .map(Some)
-            .map_err(|e| self.malformed(offset, &e))
+        let footer = Footer::parse(&bytes).map_err(|e| self.malformed(offset, &e))?;
+        if !footer.fragments.is_empty() && footer.end() != offset {
+            let what = Malformed("the footer does not stand behind its fragments");
+            return Err(self.malformed(offset, &what));
+        }
+        Ok(Some(footer))
     }
 
     /// Where the footer lies, how long it is, and its hash.
@@ -160,10 +170,15 @@ impl SegmentReader {
         parse_moof(bytes.get(len..).unwrap_or_default(), moof).map_err(|e| self.malformed(moof, &e))
     }
 
-    /// The samples of all fragments in `entries`: from the footer when the segment is sealed, which is one
+    /// The samples of all fragments in `entries`: from the footer when the segment is `sealed`, which is one
     /// read, else from every `moof`.
-    pub fn all_samples(&self, entries: &[FragmentEntry]) -> Result<Vec<Vec<TrackSamples>>, ArchiveError> {
-        let Some(footer) = self.footer()? else {
+    pub fn all_samples(
+        &self,
+        entries: &[FragmentEntry],
+        sealed: bool,
+    ) -> Result<Vec<Vec<TrackSamples>>, ArchiveError> {
+        let footer = if sealed { self.footer()? } else { None };
+        let Some(footer) = footer else {
             return entries.iter().map(|e| self.samples(e)).collect();
         };
         let mut rows = footer.fragments.into_iter();

@@ -10,7 +10,7 @@ use archive::{InitSegment, Sha256, TimeRange};
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, header};
-use indexer::SegmentRow;
+use indexer::{SegmentRow, SegmentState};
 
 use super::{AppState, blocking};
 use crate::auth::StreamHandle;
@@ -81,7 +81,8 @@ fn lay_out(stream: &StreamHandle, range: TimeRange) -> Result<Laid, Problem> {
             None => stream.init(&segment.init)?,
         };
         inits.insert(segment.init, Arc::clone(&init));
-        let samples = stream.open(&segment)?.all_samples(&row.fragments)?;
+        let sealed = segment.state == SegmentState::Sealed;
+        let samples = stream.open(&segment)?.all_samples(&row.fragments, sealed)?;
         let with_samples = row.fragments.into_iter().zip(samples);
         fragments.extend(with_samples.map(|(entry, tracks)| ExportFragment {
             segment: segment.id,

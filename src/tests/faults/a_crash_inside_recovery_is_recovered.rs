@@ -65,7 +65,7 @@ impl Crashes<'_> {
         let differences = indexer::compare(&index, &other).expect("a comparison");
         drop(index);
         let mut problems: Vec<String> = differences.iter().map(|d| d.what.clone()).collect();
-        problems.extend(judge(&Site::within(&after), 2).findings);
+        problems.extend(judge(&Site::within(&after), 2, Plan::default()).findings);
         let seed = self.template.seed();
         let tell = |what| format!("recovery killed at {path:?}, seed {seed}: {what}");
         self.problems.extend(problems.into_iter().map(tell));

@@ -57,10 +57,10 @@ fn one(template: &Template, fault: Fault, at: u64) -> (Option<String>, Vec<Strin
         if !may_fail(&ended) {
             problems.push(format!("one fault ended it all: {failure}"));
         }
-    } else if !ended.is_done() && !(died && fired.is_some()) {
+    } else if !(ended.is_done() || died && fired.is_some()) {
         problems.push("it ended without a word".to_owned());
     }
-    problems.extend(judge(&Site::within(&folder), 2).findings);
+    problems.extend(judge(&Site::within(&folder), 2, Plan::default()).findings);
     let _ = std::fs::remove_dir_all(&folder);
     let seed = template.seed();
     let place = ended.fired().map(|(step, file)| format!("{step} {file}"));

@@ -79,11 +79,10 @@ impl Ended {
     }
 
     pub(crate) fn steps(&self) -> Vec<&str> {
-        let step = |told: &'_ Told| matches!(told, Told::Step(_));
         let name = |told| match told {
-            &Told::Step(ref name) => name.as_str(),
-            _ => "",
+            Told::Step(name) => Some(String::as_str(name)),
+            _ => None,
         };
-        self.told.iter().filter(|t| step(t)).map(name).collect()
+        self.told.iter().filter_map(name).collect()
     }
 }

@@ -14,6 +14,7 @@ use ingest::{recover, seal_left_open};
 
 use crate::account::{Account, Sent, Told};
 use crate::camera::{Camera, stream_id};
+use crate::faults::{Plan, Planned};
 use crate::site::{Site, start_of};
 use crate::workload::{KEPT, Recording, reaper};
 
@@ -47,11 +48,11 @@ impl Verdict {
 }
 
 /// Starts the archive, checks every byte, compares it with its account, records a little, and checks again.
-/// `run` counts the processes that were there before.
-pub(crate) fn judge(site: &Site, run: i64) -> Verdict {
+/// `plan` has no faults; `run` counts the processes that were there before.
+pub(crate) fn judge(site: &Site, run: i64, plan: Plan) -> Verdict {
     let mut verdict = Verdict::default();
     let told = Account::read(&site.account);
-    if let Err(e) = start(site, &told, run, &mut verdict) {
+    if let Err(e) = start(site, &told, run, plan, &mut verdict) {
         verdict.find(format!("the archive does not start: {e}"));
     }
     verdict
@@ -61,10 +62,13 @@ fn start(
     site: &Site,
     told: &[Told],
     run: i64,
+    plan: Plan,
     verdict: &mut Verdict,
 ) -> Result<(), Box<dyn std::error::Error>> {
     let index = Arc::new(site.open_index(None)?);
-    let disk = site.open_disk(None)?;
+    let account = Account::append_to(&site.account);
+    let seam = Planned::new(plan, account.clone());
+    let disk = site.open_disk(Some(Arc::new(seam)))?;
     let pool = Pool::new(16);
     let found = recover(&disk, &index)?;
     if found.damaged > 0 {
@@ -85,7 +89,6 @@ fn start(
     reaper(&index, &disk)?.pass(now, now.micros().unsigned_abs())?;
     compare(&index, &disk, told, verdict)?;
 
-    let account = Account::append_to(&site.account);
     let mut recording = Recording::start(index.clone(), &disk, &pool, account)?;
     let mut now = start_of(run);
     for name in ["lobby", "yard"] {

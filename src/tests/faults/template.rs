@@ -107,4 +107,3 @@ fn find_segment(folder: &Path) -> Option<PathBuf> {
             .then(|| path.clone()),
     })
 }
-

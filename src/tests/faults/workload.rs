@@ -1,6 +1,6 @@
 //! What the child does: everything that writes to an archive, one after the other, by a seed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -238,7 +238,7 @@ impl Recording {
     }
 
     /// What `tierline import` does.
-    fn import(&mut self, mut camera: Camera, clip: &PathBuf, start: WallTime) -> Outcome {
+    fn import(&mut self, mut camera: Camera, clip: &Path, start: WallTime) -> Outcome {
         camera.fragmenter.gap().clone_from(&GapTracker::default());
         let mut import = Import::open(clip, start)?;
         camera.fragmenter.begin_session();

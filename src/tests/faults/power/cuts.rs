@@ -75,7 +75,11 @@ fn cut(file_system: FileSystem, disks: Disks, omission: Option<Omission>, seed: 
         std::thread::sleep(Duration::from_millis(5));
     }
     let how = rig.restore();
-    let mut verdict = judge(&site, 1);
+    let real = Plan {
+        reserve: true,
+        ..Plan::default()
+    };
+    let mut verdict = judge(&site, 1, real);
     for finding in &mut verdict.findings {
         *finding = format!("{file_system:?}, {disks:?}, {omission:?}, seed {seed} ({how}): {finding}");
     }
