@@ -221,7 +221,13 @@ impl Instants<'_> {
 impl Bench<'_> {
     fn open(&self, cache_bytes: usize) -> Result<(Index, Instants<'_>), Failure> {
         warm(self.dir)?;
-        let index = Index::open(self.dir, &IndexOptions { cache_bytes })?;
+        let index = Index::open(
+            self.dir,
+            &IndexOptions {
+                cache_bytes,
+                ..IndexOptions::default()
+            },
+        )?;
         let (footage, dice) = (self.footage, Dice(7));
         Ok((index, Instants { footage, dice }))
     }

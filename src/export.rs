@@ -13,7 +13,7 @@ use archive::layout::segment_path;
 use archive::segment::SegmentReader;
 use archive::time::SECOND_US;
 use archive::{CameraId, InitSegment, Sha256, StreamId, StreamName, StreamNo, TimeRange, WallTime};
-use indexer::{SegmentFragments, SegmentRow};
+use indexer::{SegmentFragments, SegmentRow, SegmentState};
 
 use crate::cli::ConfigArgs;
 use crate::store::{View, view};
@@ -161,9 +161,9 @@ impl Footage<'_> {
                     .context("an init segment is not in the index")?,
             };
             inits.insert(segment.init, init.clone());
-            let id = segment.id;
+            let (id, sealed) = (segment.id, segment.state == SegmentState::Sealed);
             self.rows.insert(id.seq, segment);
-            let samples = self.reader(id.seq)?.all_samples(&entries)?;
+            let samples = self.reader(id.seq)?.all_samples(&entries, sealed)?;
             let with_samples = entries.into_iter().zip(samples);
             fragments.extend(with_samples.map(|(entry, tracks)| ExportFragment {
                 segment: id,

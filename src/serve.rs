@@ -65,7 +65,9 @@ pub(crate) fn serve(config: &Config, greet: impl FnOnce(&Service) -> String) -> 
     });
     let stopped = service.stop();
     if failed {
-        bail!("recording ended because the index failed; see the log, and start again to recover");
+        bail!(
+            "recording or retention ended because the index failed; see the log, and start again to recover"
+        );
     }
     stopped?;
     tracing::info!("stopped");

@@ -1,7 +1,7 @@
 //! The one place where components are started and stopped, in order.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use anyhow::{Context, anyhow};
@@ -32,7 +32,7 @@ pub(crate) struct Service {
     runtime: Runtime,
     http: Server,
     ingest: Ingest,
-    retention: JoinHandle<anyhow::Result<Worker>>,
+    retention: Mutex<Retaining>,
     ready: watch::Sender<bool>,
     // Dropped last: gives the archive to the next process.
     index: Arc<Index>,
@@ -91,6 +91,7 @@ impl Service {
         let retention = std::thread::Builder::new()
             .name("seal".into())
             .spawn(move || retention.start())?;
+        let retention = Mutex::new(Retaining::Sealing(retention));
         let _ = ready.send(true);
         Ok(Self {
             runtime,
@@ -112,9 +113,10 @@ impl Service {
         &self.runtime
     }
 
-    /// Whether recording has ended by itself: the index failed, and only a new start recovers.
+    /// Whether recording or retention has ended by itself: the index failed, and only a new start recovers.
     pub(crate) fn has_failed(&self) -> bool {
-        self.ingest.has_failed()
+        let mut retention = self.retention.lock().unwrap_or_else(PoisonError::into_inner);
+        self.ingest.has_failed() || retention.has_failed()
     }
 
     /// Stops everything: requests in progress may end, what is open is sealed.
@@ -136,14 +138,58 @@ impl Service {
         let sealed = sealing
             .join()
             .map_err(|_| anyhow!("stopping the recording panicked"))?;
-        let retention = retention
-            .join()
-            .map_err(|_| anyhow!("sealing what was left open panicked"))?;
-        let reaped = retention.and_then(|worker| Ok(worker.stop()?));
+        let reaped = retention
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner)
+            .stop();
         runtime.shutdown_background();
         drop(index);
         sealed.context("sealing what was open")?;
         reaped.context("stopping retention")
+    }
+}
+
+/// How far retention is.
+enum Retaining {
+    /// What a crash left open is being sealed.
+    Sealing(JoinHandle<anyhow::Result<Worker>>),
+    Deleting(Worker),
+    Failed(anyhow::Error),
+}
+
+impl Retaining {
+    /// Sealing over, or failed.
+    fn sealed(sealing: JoinHandle<anyhow::Result<Worker>>) -> Self {
+        match sealing.join() {
+            Ok(Ok(worker)) => Self::Deleting(worker),
+            Ok(Err(e)) => Self::Failed(e),
+            Err(_) => Self::Failed(anyhow!("sealing what was left open panicked")),
+        }
+    }
+
+    fn has_failed(&mut self) -> bool {
+        if matches!(self, Self::Sealing(thread) if thread.is_finished()) {
+            let nothing = Self::Failed(anyhow!("sealing is over"));
+            if let Self::Sealing(thread) = std::mem::replace(self, nothing) {
+                *self = Self::sealed(thread);
+            }
+            if let Self::Failed(e) = self {
+                tracing::error!(error = format!("{e:#}"), "retention cannot begin");
+            }
+        }
+        match self {
+            Self::Sealing(_) => false,
+            Self::Deleting(worker) => worker.has_failed(),
+            Self::Failed(_) => true,
+        }
+    }
+
+    fn stop(self) -> anyhow::Result<()> {
+        match self {
+            Self::Sealing(thread) => Self::sealed(thread).stop(),
+            Self::Deleting(worker) => Ok(worker.stop()?),
+            Self::Failed(e) => Err(e),
+        }
     }
 }
 

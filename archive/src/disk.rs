@@ -9,11 +9,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use rustix::fs::{FallocateFlags, OFlags};
+use rustix::fs::{Advice, FallocateFlags, OFlags};
 
 use crate::buffer::{Aligned, ReadBuffer, SlabBuf};
 use crate::error::ArchiveError;
 use crate::fragment::BLOCK_BYTES;
+use crate::seam::{Faults, Seam, Step};
 
 /// `writev` takes this many pieces at once.
 const IOV_MAX: usize = 1024;
@@ -24,20 +25,33 @@ pub struct Disk {
     root: PathBuf,
     /// Whether the file system takes O_DIRECT; learnt from the first file.
     direct: Arc<AtomicBool>,
+    seam: Seam,
 }
 
 impl Disk {
     /// The file system that holds `root`, which is made when it is missing.
     pub fn open(root: &Path) -> Result<Self, ArchiveError> {
+        Self::with_seam(root, Seam::default())
+    }
+
+    /// The same with faults between it and the disk.
+    pub fn with_faults(root: &Path, faults: Arc<dyn Faults>) -> Result<Self, ArchiveError> {
+        Self::with_seam(root, Seam::with(faults))
+    }
+
+    fn with_seam(root: &Path, seam: Seam) -> Result<Self, ArchiveError> {
         fs::create_dir_all(root).map_err(ArchiveError::io("create folder", root))?;
         let probe = root.join(".direct-probe");
-        let opened = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .custom_flags(OFlags::DIRECT.bits() as i32)
-            .open(&probe)
-            .and_then(|f| f.write_all_at(Aligned::zeroed(BLOCK_BYTES).as_ref(), 0));
+        let open = || {
+            OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .custom_flags(OFlags::DIRECT.bits() as i32)
+                .open(&probe)
+                .and_then(|f| f.write_all_at(Aligned::zeroed(BLOCK_BYTES).as_ref(), 0))
+        };
+        let opened = seam.must(Step::ProbeDirect, &probe).and_then(|()| open());
         // A full disk, or one that may only be read, says nothing of O_DIRECT.
         let direct = !matches!(&opened, Err(e) if e.kind() == io::ErrorKind::InvalidInput);
         let _ = fs::remove_file(&probe);
@@ -47,6 +61,7 @@ impl Disk {
         Ok(Self {
             root: root.to_owned(),
             direct: Arc::new(AtomicBool::new(direct)),
+            seam,
         })
     }
 
@@ -77,21 +92,23 @@ impl Disk {
         } else {
             0
         };
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .custom_flags(flags)
-            .open(&path);
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).custom_flags(flags);
+        let file = self
+            .seam
+            .must(Step::Create, &path)
+            .and_then(|()| options.open(&path));
         let file = file.map_err(ArchiveError::io("create", &path))?;
-        let file = AppendFile {
+        let mut file = AppendFile {
             file,
             path,
             len: 0,
-            reserved: reserve,
+            reserved: 0,
+            seam: self.seam.clone(),
         };
-        let ready = reserve_space(&file.file, 0, reserve)
-            .map_err(ArchiveError::io("reserve space for", &file.path))
-            .and_then(|()| file.path.parent().map_or(Ok(()), sync_dir));
+        let ready = file
+            .reserve(reserve)
+            .and_then(|()| file.path.parent().map_or(Ok(()), |dir| self.sync_dir(dir)));
         match ready {
             Ok(()) => Ok(file),
             Err(e) => {
@@ -105,9 +122,41 @@ impl Disk {
     /// bytes, and its name.
     pub fn make_durable(&self, relative: &str) -> Result<(), ArchiveError> {
         let path = self.path(relative);
-        let file = File::open(&path).map_err(ArchiveError::io("open", &path))?;
-        file.sync_all().map_err(ArchiveError::io("fsync", &path))?;
-        path.parent().map_or(Ok(()), sync_dir)
+        let file = self.open_file(&path)?;
+        let synced = self
+            .seam
+            .may(Step::SyncFile, &path)
+            .and_then(|sync| if sync { file.sync_all() } else { Ok(()) });
+        synced.map_err(ArchiveError::io("fsync", &path))?;
+        path.parent().map_or(Ok(()), |dir| self.sync_dir(dir))
+    }
+
+    fn open_file(&self, path: &Path) -> Result<File, ArchiveError> {
+        self.seam
+            .must(Step::Open, path)
+            .and_then(|()| File::open(path))
+            .map_err(ArchiveError::io("open", path))
+    }
+
+    fn sync_dir(&self, dir: &Path) -> Result<(), ArchiveError> {
+        let sync = |sync| match sync {
+            true => File::open(dir)?.sync_all(),
+            false => Ok(()),
+        };
+        let synced = self.seam.may(Step::SyncDir, dir).and_then(sync);
+        synced.map_err(ArchiveError::io("sync folder", dir))
+    }
+
+    /// Removes a name; one that is not there is no error.
+    fn unlink(&self, path: &Path) -> Result<(), ArchiveError> {
+        let remove = |remove| match remove {
+            true => fs::remove_file(path),
+            false => Ok(()),
+        };
+        match self.seam.may(Step::Remove, path).and_then(remove) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(ArchiveError::io("remove", path)(e)),
+            _ => Ok(()),
+        }
     }
 
     fn create_dirs(&self, dir: &Path) -> Result<(), ArchiveError> {
@@ -117,36 +166,36 @@ impl Disk {
         if let Some(parent) = dir.parent() {
             self.create_dirs(parent)?;
         }
-        match fs::create_dir(dir) {
+        let made = self
+            .seam
+            .must(Step::CreateDir, dir)
+            .and_then(|()| fs::create_dir(dir));
+        match made {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
                 Err(ArchiveError::io("create folder", dir)(e))
             }
-            _ => dir.parent().map_or(Ok(()), sync_dir),
+            _ => dir.parent().map_or(Ok(()), |parent| self.sync_dir(parent)),
         }
     }
 
     /// Opens a file for reading.
     pub(crate) fn open_read(&self, relative: &str) -> Result<ReadFile, ArchiveError> {
         let path = self.path(relative);
-        let file = File::open(&path).map_err(ArchiveError::io("open", &path))?;
+        let file = self.open_file(&path)?;
         Ok(ReadFile {
             file,
             path,
             direct: self.is_direct(),
+            seam: self.seam.clone(),
         })
     }
 
     /// Removes a file and syncs its folder; a file that is not there is no error.
     pub fn remove(&self, relative: &str) -> Result<(), ArchiveError> {
         let path = self.path(relative);
-        match fs::remove_file(&path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                return Err(ArchiveError::io("remove", &path)(e));
-            }
-            _ => {}
-        }
+        self.unlink(&path)?;
         match path.parent() {
-            Some(dir) if dir.is_dir() => sync_dir(dir),
+            Some(dir) if dir.is_dir() => self.sync_dir(dir),
             _ => Ok(()),
         }
     }
@@ -157,24 +206,23 @@ impl Disk {
         let mut dirs = BTreeSet::new();
         for relative in relatives {
             let path = self.path(relative);
-            match fs::remove_file(&path) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                    return Err(ArchiveError::io("remove", &path)(e));
-                }
-                _ => {}
-            }
+            self.unlink(&path)?;
             dirs.extend(path.parent().map(Path::to_owned));
         }
         dirs.iter()
             .filter(|dir| dir.is_dir())
-            .try_for_each(|dir| sync_dir(dir))
+            .try_for_each(|dir| self.sync_dir(dir))
     }
 
     /// Removes a folder unless something is in it; true when it is not there any more. Not synced: an empty
     /// folder that a crash brings back does no harm.
     pub fn remove_if_empty(&self, relative: &str) -> Result<bool, ArchiveError> {
         let path = self.path(relative);
-        match fs::remove_dir(&path) {
+        let removed = self
+            .seam
+            .must(Step::RemoveDir, &path)
+            .and_then(|()| fs::remove_dir(&path));
+        match removed {
             Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(false),
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(ArchiveError::io("remove folder", &path)(e)),
             _ => Ok(true),
@@ -187,15 +235,22 @@ impl Disk {
         if let Some(dir) = to.parent() {
             self.create_dirs(dir)?;
         }
-        fs::rename(&from, &to).map_err(ArchiveError::io("move", &from))?;
-        from.parent().map_or(Ok(()), sync_dir)?;
-        to.parent().map_or(Ok(()), sync_dir)
+        self.seam
+            .must(Step::Rename, &from)
+            .and_then(|()| fs::rename(&from, &to))
+            .map_err(ArchiveError::io("move", &from))?;
+        from.parent().map_or(Ok(()), |dir| self.sync_dir(dir))?;
+        to.parent().map_or(Ok(()), |dir| self.sync_dir(dir))
     }
 
     /// The names in a folder, sorted; none when the folder is not there.
     pub fn list(&self, relative: &str) -> Result<Vec<String>, ArchiveError> {
         let path = self.path(relative);
-        let entries = match fs::read_dir(&path) {
+        let entries = match self
+            .seam
+            .must(Step::List, &path)
+            .and_then(|()| fs::read_dir(&path))
+        {
             Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 return Ok(Vec::new());
             }
@@ -213,16 +268,13 @@ impl Disk {
 
     /// Bytes that may still be written, and bytes in all.
     pub fn space(&self) -> Result<(u64, u64), ArchiveError> {
-        let stat = rustix::fs::statvfs(&self.root)
-            .map_err(|e| ArchiveError::io("ask the space of", &self.root)(e.into()))?;
+        let stat = self
+            .seam
+            .must(Step::Space, &self.root)
+            .and_then(|()| Ok(rustix::fs::statvfs(&self.root)?))
+            .map_err(ArchiveError::io("ask the space of", &self.root))?;
         Ok((stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize))
     }
-}
-
-fn sync_dir(dir: &Path) -> Result<(), ArchiveError> {
-    File::open(dir)
-        .and_then(|d| d.sync_all())
-        .map_err(ArchiveError::io("sync folder", dir))
 }
 
 fn reserve_space(file: &File, from: u64, bytes: u64) -> io::Result<()> {
@@ -243,6 +295,7 @@ pub(crate) struct AppendFile {
     path: PathBuf,
     len: u64,
     reserved: u64,
+    seam: Seam,
 }
 
 impl AppendFile {
@@ -259,23 +312,58 @@ impl AppendFile {
         let total: usize = bufs.iter().map(|b| b.len()).sum();
         let end = self.len + total as u64;
         if end > self.reserved {
-            let step = reserve_step.max(end - self.reserved);
-            reserve_space(&self.file, self.reserved, step)
-                .map_err(ArchiveError::io("reserve space for", &self.path))?;
-            self.reserved += step;
+            self.reserve(reserve_step.max(end - self.reserved))?;
         }
         let slices: Vec<IoSlice<'_>> = bufs.iter().flat_map(|b| b.slices()).map(IoSlice::new).collect();
         let mut at = self.len;
         for group in slices.chunks(IOV_MAX) {
             let want: usize = group.iter().map(|s| s.len()).sum();
-            let done = rustix::io::retry_on_intr(|| rustix::io::pwritev(&self.file, group, at));
-            let done = done.map_err(|e| ArchiveError::io("write", &self.path)(e.into()))?;
+            let done = self
+                .write(group, want, at)
+                .map_err(ArchiveError::io("write", &self.path))?;
             if done < want {
                 self.finish_short_write(group, done, at)?;
             }
             at += want as u64;
         }
         self.len = end;
+        Ok(())
+    }
+
+    /// One write at `at`; says how many bytes of `want` it took.
+    fn write(&self, group: &[IoSlice<'_>], want: usize, at: u64) -> io::Result<usize> {
+        match self.seam.write(want, &self.path)? {
+            None => Ok(want),
+            Some(n) if n < want => self.write_some(group, n - n % BLOCK_BYTES, at),
+            Some(_) => Ok(rustix::io::retry_on_intr(|| {
+                rustix::io::pwritev(&self.file, group, at)
+            })?),
+        }
+    }
+
+    /// What a disk does that takes only the first `n` bytes.
+    fn write_some(&self, group: &[IoSlice<'_>], n: usize, at: u64) -> io::Result<usize> {
+        let mut done = 0;
+        for slice in group {
+            let take = slice.len().min(n - done);
+            self.file
+                .write_all_at(slice.get(..take).unwrap_or_default(), at + done as u64)?;
+            done += take;
+        }
+        Ok(done)
+    }
+
+    /// Sets aside `bytes` more.
+    fn reserve(&mut self, bytes: u64) -> Result<(), ArchiveError> {
+        let reserve = |reserve| match reserve {
+            true => reserve_space(&self.file, self.reserved, bytes),
+            false => Ok(()),
+        };
+        self.seam
+            .may(Step::Reserve, &self.path)
+            .and_then(reserve)
+            .map_err(ArchiveError::io("reserve space for", &self.path))?;
+        self.reserved += bytes;
         Ok(())
     }
 
@@ -287,8 +375,9 @@ impl AppendFile {
             let from = skip.min(slice.len());
             skip -= from;
             let rest = slice.get(from..).unwrap_or_default();
-            self.file
-                .write_all_at(rest, at)
+            self.seam
+                .must(Step::Write, &self.path)
+                .and_then(|()| self.file.write_all_at(rest, at))
                 .map_err(ArchiveError::io("write", &self.path))?;
             at += rest.len() as u64;
         }
@@ -297,14 +386,20 @@ impl AppendFile {
 
     /// Makes everything appended durable. Never call it again after it failed.
     pub(crate) fn sync_data(&self) -> Result<(), ArchiveError> {
-        self.file
-            .sync_data()
+        let sync = |sync| if sync { self.file.sync_data() } else { Ok(()) };
+        self.seam
+            .may(Step::SyncData, &self.path)
+            .and_then(sync)
             .map_err(ArchiveError::io("fdatasync", &self.path))
     }
 
     /// Removes a file in which nothing was acknowledged, so that what was reserved for it is free again.
     pub(crate) fn discard(self) {
-        if let Err(e) = fs::remove_file(&self.path) {
+        let removed = self
+            .seam
+            .must(Step::Remove, &self.path)
+            .and_then(|()| fs::remove_file(&self.path));
+        if let Err(e) = removed {
             tracing::warn!(path = %self.path.display(), error = %e, "an empty segment could not be removed");
         }
     }
@@ -312,8 +407,13 @@ impl AppendFile {
     /// Gives back what was reserved and not used.
     pub(crate) fn trim(&mut self) -> Result<(), ArchiveError> {
         self.reserved = self.len;
-        self.file
-            .set_len(self.len)
+        let trim = |trim| match trim {
+            true => self.file.set_len(self.len),
+            false => Ok(()),
+        };
+        self.seam
+            .may(Step::Trim, &self.path)
+            .and_then(trim)
             .map_err(ArchiveError::io("trim", &self.path))
     }
 
@@ -325,13 +425,17 @@ impl AppendFile {
         } else {
             0
         };
-        let file = OpenOptions::new().write(true).custom_flags(flags).open(&path);
+        let file = disk
+            .seam
+            .must(Step::Open, &path)
+            .and_then(|()| OpenOptions::new().write(true).custom_flags(flags).open(&path));
         let file = file.map_err(ArchiveError::io("open", &path))?;
         let mut file = Self {
             file,
             path,
             len,
             reserved: len,
+            seam: disk.seam.clone(),
         };
         file.trim()?;
         Ok(file)
@@ -344,6 +448,7 @@ pub(crate) struct ReadFile {
     file: File,
     path: PathBuf,
     direct: bool,
+    seam: Seam,
 }
 
 impl ReadFile {
@@ -361,8 +466,9 @@ impl ReadFile {
     /// Reads `len` bytes at `offset` through the page cache: for what is small or read again soon.
     pub(crate) fn read_cached(&self, offset: u64, len: usize) -> Result<Bytes, ArchiveError> {
         let mut buf = vec![0; len];
-        self.file
-            .read_exact_at(&mut buf, offset)
+        self.seam
+            .must(Step::Read, &self.path)
+            .and_then(|()| self.file.read_exact_at(&mut buf, offset))
             .map_err(ArchiveError::io("read", &self.path))?;
         Ok(buf.into())
     }
@@ -376,6 +482,17 @@ impl ReadFile {
         self.direct && set().is_ok()
     }
 
+    /// Reads from now on see what the disk has, and not what a failed sync may have left in the page cache:
+    /// the system calls pages clean that it could not write. What stands there is dropped, and reads go around
+    /// it where the file system can. Pages that were never tried to be written stay; syncing the file before
+    /// anything is believed writes those, or fails.
+    pub(crate) fn distrust_cache(&self) -> Result<(), ArchiveError> {
+        rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed)
+            .map_err(|e| ArchiveError::io("drop the cache of", &self.path)(e.into()))?;
+        self.set_direct();
+        Ok(())
+    }
+
     /// Reads `len` bytes at `offset` in whole blocks into aligned memory; works with and without
     /// [`set_direct`](Self::set_direct).
     pub(crate) fn read_aligned(&self, offset: u64, len: usize) -> Result<Bytes, ArchiveError> {
@@ -383,6 +500,9 @@ impl ReadFile {
         let mut buf = ReadBuffer::take(skip + len);
         let start = offset - skip as u64;
         let mut done = 0;
+        self.seam
+            .must(Step::Read, &self.path)
+            .map_err(ArchiveError::io("read", &self.path))?;
         while done < skip + len {
             let into = buf.first(skip + len).get_mut(done..).unwrap_or_default();
             match self.file.read_at(into, start + done as u64) {

@@ -20,6 +20,7 @@ pub mod fuzzing;
 pub mod id;
 pub mod layout;
 pub mod mp4;
+pub mod seam;
 pub mod segment;
 pub mod tier;
 pub mod time;

@@ -1,5 +1,6 @@
 //! Changes of the media tables, collected and committed as one synced write.
 
+use std::borrow::Borrow;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
@@ -89,27 +90,28 @@ impl Batch {
 
 impl Index {
     /// Commits a batch: one synced write, after which waiting readers are told.
-    /// After an error nothing of it may be acknowledged.
-    pub fn commit(&self, batch: Batch) -> Result<(), IndexError> {
+    /// After an error nothing of it may be acknowledged; where the disk was full, the same batch may be
+    /// committed again, whether or not anything of it was written.
+    pub fn commit(&self, batch: impl Borrow<Batch>) -> Result<(), IndexError> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut out = WriteBatch::default();
         let mut durable: BTreeMap<StreamNo, WallTime> = BTreeMap::new();
         let mut deleted = Vec::new();
         let mut hours = BTreeMap::new();
         let mut gaps = Gaps::new();
-        for change in batch.changes {
+        for change in &batch.borrow().changes {
             match change {
-                Change::Segment(row) => self.put_segment(&mut out, &row)?,
+                Change::Segment(row) => self.put_segment(&mut out, row)?,
                 Change::Fragment(segment, entry) => {
                     durable.insert(segment.stream, entry.wall_end());
-                    self.put_fragment(&mut out, segment, &entry, &mut gaps)?;
+                    self.put_fragment(&mut out, *segment, entry, &mut gaps)?;
                 }
-                Change::Seal(row) => self.put_sealed(&mut out, &row, &mut hours)?,
-                Change::Delete(row) => deleted.push(row),
+                Change::Seal(row) => self.put_sealed(&mut out, row, &mut hours)?,
+                Change::Delete(row) => deleted.push(row.clone()),
                 Change::Gap(stream, gap) => {
-                    gaps.insert((stream, gap.from), Some(gap));
+                    gaps.insert((*stream, gap.from), Some(*gap));
                 }
-                Change::Incident(stream, i) => self.put_incident(&mut out, stream, &i)?,
+                Change::Incident(stream, i) => self.put_incident(&mut out, *stream, i)?,
                 Change::Damage(damage) => damage.put(self, &mut out)?,
                 Change::Init(init) => out.put_cf(self.cf(INITS)?, init.hash.0, &init.bytes),
             }
@@ -239,6 +241,13 @@ impl Index {
         hours: &mut Hours,
     ) -> Result<(), IndexError> {
         let stream = row.id.stream;
+        // Committed again: the rows of its fragments are in its table already.
+        if self
+            .segment(row.id)?
+            .is_some_and(|row| row.state == SegmentState::Sealed)
+        {
+            return Ok(());
+        }
         let entries = self.tail(stream, row.range())?;
         let sealed = SegmentRow {
             state: SegmentState::Sealed,

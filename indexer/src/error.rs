@@ -7,6 +7,9 @@ pub enum IndexError {
     /// RocksDB refused. After a failed commit nothing may be acknowledged: stop and recover.
     #[error("index: {0}")]
     Db(#[from] rocksdb::Error),
+    /// The disk refused, as far as we see it ourselves. The same as above.
+    #[error("index: {0}")]
+    Disk(#[from] std::io::Error),
     /// A row does not follow its format: run `tierline check`, then `tierline rebuild`.
     #[error("index row in `{table}`: {what}")]
     BadRow {
@@ -43,6 +46,10 @@ impl IndexError {
 
     /// Whether the disk is full.
     pub fn is_disk_full(&self) -> bool {
-        matches!(self, Self::Db(e) if e.to_string().contains("No space left"))
+        match self {
+            Self::Db(e) => e.to_string().contains("No space left"),
+            Self::Disk(e) => e.kind() == std::io::ErrorKind::StorageFull,
+            _ => false,
+        }
     }
 }

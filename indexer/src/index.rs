@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use archive::seam::{Seam, Step};
 use archive::{CameraId, Epoch, InitSegment, Sha256, StreamId, StreamNo, WallTime};
 use rocksdb::{ColumnFamily, DB, WriteBatch, WriteOptions};
 use tokio::sync::watch;
@@ -26,12 +27,15 @@ const FORMAT: u32 = 1;
 pub struct IndexOptions {
     /// Memory for blocks that were read.
     pub cache_bytes: usize,
+    /// What stands between the index and its disk: nothing but in fault tests.
+    pub seam: Seam,
 }
 
 impl Default for IndexOptions {
     fn default() -> Self {
         Self {
             cache_bytes: 32 << 20,
+            seam: Seam::default(),
         }
     }
 }
@@ -54,6 +58,7 @@ pub struct Index {
     inits: RwLock<HashMap<Sha256, Arc<InitSegment>>>,
     registry: watch::Sender<u64>,
     shed_below: AtomicU8,
+    seam: Seam,
 }
 
 impl std::fmt::Debug for Index {
@@ -70,6 +75,7 @@ impl Index {
     pub fn open(dir: &Path, options: &IndexOptions) -> Result<Self, IndexError> {
         let db = db::open(dir, options.cache_bytes, false)?;
         let mut index = Self::with(db)?;
+        index.seam = options.seam.clone();
         index.epoch = Epoch(index.epoch.0 + 1);
         let mut batch = WriteBatch::default();
         batch.put("format", FORMAT.to_be_bytes());
@@ -122,6 +128,7 @@ impl Index {
             inits: RwLock::default(),
             registry: watch::Sender::default(),
             shed_below: AtomicU8::new(0),
+            seam: Seam::default(),
         };
         for (stream, _) in index.streams() {
             if let Some(span) = index.span(stream)? {
@@ -141,8 +148,10 @@ impl Index {
     /// One synced write.
     pub(crate) fn write(&self, batch: WriteBatch) -> Result<(), IndexError> {
         let mut o = WriteOptions::default();
-        o.set_sync(true);
-        Ok(self.db.write_opt(batch, &o)?)
+        o.set_sync(self.seam.may(Step::Commit, self.db.path())?);
+        self.db.write_opt(batch, &o)?;
+        self.seam.may(Step::Committed, self.db.path())?;
+        Ok(())
     }
 
     /// Which opening of the archive this is.

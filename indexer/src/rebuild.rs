@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use archive::disk::Disk;
 use archive::layout::{SegmentName, parse_segment_path, segment_path};
-use archive::segment::{SegmentReader, scan};
+use archive::segment::{Footer, SegmentReader, scan};
 use archive::{ArchiveError, FragmentEntry, SegmentId, Sha256, StreamId, Tier, WallTime};
 
 use crate::batch::Batch;
@@ -81,10 +81,11 @@ fn read(
     batch: &mut Batch,
     stream: &StreamId,
     name: &SegmentName,
+    footer: impl FnOnce(&SegmentReader) -> Result<Option<Footer>, ArchiveError>,
 ) -> Result<Told, IndexError> {
     let no = index.ensure_stream(stream)?;
     let reader = SegmentReader::open(disk, &segment_path(stream, name))?;
-    let footer = reader.footer()?;
+    let footer = footer(&reader)?;
     let (header, init, ..) = reader.head()?;
     if segment_path(&header.stream, &header.name()) != segment_path(stream, name) {
         return Err(refused(&reader, "its content is that of another segment"));
@@ -126,8 +127,7 @@ fn read(
             }
         }
         None => {
-            // From the disk and not the page cache, which may hold what a failed sync never wrote.
-            reader.set_direct();
+            reader.distrust_cache()?;
             let found = scan(&reader, 0)?;
             let head = found.fragments.last().map(|f| f.row.leaf).unwrap_or_default();
             let entries: Vec<_> = found.fragments.into_iter().map(|f| f.row.entry).collect();
@@ -140,6 +140,22 @@ fn read(
     })
 }
 
+/// The footer of a segment whose index may never have known it as sealed: one that says what the fragments say.
+/// A torn one is none, and neither is one that a camera sent.
+fn proven_footer(reader: &SegmentReader) -> Result<Option<Footer>, ArchiveError> {
+    let footer = match reader.footer() {
+        Ok(Some(footer)) => footer,
+        Ok(None) | Err(ArchiveError::Corrupt { .. }) => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    reader.distrust_cache()?;
+    let found = scan(reader, 0)?;
+    let same = footer.header == found.header
+        && footer.end() == found.valid_len
+        && footer.fragments.iter().eq(found.fragments.iter().map(|f| &f.row));
+    Ok(same.then_some(footer))
+}
+
 fn refused(reader: &SegmentReader, what: &str) -> IndexError {
     let (path, what) = (reader.path().to_owned(), what.to_owned());
     ArchiveError::Corrupt { path, what }.into()
@@ -150,7 +166,7 @@ fn refused(reader: &SegmentReader, what: &str) -> IndexError {
 /// of the stream is refused.
 pub fn adopt(disk: &Disk, index: &Index, stream: &StreamId, name: &SegmentName) -> Result<u32, IndexError> {
     let mut batch = Batch::default();
-    let told = read(disk, index, &mut batch, stream, name)?;
+    let told = read(disk, index, &mut batch, stream, name, proven_footer)?;
     let no = told.row.id.stream;
     let last = index
         .last_segment(no)?
@@ -209,7 +225,7 @@ pub fn rebuild(
             let mut batch = Batch::default();
             let mut told = Vec::new();
             for name in group {
-                match read(disk, index, &mut batch, stream, name) {
+                match read(disk, index, &mut batch, stream, name, SegmentReader::footer) {
                     Ok(t) if t.entries.is_empty() => {
                         result
                             .left_out

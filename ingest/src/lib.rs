@@ -27,3 +27,4 @@ pub use config::IngestConfig;
 pub use error::IngestError;
 pub use recovery::{Recovered, recover, seal_left_open};
 pub use service::Ingest;
+pub use supervisor::resume;

@@ -55,7 +55,7 @@ pub fn recover(disk: &Disk, index: &Index) -> Result<Recovered, IngestError> {
         }
     }
     for (no, stream) in index.streams() {
-        for name in unknown_files(disk, index, no, &stream)? {
+        for name in look(disk, index, no, &stream)? {
             match indexer::adopt(disk, index, &stream, &name) {
                 Ok(n) if n > 0 => {
                     done.adopted += 1;
@@ -106,8 +106,7 @@ fn extend(disk: &Disk, index: &Index, stream: &StreamId, row: &SegmentRow) -> Re
     if row.state == SegmentState::Poisoned || !is_last || footer(&reader, row)?.is_some() {
         return Ok(0);
     }
-    // From the disk and not the page cache, which may hold what a failed sync never wrote.
-    reader.set_direct();
+    reader.distrust_cache()?;
     let Tail {
         fragments, valid_len, ..
     } = scan_tail(&reader, row.bytes, row.fragments, row.head, 0)?;
@@ -136,22 +135,53 @@ fn extend(disk: &Disk, index: &Index, stream: &StreamId, row: &SegmentRow) -> Re
 /// one that tells of something else: a camera could have sent it.
 fn footer(reader: &SegmentReader, row: &SegmentRow) -> Result<Option<Footer>, ArchiveError> {
     match reader.footer() {
-        Ok(footer) => Ok(footer.filter(|f| f.head == row.head)),
+        Ok(footer) => Ok(footer.filter(|f| f.head == row.head && f.end() == row.bytes)),
         Err(ArchiveError::Corrupt { .. }) => Ok(None),
         Err(e) => Err(e),
     }
 }
 
-/// Segment files of a stream without a row, in order, from the hour on in which its last segment begins. Where
-/// those before it went wrong is where they were begun, and what is older was looked at by earlier starts.
-fn unknown_files(
+/// Looks for files without a row. A folder that cannot be read keeps nobody from recording: the next start
+/// looks again, from where this one should have.
+fn look(
     disk: &Disk,
     index: &Index,
     no: StreamNo,
     stream: &StreamId,
 ) -> Result<Vec<SegmentName>, IngestError> {
-    let last = index.last_segment(no)?;
-    let from = hour_dir(last.map_or(WallTime::MIN, |row| row.wall_start));
+    let mark = format!("not_looked_at.{}", no.0);
+    let missed = index.mark(&mark)?.filter(|at| *at != WallTime::MAX);
+    let last = index
+        .last_segment(no)?
+        .map_or(WallTime::MIN, |row| row.wall_start);
+    let from = missed.map_or(last, |missed| missed.min(last));
+    match unknown_files(disk, index, no, stream, from) {
+        Err(IngestError::Archive(e)) => {
+            tracing::error!(stream = %stream, error = %e, "a folder cannot be read: files without a row stay in it");
+            index.set_mark(&mark, from)?;
+            Ok(Vec::new())
+        }
+        Ok(found) => {
+            if missed.is_some() {
+                index.set_mark(&mark, WallTime::MAX)?;
+            }
+            Ok(found)
+        }
+        Err(e) => Err(e),
+    }
+}
+
+/// Segment files of a stream without a row, in order, from the hour of `from` on, where its last segment
+/// begins. Where those before it went wrong is where they were begun, and what is older was looked at by
+/// earlier starts.
+fn unknown_files(
+    disk: &Disk,
+    index: &Index,
+    no: StreamNo,
+    stream: &StreamId,
+    from: WallTime,
+) -> Result<Vec<SegmentName>, IngestError> {
+    let from = hour_dir(from);
     let root = stream_dir(stream);
     let mut found = Vec::new();
     for day in disk.list(&root)? {
@@ -196,6 +226,10 @@ pub fn seal_left_open(
             Err(IngestError::Archive(e)) => {
                 tracing::error!(stream = %stream, segment = row.id.seq, error = %e, "a segment could not be sealed; it stays readable");
             }
+            // Retention, which makes space, waits for this to end.
+            Err(IngestError::Index(e)) if e.is_disk_full() => {
+                tracing::error!(stream = %stream, segment = row.id.seq, error = %e, "a segment is not sealed before the next start; it stays readable");
+            }
             Err(e) => return Err(e),
         }
     }
@@ -211,8 +245,7 @@ fn seal_one(
 ) -> Result<(), IngestError> {
     let path = segment_path(stream, &row.name());
     let reader = SegmentReader::open(disk, &path)?;
-    // Through the disk and not the page cache, which may hold what a failed sync never wrote.
-    reader.set_direct();
+    reader.distrust_cache()?;
     let poisoned = row.state == SegmentState::Poisoned;
     let mut batch = Batch::default();
     if let Some(footer) = footer(&reader, row)?.filter(|_| !poisoned) {

@@ -1,6 +1,6 @@
 //! Keeps a session to every stream that is to be recorded, for ever.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +19,9 @@ use crate::error::IngestError;
 use crate::fragmenter::{Finished, Fragmenter};
 use crate::gap_tracker::GapTracker;
 use crate::rtsp::{Session, SessionConfig, Transport};
+
+/// A stream that is new is tried again after this when the index cannot take its name.
+const FULL_WAIT: Duration = Duration::from_secs(5);
 
 /// What every stream's task shares.
 #[derive(Clone)]
@@ -50,10 +53,11 @@ pub(crate) async fn supervise(shared: Shared, mut stop: watch::Receiver<bool>) -
     let mut ended = HashMap::new();
     while !*stop.borrow_and_update() {
         changed.borrow_and_update();
-        follow(&shared, &mut running, &mut ended).await?;
+        let all_run = follow(&shared, &mut running, &mut ended).await?;
         tokio::select! {
             _ = changed.changed() => {}
             _ = stop.changed() => {}
+            () = tokio::time::sleep(FULL_WAIT), if !all_run => {}
         }
     }
     for r in running.values() {
@@ -66,13 +70,15 @@ pub(crate) async fn supervise(shared: Shared, mut stop: watch::Receiver<bool>) -
 }
 
 /// Starts and ends sessions so that they are those that the registry asks for. A stream that was recorded
-/// before goes on from what is in `ended`: the index is a commit behind.
+/// before goes on from what is in `ended`: the index is a commit behind. False when streams have to wait
+/// because the disk is full.
 async fn follow(
     shared: &Shared,
     running: &mut HashMap<StreamId, Running>,
     ended: &mut HashMap<StreamId, Fragmenter>,
-) -> Result<(), IngestError> {
-    let mut wanted: HashMap<StreamId, Wanted> = HashMap::new();
+) -> Result<bool, IngestError> {
+    // By name, so that what happens depends on no order but that.
+    let mut wanted: BTreeMap<StreamId, Wanted> = BTreeMap::new();
     for camera in shared.index.cameras()? {
         if camera.removed.is_some() {
             continue;
@@ -106,15 +112,23 @@ async fn follow(
             ended.insert(id, fragmenter);
         }
     }
+    let mut all_run = true;
     let mut group: HashMap<CameraId, Arc<retina::client::SessionGroup>> = HashMap::new();
     for (id, wanted) in wanted {
         if running.contains_key(&id) {
             continue;
         }
-        let no = shared.index.ensure_stream(&id)?;
+        let no = match shared.index.ensure_stream(&id) {
+            Err(e) if e.is_disk_full() => {
+                tracing::error!(stream = %id, error = %e, "a new stream has to wait: the disk is full");
+                all_run = false;
+                continue;
+            }
+            other => other?,
+        };
         let fragmenter = match ended.remove(&id) {
             Some(fragmenter) => fragmenter,
-            None => resume(shared, no)?,
+            None => resume(&shared.index, &shared.pool, no, shared.clock.wall())?,
         };
         let (tx, rx) = watch::channel(None);
         let sessions: &Arc<_> = group.entry(id.camera.clone()).or_default();
@@ -138,7 +152,7 @@ async fn follow(
             },
         );
     }
-    Ok(())
+    Ok(all_run)
 }
 
 fn stream_id(camera: &CameraId, config: &StreamConfig) -> StreamId {
@@ -149,14 +163,13 @@ fn stream_id(camera: &CameraId, config: &StreamConfig) -> StreamId {
     }
 }
 
-/// Where the stream ended, and the gap since then as the index knows it.
-fn resume(shared: &Shared, no: StreamNo) -> Result<Fragmenter, IngestError> {
-    let now = shared.clock.wall();
-    let span = shared.index.span(no)?;
-    let ended = shared.index.ended(no)?.map(|e| e.wall_end);
+/// Goes on with a stream after a start: from where it ended, with the gap since then as the index knows it.
+pub fn resume(index: &Index, pool: &Pool, no: StreamNo, now: WallTime) -> Result<Fragmenter, IngestError> {
+    let span = index.span(no)?;
+    let ended = index.ended(no)?.map(|e| e.wall_end);
     let begin = span.map(|s| s.to()).or(ended);
     let since = TimeRange::new(begin.unwrap_or(WallTime::MIN), WallTime::MAX).unwrap_or(TimeRange::ALL);
-    let known: Vec<_> = (shared.index.gaps(no, since)?.into_iter())
+    let known: Vec<_> = (index.gaps(no, since)?.into_iter())
         .filter(|g| g.cause != GapCause::Retention && begin.is_none_or(|b| g.from >= b))
         .collect();
     let mut gap = GapTracker::default();
@@ -172,7 +185,7 @@ fn resume(shared: &Shared, no: StreamNo) -> Result<Fragmenter, IngestError> {
         Some(_) | None => {}
     }
     let from = begin.or_else(|| known.first().map(|g| g.from)).unwrap_or(now);
-    Ok(Fragmenter::new(shared.pool.clone(), from, gap))
+    Ok(Fragmenter::new(pool.clone(), from, gap))
 }
 
 /// Records one stream.

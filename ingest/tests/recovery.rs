@@ -6,6 +6,7 @@ use archive::buffer::Pool;
 use archive::disk::Disk;
 use archive::layout::segment_path;
 use archive::mp4::{BoxWriter, VIDEO_TRACK_ID};
+use archive::seam::{Answer, Faults, Step};
 use archive::segment::{Closing, FragmentBuilder, SegmentHeader, SegmentWriter};
 use archive::time::SECOND_US;
 use archive::{
@@ -45,6 +46,21 @@ fn lobby() -> StreamId {
     }
 }
 
+/// A fragment of a second.
+fn closing(at: i64) -> Closing {
+    Closing {
+        wall_start: second(at),
+        wall_duration_us: 1_000_000,
+        media_end: Some(90_000 * (at + 1)),
+        typical_duration: 90_000,
+        run_start: at == 0,
+        activity: 1,
+        notes: vec![],
+        clock_offset_us: None,
+        audio_duration: 0,
+    }
+}
+
 impl Site {
     fn new() -> Self {
         let dir = tempfile::tempdir().expect("folder");
@@ -63,14 +79,7 @@ impl Site {
 
     /// A segment of fragments of a second each, written and synced, with its rows not yet committed.
     fn write(&self, seq: u64, prev: Sha256, seconds: std::ops::Range<i64>) -> Written {
-        let header = SegmentHeader {
-            stream: lobby(),
-            seq,
-            epoch: self.index.epoch(),
-            wall_start: second(seconds.start),
-            prev,
-            init: self.init.hash,
-        };
+        let header = self.header(seq, prev, seconds.start);
         let writer = SegmentWriter::create(&self.disk, &self.pool, header, &self.init, 0).expect("create");
         let row = SegmentRow {
             id: SegmentId { stream: self.no, seq },
@@ -91,24 +100,24 @@ impl Site {
         written
     }
 
+    fn header(&self, seq: u64, prev: Sha256, at: i64) -> SegmentHeader {
+        SegmentHeader {
+            stream: lobby(),
+            seq,
+            epoch: self.index.epoch(),
+            wall_start: second(at),
+            prev,
+            init: self.init.hash,
+        }
+    }
+
     fn append(&self, w: &mut Written, seconds: std::ops::Range<i64>) {
         for at in seconds {
             let mut b = FragmentBuilder::new(&self.pool, None);
             b.push_video(90_000 * at, true, &vec![at as u8; 5000]);
-            let closing = Closing {
-                wall_start: second(at),
-                wall_duration_us: 1_000_000,
-                media_end: Some(90_000 * (at + 1)),
-                typical_duration: 90_000,
-                run_start: at == 0,
-                activity: 1,
-                notes: vec![],
-                clock_offset_us: None,
-                audio_duration: 0,
-            };
             let entries = w
                 .writer
-                .append(&mut [b.close(&self.pool, closing)])
+                .append(&mut [b.close(&self.pool, closing(at))])
                 .expect("append");
             entries.into_iter().for_each(|e| w.batch.fragment(w.row.id, e));
         }
@@ -220,6 +229,91 @@ fn a_torn_footer_is_written_anew() {
     let found = s.start();
     assert_eq!((found.damaged, found.unsealed.len()), (0, 1));
     assert_eq!(s.states(), [(0, SegmentState::Sealed, 3)]);
+}
+
+#[test]
+fn a_footer_that_a_camera_sent_seals_nothing() {
+    let s = Site::new();
+    let mut genuine = s.write(0, Sha256::default(), 0..3);
+    s.commit(&mut genuine);
+    let (footer_at, path) = (genuine.row.bytes as usize, genuine.writer.path().to_owned());
+    let sealed = genuine.writer.seal(&s.pool).expect("seal");
+    let file = std::fs::read(&path).expect("read");
+    let mut batch = Batch::default();
+    batch.seal(&SegmentRow {
+        bytes: sealed.bytes,
+        ..genuine.row.clone()
+    });
+    s.index.commit(batch).expect("commit");
+
+    // A picture whose end is the end of the file, and is the footer of another segment at its place.
+    let mut len = file.len() - footer_at;
+    let path = loop {
+        let mut picture = vec![7; len];
+        let tail = &file[footer_at..];
+        picture[len - tail.len()..].copy_from_slice(tail);
+        let header = s.header(1, genuine.row.head, 3);
+        let mut writer = SegmentWriter::create(&s.disk, &s.pool, header, &s.init, 0).expect("create");
+        let mut b = FragmentBuilder::new(&s.pool, None);
+        b.push_video(3 * 90_000, true, &picture);
+        let entry = writer
+            .append(&mut [b.close(&s.pool, closing(3))])
+            .expect("append")
+            .remove(0);
+        let end = (entry.offset + u64::from(entry.len)) as usize;
+        if end == file.len() {
+            writer.sync().expect("sync");
+            break writer.path().to_owned();
+        }
+        len = (len + file.len()).checked_sub(end).expect("a shorter picture");
+        writer.discard();
+    };
+    let sent = std::fs::read(path).expect("read");
+    assert_eq!(sent[footer_at..], file[footer_at..]);
+    let found = s.start();
+    assert_eq!((found.fragments, found.adopted, found.set_aside), (1, 1, 0));
+    assert_eq!(
+        s.states(),
+        [(0, SegmentState::Sealed, 3), (1, SegmentState::Sealed, 1)]
+    );
+}
+
+#[test]
+fn a_folder_that_could_not_be_read_is_read_by_the_next_start() {
+    let s = Site::new();
+    let mut first = s.write(0, Sha256::default(), 0..3);
+    s.commit(&mut first);
+    drop(s.write(1, first.row.head, 3..5));
+    drop(first);
+    let disk = Disk::with_faults(s.disk.root(), Arc::new(NoLists)).expect("disk");
+    assert_eq!(recover(&disk, &s.index).expect("recover").adopted, 0);
+    // Recording has gone on meanwhile, in another hour.
+    let last = s.index.last_segment(s.no).expect("last").expect("one");
+    let mut later = s.write(1, last.head, 7200..7201);
+    later.batch.gap(
+        s.no,
+        archive::Gap {
+            from: last.wall_end,
+            to: Some(second(7200)),
+            cause: archive::GapCause::ServiceKilled,
+        },
+    );
+    s.commit(&mut later);
+    drop(later);
+    assert_eq!(s.start().set_aside, 1);
+}
+
+/// A disk that can be written and not listed.
+#[derive(Debug)]
+struct NoLists;
+
+impl Faults for NoLists {
+    fn at(&self, step: Step, _: &std::path::Path) -> Answer {
+        match step {
+            Step::List => Answer::Fail(5),
+            _ => Answer::GoOn,
+        }
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 #![deny(clippy::indexing_slicing)]
 
 use super::frame::{decode_flags, decode_notes, encode_flags, encode_notes};
-use super::{SegmentHeader, uuid};
+use super::{SegmentHeader, padding, uuid};
 use crate::codec::{Decoder, Encoder};
 use crate::error::Malformed;
 use crate::fragment::{BLOCK_BYTES, FragmentEntry};
@@ -103,6 +103,13 @@ impl FooterRows {
 }
 
 impl Footer {
+    /// Where its fragments end: the byte at which a footer stands that belongs to them.
+    pub fn end(&self) -> u64 {
+        let end = |e: &FragmentEntry| e.offset + u64::from(e.len);
+        let end = self.fragments.last().map_or(0, |f| end(&f.entry));
+        end + padding(end as usize) as u64
+    }
+
     /// Reads the box that [`FooterRows::boxed`] made. The caller has checked its hash.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
         let b = Boxes(bytes).next().ok_or(Malformed("no footer"))??;

@@ -66,6 +66,11 @@ impl SegmentReader {
         self.file.set_direct()
     }
 
+    /// Reads from now on see what the disk has: for files whose sync may have failed before anybody said so.
+    pub fn distrust_cache(&self) -> Result<(), ArchiveError> {
+        self.file.distrust_cache()
+    }
+
     /// Bytes in aligned memory: for long sequential reads, with or without [`set_direct`](Self::set_direct).
     pub fn read_aligned(&self, offset: u64, len: usize) -> Result<Bytes, ArchiveError> {
         self.file.read_aligned(offset, len)
@@ -98,7 +103,9 @@ impl SegmentReader {
         read().map_err(|e| self.malformed(0, &e))
     }
 
-    /// The footer; `None` when the segment was not sealed.
+    /// The footer; `None` when the segment was not sealed. The last sample of a segment that is not may look
+    /// like one, because a camera can send anything: whoever does not know that it is sealed compares the
+    /// footer with the fragments.
     pub fn footer(&self) -> Result<Option<Footer>, ArchiveError> {
         let len = self.len()?;
         let Some(trailer) = self.trailer(len)? else {
@@ -108,9 +115,12 @@ impl SegmentReader {
         if Sha256::of(&bytes) != trailer.footer {
             return Err(self.malformed(trailer.offset, &Malformed("the footer does not match its hash")));
         }
-        Footer::parse(&bytes)
-            .map(Some)
-            .map_err(|e| self.malformed(trailer.offset, &e))
+        let footer = Footer::parse(&bytes).map_err(|e| self.malformed(trailer.offset, &e))?;
+        if !footer.fragments.is_empty() && footer.end() != trailer.offset {
+            let what = Malformed("the footer does not stand behind its fragments");
+            return Err(self.malformed(trailer.offset, &what));
+        }
+        Ok(Some(footer))
     }
 
     /// The end of a sealed segment from its footer on, which begins at `offset`; every byte is as it was written.
@@ -223,12 +233,16 @@ impl SegmentReader {
         parse_moof(bytes.get(len..).unwrap_or_default(), moof).map_err(|e| self.malformed(moof, &e))
     }
 
-    /// The samples of all fragments in `entries`: from the footer when the segment is sealed, which is one
+    /// The samples of all fragments in `entries`: from the footer when the segment is `sealed`, which is one
     /// read, else from every `moof`; so too when the footer is damaged.
-    pub fn all_samples(&self, entries: &[FragmentEntry]) -> Result<Vec<Vec<TrackSamples>>, ArchiveError> {
-        let footer = match self.footer() {
-            Err(ArchiveError::Corrupt { .. }) => None,
-            other => other?,
+    pub fn all_samples(
+        &self,
+        entries: &[FragmentEntry],
+        sealed: bool,
+    ) -> Result<Vec<Vec<TrackSamples>>, ArchiveError> {
+        let footer = match sealed.then(|| self.footer()) {
+            Some(Err(ArchiveError::Corrupt { .. })) | None => None,
+            Some(other) => other?,
         };
         let mut rows = footer.into_iter().flat_map(|footer| footer.fragments);
         let mut next = |e: &FragmentEntry| rows.find(|f| f.entry.offset == e.offset).map(|f| f.tracks);

@@ -85,6 +85,12 @@ impl SegmentWriter {
         self.file.path()
     }
 
+    /// Removes the file of a segment in which nothing was acknowledged, so that its space is free again. A
+    /// file that stays all the same is set aside by the next start.
+    pub fn discard(self) {
+        self.file.discard();
+    }
+
     /// Bytes so far.
     pub fn bytes(&self) -> u64 {
         self.file.len()

@@ -5,7 +5,7 @@ use std::ops::Range;
 use archive::segment::CheckedReader;
 use archive::{ArchiveError, FragmentEntry, TrackSamples};
 use bytes::Bytes;
-use indexer::{Batch, Damage, IndexError, SegmentRow};
+use indexer::{Batch, Damage, IndexError, SegmentRow, SegmentState};
 
 use super::access::StreamHandle;
 
@@ -89,7 +89,7 @@ impl FootageFile {
         entries: Vec<FragmentEntry>,
     ) -> Result<Vec<(FragmentEntry, Vec<TrackSamples>)>, ArchiveError> {
         let reader = self.reader.unchecked();
-        match reader.all_samples(&entries) {
+        match reader.all_samples(&entries, self.row.state == SegmentState::Sealed) {
             Ok(samples) => return Ok(entries.into_iter().zip(samples).collect()),
             Err(ArchiveError::Corrupt { .. }) => {}
             Err(e) => return Err(e),

@@ -8,7 +8,6 @@ mod rotation;
 mod stream;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -119,8 +118,7 @@ impl Committer {
             backlog,
             streams: BTreeMap::new(),
             sealed: Batch::default(),
-            index_full: false,
-            leftovers: Vec::new(),
+            refused: None,
         };
         let thread = std::thread::Builder::new()
             .name("commit".into())
@@ -157,11 +155,17 @@ struct Worker {
     streams: BTreeMap<StreamNo, StreamWriter>,
     /// Rows of segments that have ended; they go with the next group.
     sealed: Batch,
-    /// Whether the index could not grow at the last commit. Until it can, footage is not even written: the
-    /// commit of the gaps that this leaves is the next try.
-    index_full: bool,
-    /// Files of the group that the index could not take; removed when it takes another.
-    leftovers: Vec<PathBuf>,
+    /// The group that the index could not take because the disk is full. It is committed again until it is
+    /// taken; meanwhile footage is not even written.
+    refused: Option<Refused>,
+}
+
+/// A group whose footage is durable and whose rows are not.
+struct Refused {
+    batch: Batch,
+    to_seal: Vec<OpenSegment>,
+    /// What sessions told since then; the last word of each counts.
+    gaps: BTreeMap<StreamNo, Vec<Gap>>,
 }
 
 /// What came in since the last group.
@@ -189,19 +193,26 @@ impl Worker {
         loop {
             let group = self.collect(rx);
             let stop = group.stop;
-            let result = self.commit(group);
+            let was_full = self.refused.is_some();
+            let result = match self.refused.take() {
+                None => self.commit(group),
+                Some(refused) => self.commit_again(refused, group),
+            };
             if let Err(e) = &result {
-                // Nothing was acknowledged; readers go on, and the next group tries again.
-                let is_full = e.is_disk_full();
+                // Nothing was acknowledged; readers go on, and the same group is tried again.
+                let is_full = self.refused.is_some();
                 if !is_full {
                     tracing::error!(error = %e, "the index failed: recording stops");
-                } else if !std::mem::replace(&mut self.index_full, true) {
+                } else if !was_full {
                     tracing::error!(error = %e, "the index cannot grow: the disk is full");
                 }
                 if is_full && !stop {
                     continue;
                 }
                 return result;
+            }
+            if was_full {
+                tracing::info!("the index grows again");
             }
             if stop {
                 return self.finish();
@@ -212,7 +223,7 @@ impl Worker {
     /// Waits for the next group. An idle archive does not wake up.
     fn collect(&mut self, rx: &Receiver<Command>) -> Group {
         let mut group = Group::default();
-        if self.sealed.is_empty() {
+        if self.sealed.is_empty() && self.refused.is_none() {
             match rx.recv() {
                 Ok(command) => group.take(command),
                 Err(_) => group.stop = true,
@@ -244,10 +255,9 @@ impl Worker {
     }
 
     fn commit(&mut self, group: Group) -> Result<(), indexer::IndexError> {
-        let mut batch = self.sealed.clone();
+        let mut batch = std::mem::take(&mut self.sealed);
         let mut to_seal = Vec::new();
         let mut written: BTreeMap<StreamNo, Option<WallTime>> = BTreeMap::new();
-        let index_full = self.index_full;
         let (config, disk, pool, index) = (
             self.config.clone(),
             self.disk.clone(),
@@ -262,10 +272,6 @@ impl Worker {
             ));
             let writer = self.writer(stream)?;
             written.insert(stream, writer.durable_until());
-            if index_full {
-                writer.shed(&fragments, &mut batch);
-                continue;
-            }
             let context = stream::Context {
                 config: &config,
                 disk: &disk,
@@ -288,53 +294,57 @@ impl Worker {
         for stream in group.close {
             to_seal.extend(self.writer(stream)?.take_open());
         }
-        let tried = !batch.is_empty();
-        let committed = if tried { self.index.commit(batch) } else { Ok(()) };
+        let committed = match batch.is_empty() {
+            true => Ok(()),
+            false => self.index.commit(&batch),
+        };
         for (stream, bytes) in bytes {
             self.backlog.remove(stream, bytes);
         }
         if let Err(e) = committed {
             if e.is_disk_full() {
-                self.start_over(written.into_keys(), to_seal)?;
+                self.refused = Some(Refused {
+                    batch,
+                    to_seal,
+                    gaps: BTreeMap::new(),
+                });
             }
             return Err(e);
         }
-        if tried {
-            if std::mem::take(&mut self.index_full) {
-                tracing::info!("the index grows again");
-            }
-            self.sealed = Batch::default();
-            self.leftovers
-                .drain(..)
-                .for_each(|path| open_segment::remove(&path));
-        }
-        self.streams.values_mut().for_each(StreamWriter::indexed);
         for open in to_seal {
             open.seal(&self.pool, &mut self.sealed);
         }
         Ok(())
     }
 
-    /// Nothing of a group counts that the index did not take: what it touched is given up, and its streams go
-    /// on where the index says that they ended.
-    fn start_over(
-        &mut self,
-        touched: impl Iterator<Item = StreamNo>,
-        ended: Vec<OpenSegment>,
-    ) -> Result<(), indexer::IndexError> {
-        for open in ended {
-            let leftover = open.settle(&self.index, &self.pool, &mut self.sealed)?;
-            self.leftovers.extend(leftover);
+    /// Commits once more what the index did not take, with the gaps that this has left since.
+    fn commit_again(&mut self, mut refused: Refused, group: Group) -> Result<(), indexer::IndexError> {
+        for (stream, fragments) in group.fragments {
+            self.writer(stream)?.shed(&fragments);
+            let bytes = fragments.iter().map(|f| f.fragment.bytes()).sum();
+            self.backlog.remove(stream, bytes);
         }
-        for stream in touched {
-            let Some(writer) = self.streams.get_mut(&stream) else {
-                continue;
-            };
-            if let Some(open) = writer.take_open() {
-                let leftover = open.settle(&self.index, &self.pool, &mut self.sealed)?;
-                self.leftovers.extend(leftover);
+        for stream in group.close {
+            refused.to_seal.extend(self.writer(stream)?.take_open());
+        }
+        refused.gaps.extend(group.gaps);
+        let mut batch = refused.batch.clone();
+        self.streams
+            .values()
+            .for_each(|writer| writer.tell_lost(&mut batch));
+        for (stream, gaps) in &refused.gaps {
+            let until = self.streams.get(stream).and_then(StreamWriter::durable_until);
+            let told = gaps.iter().filter(|g| until.is_none_or(|until| g.from >= until));
+            told.for_each(|gap| batch.gap(*stream, *gap));
+        }
+        if let Err(e) = self.index.commit(batch) {
+            if e.is_disk_full() {
+                self.refused = Some(refused);
             }
-            writer.start_over(&self.index)?;
+            return Err(e);
+        }
+        for open in refused.to_seal {
+            open.seal(&self.pool, &mut self.sealed);
         }
         Ok(())
     }

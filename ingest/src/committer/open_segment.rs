@@ -1,11 +1,9 @@
 //! The end of a segment: sealed, given up, or gone.
 
-use std::path::{Path, PathBuf};
-
 use archive::StreamId;
 use archive::buffer::Pool;
 use archive::segment::SegmentWriter;
-use indexer::{Batch, Incident, IncidentKind, Index, IndexError, SegmentRow, SegmentState};
+use indexer::{Batch, Incident, IncidentKind, SegmentRow, SegmentState};
 
 /// A segment that is being written, and its row.
 pub(super) struct OpenSegment {
@@ -15,26 +13,9 @@ pub(super) struct OpenSegment {
 }
 
 impl OpenSegment {
-    /// Ends the segment after a commit failed in which it may have had a part; rows go to `batch`. What the
-    /// index knows of it stays readable. Returns the file if the index knows nothing of it: only when the
-    /// next commit goes well is it certain that the failed one left no trace.
-    pub(super) fn settle(
-        self,
-        index: &Index,
-        pool: &Pool,
-        batch: &mut Batch,
-    ) -> Result<Option<PathBuf>, IndexError> {
-        match index.segment(self.row.id)? {
-            Some(row) if row == self.row => self.seal(pool, batch),
-            Some(row) => poison(row, batch),
-            None => return Ok(Some(self.writer.path().to_owned())),
-        }
-        Ok(None)
-    }
-
     /// Removes the file of a segment in which nothing is durable.
     pub(super) fn remove(self) {
-        remove(self.writer.path());
+        self.writer.discard();
     }
 
     /// Writes the footer; the sealed row goes to `batch`. When the footer cannot be written the segment
@@ -57,13 +38,6 @@ impl OpenSegment {
                 });
             }
         }
-    }
-}
-
-/// Removes the file of a segment that has no row.
-pub(super) fn remove(path: &Path) {
-    if let Err(e) = std::fs::remove_file(path) {
-        tracing::warn!(path = %path.display(), error = %e, "an empty segment could not be removed");
     }
 }
 

@@ -36,8 +36,6 @@ pub(super) struct StreamWriter {
     init: Option<Sha256>,
     /// Notes of fragments that could not be written; the next that can be carries them.
     carried: Vec<Note>,
-    /// What the fragments written since the last commit leave if the index does not take them.
-    unindexed: Vec<Note>,
     /// Whether the last group was lost; the next loss is not logged again.
     losing: bool,
 }
@@ -72,28 +70,8 @@ impl StreamWriter {
             open: None,
             init: None,
             carried: Vec::new(),
-            unindexed: Vec::new(),
             losing: false,
         })
-    }
-
-    /// The index has taken everything written so far.
-    pub(super) fn indexed(&mut self) {
-        self.unindexed.clear();
-    }
-
-    /// The index did not take what was written since the last commit, and the open segment is settled: goes
-    /// on where the index says the stream ended. The next fragment tells what was lost.
-    pub(super) fn start_over(&mut self, index: &Index) -> Result<(), IndexError> {
-        let mut carried = std::mem::take(&mut self.unindexed);
-        carried.append(&mut self.carried);
-        bound_notes(&mut carried, CARRIED_MAX);
-        *self = Self {
-            carried,
-            losing: self.losing,
-            ..Self::open(index, self.no)?
-        };
-        Ok(())
     }
 
     pub(super) fn durable_until(&self) -> Option<WallTime> {
@@ -185,12 +163,20 @@ impl StreamWriter {
     }
 
     /// Does not even try to write, because the index has no space.
-    pub(super) fn shed(&mut self, fragments: &[Finished], batch: &mut Batch) {
-        self.lose(
-            fragments.iter().map(|f| f.fragment.entry()),
-            GapCause::DiskFull,
-            batch,
-        );
+    pub(super) fn shed(&mut self, fragments: &[Finished]) {
+        let entries = fragments.iter().map(|f| f.fragment.entry());
+        entries.for_each(|entry| leave(&mut self.carried, entry, GapCause::DiskFull));
+        bound_notes(&mut self.carried, CARRIED_MAX);
+    }
+
+    /// Tells the gaps of what could not be written, which the next fragment will tell too.
+    pub(super) fn tell_lost(&self, batch: &mut Batch) {
+        for note in &self.carried {
+            if let Note::Gap { from, to, cause } = *note {
+                let to = Some(to);
+                batch.gap(self.no, Gap { from, to, cause });
+            }
+        }
     }
 
     fn going_well(&mut self) {
@@ -233,7 +219,6 @@ impl StreamWriter {
         self.head = open.row.head;
         self.durable_until = entries.last().map(FragmentEntry::wall_end);
         for entry in entries {
-            leave(&mut self.unindexed, &entry, GapCause::DiskFull);
             batch.fragment(id, entry);
         }
         Ok(())
@@ -298,18 +283,7 @@ impl StreamWriter {
         batch: &mut Batch,
     ) {
         group.for_each(|entry| leave(&mut self.carried, entry, cause));
-        for note in &self.carried {
-            if let Note::Gap { from, to, cause } = *note {
-                batch.gap(
-                    self.no,
-                    Gap {
-                        from,
-                        to: Some(to),
-                        cause,
-                    },
-                );
-            }
-        }
+        self.tell_lost(batch);
         bound_notes(&mut self.carried, CARRIED_MAX);
     }
 }

@@ -315,7 +315,9 @@ impl Archive {
         };
         self.files
             .insert(segment, std::fs::read(self.disk.path(&path)).expect("segment"));
-        let tracks = reader.all_samples(&entries).expect("samples");
+        let tracks = reader
+            .all_samples(&entries, seq.is_multiple_of(2))
+            .expect("samples");
         let rows = entries.into_iter().zip(tracks);
         self.fragments.extend(rows.map(|(entry, tracks)| ExportFragment {
             segment,
