@@ -79,10 +79,10 @@ impl Ended {
     }
 
     pub(crate) fn steps(&self) -> Vec<&str> {
-        let name = |told| match told {
-            Told::Step(name) => Some(String::as_str(name)),
+        let steps = self.told.iter().filter_map(|told| match told {
+            Told::Step(name) => Some(name.as_str()),
             _ => None,
-        };
-        self.told.iter().filter_map(name).collect()
+        });
+        steps.collect()
     }
 }

@@ -11,6 +11,7 @@ use rustix::process::{Signal, getpid, kill_process};
 use serde::{Deserialize, Serialize};
 
 use crate::account::{Account, Told};
+use crate::site::Site;
 
 /// How a step goes wrong.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -27,6 +28,8 @@ pub(crate) enum Fault {
     Torn,
     /// The process dies before the step.
     Kill,
+    /// Footage cannot be written from this sync on, and the process dies right after it.
+    Sick,
 }
 
 /// A guarantee that a control leaves out.
@@ -52,6 +55,8 @@ pub(crate) struct Plan {
     pub(crate) trace: bool,
     /// Whether space is really set aside. In memory that takes most of the time, and shows nothing.
     pub(crate) reserve: bool,
+    /// Whether the file system is to seem to have no O_DIRECT.
+    pub(crate) buffered: bool,
 }
 
 impl Fault {
@@ -65,6 +70,7 @@ impl Fault {
                 Step::CreateDir | Step::Create | Step::Reserve | Step::Write | Step::Rename | Step::Commit
             ),
             Self::Short | Self::Torn => step == Step::Write,
+            Self::Sick => true,
         }
     }
 }
@@ -75,16 +81,19 @@ pub(crate) struct Planned {
     plan: Plan,
     steps: AtomicU64,
     account: Account,
+    /// There when the disk is sick.
+    sick: PathBuf,
     /// Files whose sync was put off.
     unsynced: Mutex<Vec<PathBuf>>,
 }
 
 impl Planned {
-    pub(crate) fn new(plan: Plan, account: Account) -> Self {
+    pub(crate) fn new(plan: Plan, site: &Site) -> Self {
         Self {
             plan,
             steps: AtomicU64::new(0),
-            account,
+            account: Account::append_to(&site.account),
+            sick: site.account.with_file_name("hot.sick"),
             unsynced: Mutex::default(),
         }
     }
@@ -118,6 +127,7 @@ impl Faults for Planned {
             self.account.tell(&Told::Step(format!("{step:?}")));
         }
         let ordinary = match step {
+            Step::ProbeDirect if self.plan.buffered => Answer::Fail(Errno::INVAL.raw_os_error()),
             Step::Reserve if !self.plan.reserve => Answer::Pretend,
             _ => Answer::GoOn,
         };
@@ -132,6 +142,7 @@ impl Faults for Planned {
             Fault::FullFor(steps) => steps,
             // What a process does after half a write does not matter any more.
             Fault::Torn => 2,
+            Fault::Sick => u64::MAX - at,
             _ => 1,
         };
         if !(at..at + lasts).contains(&now) {
@@ -144,6 +155,13 @@ impl Faults for Planned {
             self.account.tell(&Told::Fired(format!("{step:?}"), name));
         }
         match fault {
+            // The next sync is the one that fails; what follows it does not happen.
+            Fault::Sick if self.sick.exists() => die(),
+            Fault::Sick if step == Step::SyncData => {
+                std::fs::write(&self.sick, "tierlinefragment").expect("a mark");
+                ordinary
+            }
+            Fault::Sick => ordinary,
             Fault::Eio => Answer::Fail(Errno::IO.raw_os_error()),
             Fault::Full | Fault::FullFor(_) => Answer::Fail(Errno::NOSPC.raw_os_error()),
             Fault::Short => Answer::Short(4096),

@@ -67,7 +67,7 @@ fn start(
 ) -> Result<(), Box<dyn std::error::Error>> {
     let index = Arc::new(site.open_index(None)?);
     let account = Account::append_to(&site.account);
-    let seam = Planned::new(plan, account.clone());
+    let seam = Planned::new(plan, site);
     let disk = site.open_disk(Some(Arc::new(seam)))?;
     let pool = Pool::new(16);
     let found = recover(&disk, &index)?;

@@ -54,7 +54,7 @@ type Outcome = Result<(), Box<dyn std::error::Error>>;
 /// Does the job. What fails is told, as the service would log it before it ends.
 pub(crate) fn run(job: &Job) {
     let account = Account::append_to(&job.site.account);
-    let faults: Arc<dyn Faults> = Arc::new(Planned::new(job.plan, account.clone()));
+    let faults: Arc<dyn Faults> = Arc::new(Planned::new(job.plan, &job.site));
     match work(job, &account, &faults) {
         Ok(()) => account.tell(&Told::Done),
         Err(e) => account.tell(&Told::Failed(e.to_string())),

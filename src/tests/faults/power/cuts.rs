@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::rig::{FileSystem, Rig, what_is_missing};
+use super::rig::{FileSystem, Rig, can_run};
 use crate::child::start;
 use crate::dice::asked;
 use crate::faults::{Omission, Plan};
@@ -108,17 +108,6 @@ fn campaign(disks: Disks, omission: Option<Omission>, cuts: u64, seed: u64) -> V
         all.add(&sum);
     }
     all
-}
-
-/// Loud, because a run without a rig proves nothing.
-fn can_run() -> bool {
-    match what_is_missing() {
-        None => true,
-        Some(what) => {
-            println!("SKIPPED: no power was cut, because {what}");
-            false
-        }
-    }
 }
 
 #[test]

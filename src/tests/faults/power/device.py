@@ -5,6 +5,9 @@ seed decides, counted over both disks once RIG/armed is there, the power fails: 
 RIG/<disk>.after, with a random part of the cache, each write kept, dropped, or torn by sectors. From then on
 nothing is answered but errors.
 
+While RIG/<disk>.sick is there, writes to that disk fail that contain what stands in that file, and flushes too
+if it is empty.
+
 Environment: RIG (folder with <disk>.base, an image to begin with), SEED, WRITES (the latest write).
 """
 import builtins
@@ -77,6 +80,17 @@ def fail_if_cut():
         raise OSError(errno.EIO, "the power is off")
 
 
+def fail_if_sick(disk, data):
+    try:
+        with builtins.open(f"{disk.path}.sick", "rb") as sick:
+            pattern = sick.read()
+    except FileNotFoundError:
+        return
+    if not pattern or (data is not None and pattern in data):
+        nbdkit.set_error(errno.EIO)
+        raise OSError(errno.EIO, "the disk is sick")
+
+
 def count_write():
     fail_if_cut()
     if not state["armed"]:
@@ -125,6 +139,7 @@ def pread(disk, buf, offset, flags):
 
 def pwrite(disk, buf, offset, flags):
     data = bytes(buf)
+    fail_if_sick(disk, data)
     # Part of the cache when the power fails at this very write.
     disk.cache.append((offset, data))
     count_write()
@@ -140,6 +155,7 @@ def zero(disk, count, offset, flags):
 
 def flush(disk, flags):
     fail_if_cut()
+    fail_if_sick(disk, None)
     for at, data in disk.cache:
         disk.put(disk.durable, at, data)
     disk.cache.clear()

@@ -2,3 +2,4 @@
 
 mod cuts;
 mod rig;
+mod sick_disks;

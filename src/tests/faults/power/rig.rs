@@ -43,7 +43,7 @@ impl FileSystem {
 }
 
 /// Why there can be no rig here, if there cannot.
-pub(crate) fn what_is_missing() -> Option<String> {
+fn what_is_missing() -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("only root may mount file systems".to_owned());
     }
@@ -68,6 +68,17 @@ pub(crate) fn what_is_missing() -> Option<String> {
         }
     }
     None
+}
+
+/// Loud, because a run without a rig proves nothing.
+pub(crate) fn can_run() -> bool {
+    match what_is_missing() {
+        None => true,
+        Some(what) => {
+            println!("SKIPPED: no power was cut and no disk failed, because {what}");
+            false
+        }
+    }
 }
 
 /// Disks that are going to lose their power.
@@ -177,6 +188,11 @@ impl Rig {
         self.mounted.push(at.to_owned());
     }
 
+    /// Waits for something that takes no longer than the rig does to start.
+    pub(crate) fn wait_for(&self, what: &str, ready: impl FnMut() -> bool) {
+        wait_for(what, ready);
+    }
+
     /// From now on writes count.
     pub(crate) fn arm(&self) {
         File::create(self.path("armed")).expect("a mark");
@@ -190,6 +206,18 @@ impl Rig {
             self.mount(&image, &at);
         }
         fs::read_to_string(self.cut()).expect("a cut")
+    }
+
+    /// Mounts the disks anew, so that nothing is left of them in memory.
+    pub(crate) fn remount(&mut self) {
+        for (device, at) in self.loops.iter().zip(&self.mounted) {
+            run(Command::new("umount").arg(at));
+            let status = Command::new("mount").arg(device).arg(at).status();
+            assert!(
+                status.expect("mount").success(),
+                "the file system did not survive"
+            );
+        }
     }
 
     fn take_down(&mut self) {
