@@ -38,7 +38,9 @@ impl Lateness {
     }
 
     fn picture(&mut self, pts_us: i64, arrival_us: u64) {
-        let offset = i64::try_from(arrival_us).unwrap_or(i64::MAX).saturating_sub(pts_us);
+        let offset = i64::try_from(arrival_us)
+            .unwrap_or(i64::MAX)
+            .saturating_sub(pts_us);
         let soonest = match self.soonest {
             None => offset,
             Some((soonest, at)) => {

@@ -41,9 +41,12 @@ impl Rank {
     /// The rank of a camera.
     pub fn of(priority: u8, camera: &CameraId) -> Self {
         // FNV-1a: the same in every version of this program.
-        let hash = camera.as_str().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+        let hash = camera
+            .as_str()
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+            });
         // Its high bits are mixed best. 0 is kept for nobody.
         Self(u64::from(priority) << 56 | (hash >> 8).max(1))
     }
@@ -108,7 +111,11 @@ impl Overload {
     pub fn observe(&mut self, signals: &Signals, ranks: &[Rank], now_us: u64) -> Rank {
         self.forget_a_pause(signals.behind, now_us);
         self.past.push_back((now_us, signals.behind, signals.filled));
-        while self.past.get(1).is_some_and(|(at, ..)| since(*at, now_us) >= WINDOW) {
+        while self
+            .past
+            .get(1)
+            .is_some_and(|(at, ..)| since(*at, now_us) >= WINDOW)
+        {
             self.past.pop_front();
         }
         match self.judge(signals, now_us) {
@@ -154,7 +161,11 @@ impl Overload {
         }
         match excess {
             Some(excess) => Load::Excess((excess + MARGIN).clamp(STEP.0, STEP.1)),
-            None if s.busy < 0.75 && s.behind < BEHIND / 2 && s.filled < FILLED / 4.0 && s.disk < DISK / 2.0 => {
+            None if s.busy < 0.75
+                && s.behind < BEHIND / 2
+                && s.filled < FILLED / 4.0
+                && s.disk < DISK / 2.0 =>
+            {
                 Load::Calm
             }
             None => Load::Steady,

@@ -178,7 +178,9 @@ impl Streams {
         for (id, no) in std::mem::take(&mut self.shed) {
             if !wanted.contains_key(&id) && !shed.contains(&id) {
                 self.tell_gap(shared, &id, no, GapCause::Disabled);
-                shared.index.set_status(no, |s| (s.state, s.since) = (SessionState::Stopped, now));
+                shared
+                    .index
+                    .set_status(no, |s| (s.state, s.since) = (SessionState::Stopped, now));
             } else {
                 self.shed.insert(id, no);
             }
@@ -193,7 +195,9 @@ impl Streams {
                 self.ended.insert(id.clone(), resume(shared, no)?);
             }
             self.tell_gap(shared, &id, no, GapCause::Overload);
-            shared.index.set_status(no, |s| (s.state, s.since) = (SessionState::Shed, now));
+            shared
+                .index
+                .set_status(no, |s| (s.state, s.since) = (SessionState::Shed, now));
             self.shed.insert(id, no);
         }
         Ok(())
@@ -279,11 +283,22 @@ impl Streams {
         let behind_ms = signals.behind.as_millis() as u64;
         if floor > before {
             tracing::error!(
-                shed, of, busy, behind_ms, disk, filled,
+                shed,
+                of,
+                busy,
+                behind_ms,
+                disk,
+                filled,
                 "there is more to record than this machine can do: the cameras of the lowest rank are not recorded"
             );
         } else {
-            tracing::warn!(shed, of, busy, behind_ms, "there is room again: more cameras are recorded");
+            tracing::warn!(
+                shed,
+                of,
+                busy,
+                behind_ms,
+                "there is room again: more cameras are recorded"
+            );
         }
     }
 
@@ -476,7 +491,11 @@ impl Recorder {
         let refused = if shed {
             Some((GapCause::DiskFull, Box::new(finished)))
         } else {
-            let read_us = self.shared.clock.monotonic_us().saturating_sub(finished.arrived_us);
+            let read_us = self
+                .shared
+                .clock
+                .monotonic_us()
+                .saturating_sub(finished.arrived_us);
             let age = Duration::from_micros(read_us.saturating_add(self.lateness.late_us()));
             self.shared
                 .submit

@@ -15,7 +15,8 @@ use archive::{
     TenantId, TimeRange, WallTime,
 };
 use indexer::{
-    CameraRow, HourCoverage, Index, Live, SegmentFragments, SegmentRow, SegmentState, StreamStatus, Timeline,
+    CameraRow, HourCoverage, Index, Live, Pulse, SegmentFragments, SegmentRow, SegmentState, StreamStatus,
+    Timeline,
 };
 use tokio::sync::watch;
 
@@ -51,6 +52,11 @@ pub(crate) struct StreamHandle {
 }
 
 impl Footage {
+    /// How recording keeps up.
+    pub(crate) fn pulse(&self) -> &Pulse {
+        self.index.pulse()
+    }
+
     pub(crate) fn new(index: Arc<Index>, disk: Disk) -> Self {
         Self { index, disk }
     }

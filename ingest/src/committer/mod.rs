@@ -255,7 +255,8 @@ impl Worker {
         pulse.set_waiting(None);
         pulse.update(|keeping| keeping.commit = took);
         if durable {
-            sent.iter().for_each(|sent| pulse.durable(now.duration_since(*sent)));
+            sent.iter()
+                .for_each(|sent| pulse.durable(now.duration_since(*sent)));
         }
     }
 

@@ -17,7 +17,10 @@ impl Pace {
     /// come in: of the last two commits the smaller number, since the footage of a single one may have waited
     /// for something else, and 0 while they are short.
     pub(super) fn commit(&mut self, began: Instant, took: Duration) -> f32 {
-        let came_in = self.began.replace(began).map(|before| began.duration_since(before));
+        let came_in = self
+            .began
+            .replace(began)
+            .map(|before| began.duration_since(before));
         let load = match came_in {
             Some(came_in) if took >= LONG => took.as_secs_f32() / came_in.as_secs_f32().max(0.1),
             _ => 0.0,
@@ -45,7 +48,10 @@ mod tests {
     fn a_disk_that_takes_twice_as_long_says_so_and_one_that_hung_once_does_not() {
         let slow = loads(&[0.1, 1.0, 2.0, 4.0, 8.0, 16.0]);
         assert_eq!(slow[..4], [0.0; 4]);
-        assert!((slow[4] - 2.0).abs() < 0.1 && (slow[5] - 2.0).abs() < 0.1, "{slow:?}");
+        assert!(
+            (slow[4] - 2.0).abs() < 0.1 && (slow[5] - 2.0).abs() < 0.1,
+            "{slow:?}"
+        );
         let hung = loads(&[0.1, 60.0, 12.0, 3.0, 0.6]);
         assert!(hung.iter().all(|load| *load < 0.5), "{hung:?}");
     }

@@ -69,7 +69,10 @@ fn at_twice_the_capacity_half_of_the_cameras_give_way_within_seconds_and_the_res
 fn a_disk_that_is_too_slow_makes_cameras_give_way_until_it_keeps_up() {
     let (mut machine, mut overload) = (Machine::new(80, 1000.0, 40.0), Overload::default());
     let recorded: Vec<_> = (0..1200).map(|_| machine.step(&mut overload)).collect();
-    assert!(recorded.iter().any(|n| *n <= 40) && machine.waiting < 4000.0, "{recorded:?}");
+    assert!(
+        recorded.iter().any(|n| *n <= 40) && machine.waiting < 4000.0,
+        "{recorded:?}"
+    );
 }
 
 #[test]
@@ -86,7 +89,10 @@ fn slow_commits_say_by_how_much_and_are_not_counted_twice() {
     assert_eq!(recorded(overload.observe(&signals, &ranks, 0)), 40);
     for now_s in 1..60 {
         signals.commits = 11;
-        assert_eq!(recorded(overload.observe(&signals, &ranks, now_s * 1_000_000)), 40);
+        assert_eq!(
+            recorded(overload.observe(&signals, &ranks, now_s * 1_000_000)),
+            40
+        );
     }
 }
 
@@ -120,7 +126,10 @@ fn all_come_back_when_the_load_falls_and_one_that_is_too_much_goes_again_for_lon
     let first = until(&mut overload, &calm, &|before, after| after < before);
     until(&mut overload, &trouble, &|before, after| after > before);
     let second = until(&mut overload, &calm, &|before, after| after < before);
-    assert!(second >= first * 2 - Duration::from_secs(1), "{first:?} {second:?}");
+    assert!(
+        second >= first * 2 - Duration::from_secs(1),
+        "{first:?} {second:?}"
+    );
 }
 
 #[test]

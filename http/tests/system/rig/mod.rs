@@ -3,9 +3,11 @@
 mod api;
 mod chance;
 mod claims;
+mod metrics;
 mod oracle;
 mod service;
 mod site;
+mod small_cpu;
 mod small_disk;
 mod trace;
 
@@ -15,11 +17,13 @@ use std::time::{Duration, Instant};
 use archive::{Clock, SystemClock, WallTime};
 use ingest::camsim::{self, Camsim};
 
-pub(crate) use api::{Api, Fragment, Gap};
+pub(crate) use api::{Api, Fragment, Gap, Timeline};
 pub(crate) use chance::Chance;
+pub(crate) use metrics::{Lag, Metrics};
 pub(crate) use oracle::Oracle;
 pub(crate) use service::Service;
 pub(crate) use site::{Site, camera_id, lines};
+pub(crate) use small_cpu::{SmallCpu, cpu_time};
 pub(crate) use small_disk::SmallDisk;
 pub(crate) use trace::{Injection, Target, Trace};
 
@@ -54,4 +58,10 @@ pub(crate) fn wait_for<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> 
         assert!(begun.elapsed() < limit, "{what}: not within {limit:?}");
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// How long the long form of a test takes: `TIERLINE_SOAK_SECONDS`, or else so many.
+pub(crate) fn soak_seconds(default: u64) -> Duration {
+    let asked = std::env::var("TIERLINE_SOAK_SECONDS").ok();
+    Duration::from_secs(asked.and_then(|text| text.parse().ok()).unwrap_or(default))
 }
