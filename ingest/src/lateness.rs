@@ -1,5 +1,7 @@
 //! How late the samples of a session are read, by their own clock.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use archive::{Timescale, TrackKind};
 
 use crate::event::{Event, TrackParams};
@@ -7,6 +9,39 @@ use crate::event::{Event, TrackParams};
 /// The earliest arrival seen moves by one part in so many, so that a camera's clock that runs slow is not
 /// taken for lateness that grows: 500 parts in a million is more than any clock is off.
 const LEAK: u64 = 2000;
+
+/// What a session tells whoever looks at all of them. A session that reads little but all at once is late at the
+/// beginning and on time at the end: the worst counts.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    worst_us: AtomicU64,
+    /// When the last picture was read, on the host's monotonic clock; 0 while none was.
+    read_us: AtomicU64,
+}
+
+impl Told {
+    pub(crate) fn tell(&self, late_us: u64, now_us: u64) {
+        self.worst_us.fetch_max(late_us, Ordering::Relaxed);
+        self.read_us.store(now_us, Ordering::Relaxed);
+    }
+
+    /// There is no session any more.
+    pub(crate) fn forget(&self) {
+        self.worst_us.store(0, Ordering::Relaxed);
+        self.read_us.store(0, Ordering::Relaxed);
+    }
+
+    /// How late pictures were read since the last look, which was at `seen_us`; `None` without a session.
+    pub(crate) fn look(&self, seen_us: u64, now_us: u64) -> Option<u64> {
+        let worst = self.worst_us.swap(0, Ordering::Relaxed);
+        let read = Some(self.read_us.load(Ordering::Relaxed)).filter(|at| *at > 0)?;
+        Some(if read < seen_us {
+            worst.max(now_us.saturating_sub(read))
+        } else {
+            worst
+        })
+    }
+}
 
 /// Compares when pictures arrive with when they were taken. The one that came soonest counts as on time.
 #[derive(Debug, Default)]
@@ -66,6 +101,19 @@ impl Lateness {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_worst_since_the_last_look_is_told_and_silence_grows() {
+        let told = Told::default();
+        assert_eq!(told.look(0, 100), None);
+        for (late, now) in [(900, 1000), (20, 1001)] {
+            told.tell(late, now);
+        }
+        assert_eq!(told.look(100, 1100), Some(900));
+        assert_eq!(told.look(1100, 1600), Some(599));
+        told.forget();
+        assert_eq!(told.look(1600, 2000), None);
+    }
 
     #[test]
     fn what_comes_later_than_the_soonest_is_late_and_a_slow_clock_is_not() {

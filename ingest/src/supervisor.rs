@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use archive::buffer::Pool;
@@ -18,9 +17,10 @@ use crate::beat::Beat;
 use crate::committer::Submit;
 use crate::config::IngestConfig;
 use crate::error::IngestError;
+use crate::event::Event;
 use crate::fragmenter::{Finished, Fragmenter};
 use crate::gap_tracker::GapTracker;
-use crate::lateness::Lateness;
+use crate::lateness::{Lateness, Told};
 use crate::overload::{Overload, Rank, Signals};
 use crate::rtsp::{Session, SessionConfig, Transport};
 
@@ -35,6 +35,8 @@ pub(crate) struct Shared {
     pub(crate) beat: Arc<Beat>,
 }
 
+/// Samples that a session may read at a stretch: more than come in one poll interval.
+const TURN: u32 = 32;
 /// How often is looked whether recording keeps up.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -48,8 +50,8 @@ struct Wanted {
 struct Running {
     wanted: Wanted,
     stop: watch::Sender<Option<GapCause>>,
-    /// How late its samples are read, in microseconds.
-    late_us: Arc<AtomicU64>,
+    /// How late its samples are read.
+    late: Arc<Told>,
     task: JoinHandle<Fragmenter>,
 }
 
@@ -224,7 +226,7 @@ impl Streams {
             None => resume(shared, no)?,
         };
         let (stop, stopped) = watch::channel(None);
-        let late_us = Arc::<AtomicU64>::default();
+        let late = Arc::<Told>::default();
         let recorder = Recorder {
             shared: shared.clone(),
             no,
@@ -235,13 +237,13 @@ impl Streams {
             sessions,
             dropping: false,
             lateness: Lateness::default(),
-            late_us: late_us.clone(),
+            late: late.clone(),
         };
         let task = tokio::spawn(recorder.run());
         let running = Running {
             wanted,
             stop,
-            late_us,
+            late,
             task,
         };
         self.running.insert(id, running);
@@ -252,10 +254,10 @@ impl Streams {
     fn signals(&self, shared: &Shared, seen: &mut (u64, u64), now_us: u64) -> Signals {
         let rested_us = shared.beat.rested_us();
         let (passed, rested) = (now_us.saturating_sub(seen.0), rested_us.saturating_sub(seen.1));
-        *seen = (now_us, rested_us);
         let mut late: Vec<u64> = (self.running.values())
-            .map(|r| r.late_us.load(Ordering::Relaxed))
+            .filter_map(|r| r.late.look(seen.0, now_us))
             .collect();
+        *seen = (now_us, rested_us);
         let middle = late.len() / 2;
         let behind = match late.get_mut(middle) {
             Some(_) => *late.select_nth_unstable(middle).1,
@@ -362,8 +364,7 @@ struct Recorder {
     /// Fragments are being given up; said once, not for each.
     dropping: bool,
     lateness: Lateness,
-    /// Where [`Lateness::late_us`] is told.
-    late_us: Arc<AtomicU64>,
+    late: Arc<Told>,
 }
 
 enum Ended {
@@ -437,7 +438,21 @@ impl Recorder {
             self.shared.index.set_status(self.no, |s| s.reconnects += 1);
         }
         self.fragmenter.begin_session();
+        let (mut beat, mut events) = (0, 0_u32);
         loop {
+            // A session with much to read lets the others have their turn, and us look at how all are doing.
+            let rested = self.shared.beat.rested_us();
+            if rested != std::mem::replace(&mut beat, rested) {
+                events = 0;
+            }
+            events += 1;
+            if events.is_multiple_of(TURN) {
+                tokio::task::yield_now().await;
+            }
+            // Who gives way does so at once, whatever has arrived.
+            if self.stop.has_changed().unwrap_or(true) && *self.stop.borrow() == Some(GapCause::Overload) {
+                return Ended::Stopped(GapCause::Overload);
+            }
             let event = tokio::select! {
                 biased;
                 event = session.next() => event,
@@ -446,7 +461,9 @@ impl Recorder {
             match event {
                 Ok(event) => {
                     self.lateness.observe(&event);
-                    self.late_us.store(self.lateness.late_us(), Ordering::Relaxed);
+                    if let Event::Sample(sample) = &event {
+                        self.late.tell(self.lateness.late_us(), sample.arrival_mono_us);
+                    }
                     if let Some(finished) = self.fragmenter.push(event) {
                         self.hand_in(finished);
                         // A camera that never pauses must not keep us from stopping.
@@ -533,7 +550,7 @@ impl Recorder {
             self.hand_in(finished);
         }
         self.lateness = Lateness::default();
-        self.late_us.store(0, Ordering::Relaxed);
+        self.late.forget();
         self.begin_gap(now, cause);
     }
 

@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::rig::{
-    Api, Metrics, Service, Site, SmallCpu, Timeline, alone, camera_id, cpu_time, farm, now, soak_seconds,
+    Api, Metrics, Service, Site, SmallCpu, Timeline, alone, camera_id, cpu_time, heavy_farm, now,
+    soak_seconds,
 };
 
 /// Cameras, in three priorities.
-const CAMERAS: usize = 18;
+const CAMERAS: usize = 24;
+/// What each sends, in megabits a second: enough for the load to be measured well.
+const MBIT: u32 = 8;
 /// The load is measured for so long.
 const MEASURE: Duration = Duration::from_secs(6);
 /// After this time it is clear who is recorded.
@@ -33,7 +36,8 @@ fn soak_cameras_that_are_too_many_give_way_by_priority_and_come_back() {
 fn overload(hold: Duration) {
     let _alone = alone();
     let Some(cpu) = SmallCpu::new() else { return };
-    let farm = farm(CAMERAS);
+    let folder = tempfile::tempdir().expect("a folder");
+    let farm = heavy_farm(CAMERAS, MBIT, folder.path());
     let mut site = Site::new(&farm, CAMERAS);
     site.segment_duration = "10s";
     site.priorities = (0..CAMERAS).map(|n| (camera_id(n), (n % 3 * 2) as u8)).collect();
@@ -51,27 +55,35 @@ fn overload(hold: Duration) {
 
     cpu.limit(Some(load / 2.0));
     let settled = settle(&api);
-    let from = now();
+    let states = || -> BTreeMap<String, String> {
+        let state = |id: &String| (id.clone(), api.status(id).expect("a status").state);
+        cameras.iter().map(state).collect()
+    };
+    let (at_first, from) = (states(), now());
     std::thread::sleep(hold);
-    let to = now();
-    let states: BTreeMap<_, _> = (cameras.iter())
-        .map(|id| (id.clone(), api.status(id).expect("a status").state))
-        .collect();
+    let (to, at_last) = (now(), states());
     let metrics = Metrics::read(&api).expect("metrics");
     println!(
-        "18 cameras take {load:.3} cores and get half of it: settled after {:.0} s, {} gave way; {:?} behind",
+        "{CAMERAS} cameras take {load:.3} cores and get half of it: settled after {:.0} s, {} gave way; {:?} behind",
         settled.as_secs_f64(),
         metrics.get("tierline_streams_shed"),
         metrics.seconds("tierline_ingest_behind_seconds"),
     );
+    // One that came back meanwhile, to try whether there is room, is neither.
+    let of = |state: &'static str| {
+        let all = at_first.iter().zip(&at_last);
+        all.filter(move |(first, last)| *first.1 == state && *last.1 == state)
+            .map(|((id, _), _)| id)
+    };
     let priority = |id: &String| site.priorities.get(id).copied().unwrap_or(5);
-    let of = |state: &'static str| states.iter().filter(move |(_, s)| *s == state).map(|(id, _)| id);
-    let (recorded, gave_way) = (of("recording").count(), of("shed").count());
-    assert_eq!(recorded + gave_way, CAMERAS, "{states:?}");
-    assert!((3..=12).contains(&recorded), "{states:?}");
+    let recorded = of("recording").count();
+    assert!(
+        (4..=16).contains(&recorded) && of("shed").count() >= 6,
+        "{at_first:?} {at_last:?}"
+    );
     let lowest = of("recording").map(priority).min();
     let highest = of("shed").map(priority).max();
-    assert!(highest <= lowest, "{states:?}");
+    assert!(highest <= lowest, "{at_last:?}");
     for id in of("recording") {
         let timeline = api.timeline(id).expect("a timeline");
         assert!(
@@ -108,15 +120,15 @@ fn overload(hold: Duration) {
         .collect();
     for (id, timeline) in &timelines {
         tiled(id, timeline);
+        // Whatever is missing is missing because the camera gave way, and it did not come and go.
         let late = timeline.gaps.iter().filter(|gap| gap.from > begun);
         let causes: Vec<_> = late.map(|gap| gap.cause.as_str()).collect();
-        let never = !of("shed").any(|shed| shed == id) && causes.is_empty();
         assert!(
-            never || causes.iter().all(|cause| *cause == "overload"),
+            causes.iter().all(|cause| *cause == "overload") && causes.len() <= 4,
             "{id}: {timeline:?}"
         );
-        // A camera that gave way did so once, and its gap is one from beginning to end.
-        assert!(causes.len() <= 2, "{id} came and went: {timeline:?}");
+        let status = api.status(id).expect("a status");
+        assert_eq!((status.reconnects, status.last_error), (0, None), "{id}");
     }
     assert_eq!(farm.counters().overruns, 0, "a camera had to cut its session");
     finish(&site, service);
