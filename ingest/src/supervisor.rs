@@ -486,7 +486,10 @@ impl Recorder {
             u64::from(entry.wall_duration_us).max(1),
         );
         let shed = self.wanted.priority < self.shared.index.shed_below();
-        let (bits, pictures) = (finished.bytes as u64 * 8, finished.pictures as f32);
+        let (bits, rate) = (
+            finished.bytes as u64 * 8,
+            finished.pictures as f32 * 1e6 / us as f32,
+        );
         let (lost, offset) = (finished.packets_lost, finished.clock_offset_ms);
         let state = if shed {
             SessionState::Shed
@@ -499,12 +502,13 @@ impl Recorder {
                 (s.state, s.since) = (state, now);
             }
             s.bitrate_bps = bits.saturating_mul(1_000_000) / us;
-            s.fps = pictures * 1e6 / us as f32;
+            s.fps = rate;
             s.clock_offset_ms = offset;
             s.packets_lost += u64::from(lost);
             s.provisional_until = Some(end);
             s.last_error = None;
         });
+        let pictures = finished.pictures as u64;
         let refused = if shed {
             Some((GapCause::DiskFull, Box::new(finished)))
         } else {
@@ -522,7 +526,10 @@ impl Recorder {
         };
         match refused {
             Some((cause, finished)) => self.give_up(cause, from, &finished),
-            None => self.dropping = false,
+            None => {
+                self.dropping = false;
+                self.shared.index.set_status(self.no, |s| s.pictures += pictures);
+            }
         }
     }
 

@@ -48,6 +48,7 @@ struct Streams {
     frames: Family<Stream, Figure>,
     reconnects: Family<Stream, Counter>,
     packets_lost: Family<Stream, Counter>,
+    pictures: Family<Stream, Counter>,
     gaps: Family<StreamCause, Figure>,
 }
 
@@ -173,6 +174,7 @@ fn of_streams(registry: &mut Registry, app: &Shared, streams: &[StreamHandle]) -
         all.packets_lost
             .get_or_create(&labels)
             .inc_by(status.packets_lost);
+        all.pictures.get_or_create(&labels).inc_by(status.pictures);
         let Some(day) = day else { continue };
         for gap in handle.gaps(day)? {
             let missing = TimeRange::new(gap.from, gap.to.unwrap_or(now)).and_then(|gap| gap.intersect(day));
@@ -200,6 +202,7 @@ fn of_streams(registry: &mut Registry, app: &Shared, streams: &[StreamHandle]) -
     );
     registry.register("stream_reconnects", "Sessions begun again", all.reconnects);
     registry.register("stream_packets_lost", "RTP packets lost", all.packets_lost);
+    registry.register("stream_pictures", "Pictures handed to the disk", all.pictures);
     registry.register(
         "stream_gap_seconds",
         "Time without media in the last 24 hours, by cause",
