@@ -35,16 +35,16 @@ fn changes(known: &[CameraRow], file: &[CameraConfig], now: WallTime) -> Vec<Cam
 
 /// Writes the cameras of the file into the index; durable when it returns.
 pub(crate) fn enrol(index: &Index, file: &[CameraConfig], now: WallTime) -> Result<(), IndexError> {
-    for row in changes(&index.cameras()?, file, now) {
+    let changes = changes(&index.cameras()?, file, now);
+    for row in &changes {
         let verb = if row.removed.is_some() {
             "left the configuration, its footage stays"
         } else {
             "configured"
         };
         tracing::info!(camera = %row.id, "camera {verb}");
-        index.put_camera(&row)?;
     }
-    Ok(())
+    index.put_cameras(&changes)
 }
 
 #[cfg(test)]

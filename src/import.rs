@@ -195,7 +195,7 @@ impl Importer {
         let mut waiting = Some(Box::new(finished));
         let since = Instant::now();
         while let Some(finished) = waiting.take() {
-            if let Err(back) = self.submit.fragment(self.no, *finished) {
+            if let Err(back) = self.submit.fragment(self.no, *finished, Duration::ZERO) {
                 if committer.has_failed() || since.elapsed() > DISK_WAIT_MAX {
                     bail!("the disk does not take the footage: is it full? See the log");
                 }

@@ -17,13 +17,16 @@ use tokio::sync::watch;
 use url::Url;
 
 use crate::config::Config;
+use crate::descriptors;
 use crate::enrol::enrol;
 use crate::store;
 
 /// Requests are short or wait for readers; recording has threads of its own.
 const HTTP_THREADS: usize = 2;
-/// Reads of footage that may be under way at once.
-const BLOCKING_THREADS: usize = 64;
+/// Reads of footage and computed answers that may be under way at once: enough to keep a disk busy.
+const BLOCKING_THREADS: usize = 16;
+/// Whatever is asked for, recording gets the cores first.
+const HTTP_NICE: i32 = 10;
 /// For sealing what a crash left open: one segment at a time.
 const SEAL_SLABS: usize = 32;
 
@@ -59,6 +62,10 @@ impl Service {
             .worker_threads(HTTP_THREADS)
             .max_blocking_threads(BLOCKING_THREADS)
             .thread_name("http")
+            // On Linux this is about the calling thread alone; a thread that may not be nice is not.
+            .on_thread_start(|| {
+                let _ = rustix::process::nice(HTTP_NICE);
+            })
             .enable_all()
             .build()
             .context("starting threads")?;
@@ -70,9 +77,11 @@ impl Service {
             ready: is_ready,
             camera_url_allowed: camera_rule(config.allows_loopback()),
         };
+        let mut http = config.http.clone();
+        http.connections_max = descriptors::connections(http.connections_max, streams(&index)?);
         let http = {
             let _within = runtime.enter();
-            http_api::start(&config.http, state)?
+            http_api::start(&http, state)?
         };
         let ingest = Ingest::start(
             config.recording.ingest(),
@@ -191,6 +200,18 @@ impl Retaining {
             Self::Failed(e) => Err(e),
         }
     }
+}
+
+/// How many streams are recorded.
+fn streams(index: &Index) -> anyhow::Result<usize> {
+    let cameras = index
+        .cameras()?
+        .into_iter()
+        .filter(|camera| camera.removed.is_none());
+    Ok(cameras
+        .flat_map(|camera| camera.streams)
+        .filter(|stream| stream.enabled)
+        .count())
 }
 
 /// What retention needs: it begins when everything that a crash left open is sealed.

@@ -22,8 +22,11 @@ pub struct HttpConfig {
     /// Names under which browsers may reach the service besides `localhost` and IP addresses; asked for
     /// only while there is no API key, against DNS rebinding.
     pub hosts: Vec<String>,
-    /// Connections served at once; one more is answered 503 and closed.
+    /// Connections served at once. One more takes the place of the one that has been idle the longest; where
+    /// all are busy it is answered 503 and closed.
     pub connections_max: usize,
+    /// Connections that one address may have; half of all where nothing is said.
+    pub connections_per_client: Option<usize>,
     /// How long is waited for what; not for the configuration file.
     #[serde(skip)]
     pub timeouts: Timeouts,
@@ -63,6 +66,7 @@ impl Default for HttpConfig {
             api_keys: Vec::new(),
             hosts: Vec::new(),
             connections_max: CONNECTIONS_MAX,
+            connections_per_client: None,
             timeouts: Timeouts::default(),
         }
     }
@@ -122,11 +126,17 @@ pub enum ConfigError {
     #[error("http.api_keys `{0}`: cameras and actions must not be empty")]
     EmptyScope(String),
     /// No connection could ever be served.
-    #[error("http.connections_max must be at least 1")]
+    #[error("http.connections_max and http.connections_per_client must be at least 1")]
     NoConnections,
 }
 
 impl HttpConfig {
+    /// Connections that one address may have.
+    pub(crate) fn per_client(&self) -> usize {
+        self.connections_per_client
+            .unwrap_or(self.connections_max.div_ceil(2))
+    }
+
     /// Whether this can be served safely.
     pub fn validate(&self) -> Result<(), ConfigError> {
         if self.api_keys.is_empty() && !self.listen.ip().to_canonical().is_loopback() {
@@ -140,7 +150,7 @@ impl HttpConfig {
                 return Err(ConfigError::EmptyScope(key.name.clone()));
             }
         }
-        if self.connections_max == 0 {
+        if self.connections_max == 0 || self.connections_per_client == Some(0) {
             return Err(ConfigError::NoConnections);
         }
         Ok(())

@@ -4,13 +4,13 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
+use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -22,37 +22,44 @@ use tokio::time::{Instant, Sleep};
 use tower::ServiceExt;
 
 use crate::config::Timeouts;
+use crate::places::{Phase, Seat, Taken};
 
 /// Request line and headers together.
 const HEADER_BYTES_MAX: usize = 16 << 10;
 /// The read buffer, which bounds a head that does not end; also how much unsent body makes a body wait.
 const BUFFER_BYTES: usize = 512 << 10;
 
+/// What a reader must take of what waits for it, in bytes a second.
+const READ_RATE_MIN: f64 = 4096.0;
+
 /// Who is at the other end.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
 
-/// Serves requests until the peer goes, a bound is passed, or `stop` turns true.
+/// Serves requests until the peer goes, a bound is passed, its place is needed, or `stop` turns true.
 pub(crate) async fn serve(
     stream: TcpStream,
     peer: SocketAddr,
     router: Router,
     timeouts: Timeouts,
+    place: Taken,
     mut stop: watch::Receiver<bool>,
 ) {
     // Heads and last pieces go out at once; bodies are written in large pieces anyway.
     let _ = stream.set_nodelay(true);
-    let phase = Arc::new(Phase(AtomicU8::new(Phase::HEAD)));
-    let io = TokioIo::new(Guarded::new(stream, &timeouts, Arc::clone(&phase)));
+    let seat = &place.seat;
+    let io = TokioIo::new(Guarded::new(stream, &timeouts, Arc::clone(seat)));
     let service = service_fn(move |mut request: Request<Incoming>| {
-        phase.set(Phase::BUSY);
+        let answering = Answering(Arc::clone(seat));
+        seat.set(Phase::Busy);
         request.extensions_mut().insert(Peer(peer));
-        let answering = router.clone().oneshot(request.map(Body::new));
-        let phase = Arc::clone(&phase);
+        let response = router.clone().oneshot(request.map(Body::new));
         async move {
-            let response = answering.await;
-            phase.set(Phase::IDLE);
-            response
+            let response = response.await?;
+            Ok::<_, std::convert::Infallible>(response.map(|body| Answer {
+                body,
+                _answering: answering,
+            }))
         }
     });
     let mut http = http1::Builder::new();
@@ -75,6 +82,10 @@ pub(crate) async fn serve(
                 }
                 return;
             }
+            () = seat.asked_to_leave() => {
+                tracing::debug!(%peer, "a connection gave way to another");
+                return;
+            }
             _ = stop.changed(), if !stopping => {
                 stopping = true;
                 connection.as_mut().graceful_shutdown();
@@ -83,69 +94,111 @@ pub(crate) async fn serve(
     }
 }
 
-/// What a connection waits for.
-struct Phase(AtomicU8);
+/// A request that is being answered, until its answer's body has ended.
+struct Answering(Arc<Seat>);
 
-impl Phase {
-    /// A new request.
-    const IDLE: u8 = 0;
-    /// The rest of a request's head.
-    const HEAD: u8 = 1;
-    /// Us.
-    const BUSY: u8 = 2;
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.set(Phase::Idle);
+    }
+}
 
-    fn set(&self, phase: u8) {
-        self.0.store(phase, Ordering::Relaxed);
+/// A body that knows when it has ended.
+struct Answer {
+    body: Body,
+    _answering: Answering,
+}
+
+impl http_body::Body for Answer {
+    type Data = <Body as http_body::Body>::Data;
+    type Error = <Body as http_body::Body>::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
     }
 
-    fn is(&self, phase: u8) -> bool {
-        self.0.load(Ordering::Relaxed) == phase
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
 /// A socket that gives up on heads that do not end and on readers that do not read.
 struct Guarded {
     stream: TcpStream,
-    phase: Arc<Phase>,
+    seat: Arc<Seat>,
     header: Duration,
     stall: Duration,
     head_deadline: Pin<Box<Sleep>>,
-    /// Runs while a write waits.
-    stall_deadline: Option<Pin<Box<Sleep>>>,
+    /// While a write waits: when it began to, and when its reader has waited too long.
+    waiting: Option<(Instant, Pin<Box<Sleep>>)>,
+    pace: Pace,
+}
+
+/// How fast a reader reads while there is something to read.
+#[derive(Debug, Default)]
+struct Pace {
+    waited: Duration,
+    taken: u64,
+}
+
+impl Pace {
+    /// The reader took `bytes` after we waited for it. Whether it is fast enough, over every `stall` of waiting.
+    fn took(&mut self, bytes: usize, waited: Duration, stall: Duration) -> bool {
+        self.waited += waited;
+        self.taken += bytes as u64;
+        if self.waited < stall {
+            return true;
+        }
+        let enough = self.taken as f64 >= READ_RATE_MIN * self.waited.as_secs_f64();
+        *self = Self::default();
+        enough
+    }
 }
 
 impl Guarded {
-    fn new(stream: TcpStream, timeouts: &Timeouts, phase: Arc<Phase>) -> Self {
+    fn new(stream: TcpStream, timeouts: &Timeouts, seat: Arc<Seat>) -> Self {
         Self {
             stream,
-            phase,
+            seat,
             header: timeouts.header,
             stall: timeouts.stall,
             head_deadline: Box::pin(tokio::time::sleep(timeouts.header)),
-            stall_deadline: None,
+            waiting: None,
+            pace: Pace::default(),
         }
     }
 
-    /// Passes on how far a write got, and minds the time while it gets nowhere.
+    /// Passes on how far a write got, and minds the time while it gets nowhere, or hardly anywhere.
     fn watch_write(
         &mut self,
         cx: &mut Context<'_>,
         written: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
-        if written.is_ready() {
-            self.stall_deadline = None;
-            return written;
+        let too_slow = || io::Error::new(io::ErrorKind::TimedOut, "the reader does not read");
+        if let Poll::Ready(result) = written {
+            let bytes = *result.as_ref().unwrap_or(&0);
+            let waited = self.waiting.take().map_or(Duration::ZERO, |(since, _)| {
+                self.seat.set_stalled(false);
+                since.elapsed()
+            });
+            if !self.pace.took(bytes, waited, self.stall) {
+                return Poll::Ready(Err(too_slow()));
+            }
+            return Poll::Ready(result);
         }
-        let deadline = self
-            .stall_deadline
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(self.stall)));
-        if deadline.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "the reader does not read",
-            )));
-        }
-        Poll::Pending
+        let (_, deadline) = self.waiting.get_or_insert_with(|| {
+            self.seat.set_stalled(true);
+            (Instant::now(), Box::pin(tokio::time::sleep(self.stall)))
+        });
+        ready!(deadline.as_mut().poll(cx));
+        Poll::Ready(Err(too_slow()))
     }
 }
 
@@ -159,15 +212,15 @@ impl AsyncRead for Guarded {
         let this = &mut *self;
         match Pin::new(&mut this.stream).poll_read(cx, buf) {
             Poll::Ready(result) => {
-                if buf.filled().len() > before && this.phase.is(Phase::IDLE) {
-                    this.phase.set(Phase::HEAD);
+                if buf.filled().len() > before && this.seat.is(Phase::Idle) {
+                    this.seat.set(Phase::Head);
                     let deadline = Instant::now() + this.header;
                     this.head_deadline.as_mut().reset(deadline);
                 }
                 Poll::Ready(result)
             }
             Poll::Pending => {
-                if this.phase.is(Phase::HEAD) && this.head_deadline.as_mut().poll(cx).is_ready() {
+                if this.seat.is(Phase::Head) && this.head_deadline.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(Err(io::Error::new(
                         io::ErrorKind::TimedOut,
                         "the head does not end",

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::problem::{Code, Problem};
 
@@ -21,23 +21,27 @@ const DECODE_MAX: Duration = Duration::from_secs(5);
 /// The picture that is shown at a time was taken up to one frame before it.
 const FRAME_US: i64 = 20_000;
 
-/// The picture `offset_us` after the first one of `media` as JPEG, scaled to `width` pixels if given.
-pub(crate) async fn picture(
-    turns: &Semaphore,
-    media: Vec<Bytes>,
-    offset_us: i64,
-    width: Option<u32>,
-) -> Result<Bytes, Problem> {
+/// Waits for a turn to decode.
+pub(crate) async fn turn(turns: &Semaphore) -> Result<SemaphorePermit<'_>, Problem> {
     let busy = || {
         Problem::new(Code::TooManyRequests, "Too many stills are being decoded.").with_header(
             axum::http::header::RETRY_AFTER,
             axum::http::HeaderValue::from_static("1"),
         )
     };
-    let _turn = tokio::time::timeout(QUEUE_MAX, turns.acquire())
+    tokio::time::timeout(QUEUE_MAX, turns.acquire())
         .await
         .map_err(|_| busy())?
-        .map_err(Problem::internal)?;
+        .map_err(Problem::internal)
+}
+
+/// The picture `offset_us` after the first one of `media` as JPEG, scaled to `width` pixels if given.
+pub(crate) async fn picture(
+    _turn: SemaphorePermit<'_>,
+    media: Vec<Bytes>,
+    offset_us: i64,
+    width: Option<u32>,
+) -> Result<Bytes, Problem> {
     let decode = async {
         // The last picture of a fragment begins before the fragment's end: if there is none at the offset,
         // the one before it is meant.

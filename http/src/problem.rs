@@ -71,6 +71,7 @@ codes! {
     NoDecoder = "decoder_missing" NOT_IMPLEMENTED "Stills need ffmpeg";
     DecoderFailed = "decoder_failed" BAD_GATEWAY "The picture cannot be decoded";
     MediaUnreadable = "media_unreadable" SERVICE_UNAVAILABLE "The media cannot be read";
+    Overloaded = "overloaded" SERVICE_UNAVAILABLE "Too much at once";
     NotReady = "not_ready" SERVICE_UNAVAILABLE "The service is starting or stopping";
     DecoderTimeout = "decoder_timeout" GATEWAY_TIMEOUT "Decoding took too long";
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::config::{ConfigError, HttpConfig, Timeouts};
@@ -15,8 +15,8 @@ use crate::state::{App, HttpState, Shared};
 
 /// What a connection over the limit gets.
 const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\n\
-    Content-Type: application/problem+json\r\nContent-Length: 104\r\n\r\n\
-    {\"type\":\"urn:tierline:problem:not_ready\",\"title\":\"Too many connections\",\"status\":503,\"code\":\"not_ready\"}";
+    Content-Type: application/problem+json\r\nContent-Length: 106\r\n\r\n\
+    {\"type\":\"urn:tierline:problem:overloaded\",\"title\":\"Too many connections\",\"status\":503,\"code\":\"overloaded\"}";
 /// After an accept that failed, which happens when the process has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -70,13 +70,7 @@ pub fn start(config: &HttpConfig, state: HttpState) -> Result<Server, StartError
     let listener = TcpListener::from_std(listener).map_err(listen)?;
     let (stop, stopped) = watch::channel(false);
     let app = Arc::new(Shared::new(config, state));
-    let accepting = tokio::spawn(accept(
-        listener,
-        app,
-        config.connections_max,
-        config.timeouts,
-        stopped,
-    ));
+    let accepting = tokio::spawn(accept(listener, app, config.timeouts, stopped));
     Ok(Server {
         address,
         stop,
@@ -84,14 +78,7 @@ pub fn start(config: &HttpConfig, state: HttpState) -> Result<Server, StartError
     })
 }
 
-async fn accept(
-    listener: TcpListener,
-    app: App,
-    max: usize,
-    timeouts: Timeouts,
-    mut stop: watch::Receiver<bool>,
-) {
-    let slots = Arc::new(Semaphore::new(max));
+async fn accept(listener: TcpListener, app: App, timeouts: Timeouts, mut stop: watch::Receiver<bool>) {
     let router = router(app.clone());
     let mut connections = JoinSet::new();
     loop {
@@ -102,18 +89,17 @@ async fn accept(
         };
         match accepted {
             Ok((stream, peer)) => {
-                let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
+                let Ok(place) = app.places.take(peer.ip().to_canonical()) else {
                     app.metrics.connections_refused.inc();
                     refuse(&stream);
                     continue;
                 };
-                let serving = connection::serve(stream, peer, router.clone(), timeouts, stop.clone());
+                let serving = connection::serve(stream, peer, router.clone(), timeouts, place, stop.clone());
                 let gauge = app.metrics.connections.clone();
                 gauge.inc();
                 connections.spawn(async move {
                     serving.await;
                     gauge.dec();
-                    drop(slot);
                 });
             }
             Err(error) => {

@@ -11,7 +11,9 @@ use url::Url;
 
 use crate::auth::{Footage, HostRule, Keys};
 use crate::config::HttpConfig;
+use crate::desk::{Desk, Readers};
 use crate::metrics::Metrics;
+use crate::places::Places;
 use crate::routes::{EventLists, LiveWindows};
 
 /// Stills are decoded by this many processes at once: each takes a core for some hundred milliseconds.
@@ -45,6 +47,9 @@ pub(crate) struct Shared {
     pub(crate) ready: watch::Receiver<bool>,
     pub(crate) camera_url_allowed: CameraUrlRule,
     pub(crate) metrics: Metrics,
+    pub(crate) places: Arc<Places>,
+    pub(crate) desk: Desk,
+    pub(crate) readers: Readers,
     pub(crate) decoders: Semaphore,
     pub(crate) lives: LiveWindows,
     pub(crate) events: EventLists,
@@ -57,6 +62,7 @@ pub(crate) type App = Arc<Shared>;
 impl Shared {
     pub(crate) fn new(config: &HttpConfig, state: HttpState) -> Self {
         let keys = Keys::new(&config.api_keys);
+        let places = Arc::new(Places::new(config.connections_max, config.per_client()));
         Self {
             footage: Footage::new(state.index, state.disk, Arc::clone(&state.clock)),
             hosts: HostRule::new(&config.hosts, !keys.is_empty()),
@@ -65,6 +71,9 @@ impl Shared {
             ready: state.ready,
             camera_url_allowed: state.camera_url_allowed,
             metrics: Metrics::default(),
+            desk: Desk::default(),
+            readers: Readers::new(places.clone()),
+            places,
             decoders: Semaphore::new(DECODERS),
             lives: LiveWindows::default(),
             events: EventLists::default(),

@@ -142,25 +142,117 @@ fn resident() -> u64 {
 }
 
 #[test]
-fn one_connection_too_many_is_refused_and_room_is_made_again() {
+fn one_connection_too_many_takes_the_place_of_the_one_that_has_been_idle_the_longest() {
+    let service = Site::new().serve(|config| {
+        config.connections_max = 4;
+        config.connections_per_client = Some(4);
+    });
+    let request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut answer = [0; 4096];
+    let mut held: Vec<TcpStream> = (0..4)
+        .map(|_| {
+            let mut stream = TcpStream::connect(service.address).expect("connected");
+            stream.write_all(request).expect("sent");
+            assert!(stream.read(&mut answer).expect("answered") > 0);
+            sleep(Duration::from_millis(20));
+            stream
+        })
+        .collect();
+    assert_eq!(get(service.address, "/healthz", &[]).status, 200);
+    let (took, bytes) = until_closed(&mut held[0]);
+    assert!(took < Duration::from_secs(1) && bytes.is_empty(), "{took:?}");
+    for stream in &mut held[1..] {
+        stream.write_all(request).expect("sent");
+        assert!(stream.read(&mut answer).expect("answered") > 0);
+    }
+}
+
+#[test]
+fn one_connection_too_many_is_refused_while_all_are_busy_and_room_is_made_again() {
     let service = Site::new().serve(|config| {
         short(config);
+        config.timeouts.body = Duration::from_secs(5);
         config.connections_max = 4;
+        config.connections_per_client = Some(4);
     });
+    let head = b"POST /api/v1/cameras HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{";
     let held: Vec<TcpStream> = (0..4)
-        .map(|_| TcpStream::connect(service.address).expect("connected"))
+        .map(|_| {
+            let mut stream = TcpStream::connect(service.address).expect("connected");
+            stream.write_all(head).expect("sent");
+            stream
+        })
         .collect();
     sleep(Duration::from_millis(100));
     let mut extra = TcpStream::connect(service.address).expect("connected");
     let (took, bytes) = until_closed(&mut extra);
     assert!(took < Duration::from_millis(300));
+    let refused = Answer::parse(&bytes).expect("an answer");
     assert_eq!(
-        Answer::parse(&bytes).map(|a| (a.status, a.header("retry-after").map(str::to_owned))),
-        Some((503, Some("1".into())))
+        (
+            refused.status,
+            refused.header("retry-after"),
+            refused.text().contains("overloaded")
+        ),
+        (503, Some("1"), true)
     );
     drop(held);
     sleep(Duration::from_millis(100));
     assert_eq!(get(service.address, "/healthz", &[]).status, 200);
+}
+
+#[test]
+fn a_reader_that_hardly_reads_is_let_go_although_it_takes_a_byte_now_and_then() {
+    let site = Site::new();
+    let clip = std::sync::Arc::new(common::Clip::make("1280x720", "24M"));
+    let mut recorder = common::Recorder::new(&site, "lobby/main", epoch(), clip);
+    recorder.append(10);
+    recorder.seal();
+    let service = site.serve(short);
+    let mut stream = TcpStream::connect(service.address).expect("connected");
+    let request = b"GET /hls/lobby/main/seg/0.mp4 HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    stream.write_all(request).expect("sent");
+    stream
+        .set_read_timeout(Some(Duration::from_secs(1)))
+        .expect("time-out");
+    let (started, mut piece, mut taken) = (Instant::now(), [0; 512], 0);
+    // Faster than the bound on taking nothing at all, and slower than the rate.
+    while started.elapsed() < Duration::from_secs(10) {
+        match stream.read(&mut piece) {
+            Ok(0) | Err(_) => break,
+            Ok(n) => taken += n,
+        }
+        sleep(Duration::from_millis(250));
+    }
+    assert!(
+        started.elapsed() < Duration::from_secs(10),
+        "still served after {taken} bytes"
+    );
+}
+
+#[test]
+fn a_request_that_waits_behind_a_long_answer_does_not_end_it() {
+    let site = Site::new();
+    let clip = std::sync::Arc::new(common::Clip::make("1280x720", "24M"));
+    let mut recorder = common::Recorder::new(&site, "lobby/main", epoch(), clip);
+    recorder.append(10);
+    let row = recorder.seal();
+    let service = site.serve(|config| {
+        short(config);
+        config.timeouts.stall = Duration::from_secs(10);
+    });
+    let mut stream = TcpStream::connect(service.address).expect("connected");
+    let requests = b"GET /hls/lobby/main/seg/0.mp4 HTTP/1.1\r\nHost: localhost\r\n\r\n\
+        GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    stream.write_all(requests).expect("sent");
+    // Longer than a head may take.
+    sleep(Duration::from_millis(900));
+    let (_, bytes) = until_closed(&mut stream);
+    assert!(bytes.len() as u64 > row.bytes, "{} of {}", bytes.len(), row.bytes);
+    assert!(
+        bytes.ends_with(b"}") || bytes.windows(3).rev().take(400).any(|w| w == b"200"),
+        "no second answer"
+    );
 }
 
 #[test]

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use crate::db::{self, CAMERAS, INITS, META, STREAMS};
 use crate::error::IndexError;
 use crate::live::{Live, LiveBoard};
+use crate::pulse::Pulse;
 use crate::registry::CameraRow;
 use crate::status::{StatusBoard, StreamStatus};
 
@@ -55,6 +56,7 @@ pub struct Index {
     /// Taken by commits that read before they write.
     pub(crate) writing: Mutex<()>,
     status: StatusBoard,
+    pulse: Pulse,
     inits: RwLock<HashMap<Sha256, Arc<InitSegment>>>,
     registry: watch::Sender<u64>,
     shed_below: AtomicU8,
@@ -125,6 +127,7 @@ impl Index {
             live: LiveBoard::default(),
             writing: Mutex::default(),
             status: StatusBoard::default(),
+            pulse: Pulse::default(),
             inits: RwLock::default(),
             registry: watch::Sender::default(),
             shed_below: AtomicU8::new(0),
@@ -182,12 +185,22 @@ impl Index {
 
     /// Adds or replaces a camera; durable when it returns.
     pub fn put_camera(&self, row: &CameraRow) -> Result<(), IndexError> {
-        let json = serde_json::to_vec(row).map_err(|e| IndexError::BadRow {
-            table: CAMERAS,
-            what: e.to_string(),
-        })?;
+        self.put_cameras(std::slice::from_ref(row))
+    }
+
+    /// Adds or replaces cameras, all of them or none; durable when it returns.
+    pub fn put_cameras(&self, rows: &[CameraRow]) -> Result<(), IndexError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
         let mut batch = WriteBatch::default();
-        batch.put_cf(self.cf(CAMERAS)?, row.id.as_str(), json);
+        for row in rows {
+            let json = serde_json::to_vec(row).map_err(|e| IndexError::BadRow {
+                table: CAMERAS,
+                what: e.to_string(),
+            })?;
+            batch.put_cf(self.cf(CAMERAS)?, row.id.as_str(), json);
+        }
         self.write(batch)?;
         self.registry.send_modify(|n| *n += 1);
         Ok(())
@@ -212,21 +225,43 @@ impl Index {
 
     /// The number of a stream; a new one when it has none yet. Durable when it returns.
     pub fn ensure_stream(&self, id: &StreamId) -> Result<StreamNo, IndexError> {
-        let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(no) = names.by_id.get(id) {
-            return Ok(*no);
+        if let Some(no) = self.stream_no(id)? {
+            return Ok(no);
         }
-        let no = StreamNo(names.by_no.keys().map(|n| n.0 + 1).max().unwrap_or(1));
-        let json = serde_json::to_vec(id).map_err(|e| IndexError::BadRow {
+        self.ensure_streams([id])?;
+        self.stream_no(id)?.ok_or_else(|| IndexError::BadRow {
             table: STREAMS,
-            what: e.to_string(),
-        })?;
+            what: format!("{id} has no number"),
+        })
+    }
+
+    /// Gives a number to each of the streams that has none yet: one synced write for all of them.
+    pub fn ensure_streams<'a>(&self, ids: impl IntoIterator<Item = &'a StreamId>) -> Result<(), IndexError> {
+        let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
+        let mut next = names.by_no.keys().map(|n| n.0 + 1).max().unwrap_or(1);
+        let mut new: HashMap<&StreamId, StreamNo> = HashMap::new();
         let mut batch = WriteBatch::default();
-        batch.put_cf(self.cf(STREAMS)?, no.0.to_be_bytes(), json);
+        for id in ids {
+            if names.by_id.contains_key(id) || new.contains_key(id) {
+                continue;
+            }
+            let json = serde_json::to_vec(id).map_err(|e| IndexError::BadRow {
+                table: STREAMS,
+                what: e.to_string(),
+            })?;
+            batch.put_cf(self.cf(STREAMS)?, next.to_be_bytes(), json);
+            new.insert(id, StreamNo(next));
+            next += 1;
+        }
+        if new.is_empty() {
+            return Ok(());
+        }
         self.write(batch)?;
-        names.by_id.insert(id.clone(), no);
-        names.by_no.insert(no, id.clone());
-        Ok(no)
+        for (id, no) in new {
+            names.by_id.insert(id.clone(), no);
+            names.by_no.insert(no, id.clone());
+        }
+        Ok(())
     }
 
     /// The number of a stream.
@@ -309,6 +344,11 @@ impl Index {
     /// Changes what is known of the stream's session.
     pub fn set_status(&self, stream: StreamNo, change: impl FnOnce(&mut StreamStatus)) {
         self.status.update(stream, change);
+    }
+
+    /// How recording keeps up.
+    pub fn pulse(&self) -> &Pulse {
+        &self.pulse
     }
 
     /// Cameras of a priority below this are not recorded, because the disk is full; 0 sheds none.

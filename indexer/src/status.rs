@@ -57,6 +57,8 @@ pub struct StreamStatus {
     pub last_error: Option<String>,
     /// RTP packets lost since the start.
     pub packets_lost: u64,
+    /// Pictures of fragments that were handed to the disk since the start.
+    pub pictures: u64,
 }
 
 #[derive(Default)]

@@ -32,6 +32,8 @@ pub struct Finished {
     pub packets_lost: u32,
     /// The camera's clock minus ours.
     pub clock_offset_ms: Option<i64>,
+    /// When its last picture arrived, on the host's monotonic clock.
+    pub arrived_us: u64,
 }
 
 /// The fragment in progress of one stream, and what is known of its clocks.
@@ -50,6 +52,7 @@ pub struct Fragmenter {
     /// The duration of a picture where nothing better is known, in video ticks.
     typical_duration: u32,
     packets_lost: u32,
+    arrived_us: u64,
 }
 
 fn default_scale() -> Timescale {
@@ -72,6 +75,7 @@ impl Fragmenter {
             headroom: None,
             typical_duration: 3000,
             packets_lost: 0,
+            arrived_us: 0,
         }
     }
 
@@ -173,6 +177,7 @@ impl Fragmenter {
             self.clock
                 .observe(video.to_micros(pts), sample.arrival_wall, sample.arrival_mono_us);
             builder.push_video(pts, sample.keyframe, &sample.data);
+            self.arrived_us = sample.arrival_mono_us;
         }
         finished
     }
@@ -242,6 +247,7 @@ impl Fragmenter {
             pictures,
             packets_lost,
             clock_offset_ms: offset_ms,
+            arrived_us: self.arrived_us,
         })
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod activity;
 pub mod backoff;
+mod beat;
 pub mod camsim;
 pub mod clock_map;
 mod committer;
@@ -17,6 +18,8 @@ pub mod fragmenter;
 pub mod fuzzing;
 pub mod gap_tracker;
 pub mod import;
+mod lateness;
+pub mod overload;
 mod recovery;
 pub mod rtsp;
 mod service;

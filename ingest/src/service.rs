@@ -9,6 +9,7 @@ use archive::disk::Disk;
 use indexer::Index;
 use tokio::sync::watch;
 
+use crate::beat::Beat;
 use crate::committer::Committer;
 use crate::config::IngestConfig;
 use crate::error::IngestError;
@@ -36,19 +37,23 @@ impl Ingest {
         let pool = Pool::new(POOL_BYTES / SLAB_BYTES);
         let committer = Committer::start(config.clone(), index.clone(), disk, pool.clone())?;
         let pause = config.poll_interval;
+        let beat = Arc::<Beat>::default();
         let shared = Shared {
             config,
             index,
             clock,
             pool,
             submit: committer.submit(),
+            beat: beat.clone(),
         };
         let (stop, stopped) = watch::channel(false);
         let mut builder = tokio::runtime::Builder::new_current_thread();
         // Sessions cost wake-ups, not bytes: when there is nothing to do, let more arrive first.
+        let resting = beat.clone();
         builder
             .enable_all()
-            .on_thread_park(move || std::thread::sleep(pause));
+            .on_thread_park(move || resting.rest(pause))
+            .on_thread_unpark(move || beat.work());
         let runtime = builder.build()?;
         let sessions = std::thread::Builder::new()
             .name("sessions".into())

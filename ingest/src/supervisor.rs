@@ -13,11 +13,15 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::backoff::Backoff;
+use crate::beat::Beat;
 use crate::committer::Submit;
 use crate::config::IngestConfig;
 use crate::error::IngestError;
+use crate::event::Event;
 use crate::fragmenter::{Finished, Fragmenter};
 use crate::gap_tracker::GapTracker;
+use crate::lateness::{Lateness, Told};
+use crate::overload::{Overload, Rank, Signals};
 use crate::rtsp::{Session, SessionConfig, Transport};
 
 /// A stream that is new is tried again after this when the index cannot take its name.
@@ -31,7 +35,13 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) pool: Pool,
     pub(crate) submit: Submit,
+    pub(crate) beat: Arc<Beat>,
 }
+
+/// Samples that a session may read at a stretch: more than come in one poll interval.
+const TURN: u32 = 32;
+/// How often is looked whether recording keeps up.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// A stream that is to be recorded.
 #[derive(Clone, PartialEq)]
@@ -43,116 +53,301 @@ struct Wanted {
 struct Running {
     wanted: Wanted,
     stop: watch::Sender<Option<GapCause>>,
+    /// How late its samples are read.
+    late: Arc<Told>,
     task: JoinHandle<Fragmenter>,
+}
+
+/// The streams that are to be recorded, and those that were.
+#[derive(Default)]
+struct Streams {
+    running: HashMap<StreamId, Running>,
+    /// Where streams that are not recorded now ended: they go on from there, since the index is a commit behind.
+    ended: HashMap<StreamId, Fragmenter>,
+    /// Those of them that have to give way.
+    shed: HashMap<StreamId, StreamNo>,
+    /// The ranks of all cameras that are to be recorded, in order.
+    ranks: Vec<Rank>,
 }
 
 /// Runs until `stop` is set; then every session has ended and its last fragment was handed in.
 pub(crate) async fn supervise(shared: Shared, mut stop: watch::Receiver<bool>) -> Result<(), IngestError> {
     let mut changed = shared.index.registry_changed();
-    let mut running: HashMap<StreamId, Running> = HashMap::new();
-    let mut ended = HashMap::new();
+    let mut streams = Streams::default();
+    let mut overload = Overload::default();
+    let mut look = tokio::time::interval(LOOK);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut seen = (shared.clock.monotonic_us(), shared.beat.rested_us());
+    let mut follow = true;
+    let mut again = None;
     while !*stop.borrow_and_update() {
-        changed.borrow_and_update();
-        let all_run = follow(&shared, &mut running, &mut ended).await?;
+        if std::mem::take(&mut follow) {
+            changed.borrow_and_update();
+            let all_run = streams.follow(&shared, overload.floor()).await?;
+            again = (!all_run).then(|| tokio::time::Instant::now() + FULL_WAIT);
+        }
         tokio::select! {
-            _ = changed.changed() => {}
+            _ = changed.changed() => follow = true,
             _ = stop.changed() => {}
-            () = tokio::time::sleep(FULL_WAIT), if !all_run => {}
+            () = tokio::time::sleep_until(again.unwrap_or_else(tokio::time::Instant::now)), if again.is_some() => {
+                follow = true;
+            }
+            _ = look.tick() => {
+                let now_us = shared.clock.monotonic_us();
+                let signals = streams.signals(&shared, &mut seen, now_us);
+                let before = overload.floor();
+                let floor = overload.observe(&signals, &streams.ranks, now_us);
+                follow = floor != before;
+                if follow {
+                    streams.tell(&signals, floor, before);
+                }
+            }
         }
     }
-    for r in running.values() {
-        let _ = r.stop.send(Some(GapCause::ServiceStopped));
-    }
-    for r in running.into_values() {
-        let _ = r.task.await;
-    }
+    streams.stop(&shared).await;
     Ok(())
 }
 
-/// Starts and ends sessions so that they are those that the registry asks for. A stream that was recorded
-/// before goes on from what is in `ended`: the index is a commit behind. False when streams have to wait
-/// because the disk is full.
-async fn follow(
-    shared: &Shared,
-    running: &mut HashMap<StreamId, Running>,
-    ended: &mut HashMap<StreamId, Fragmenter>,
-) -> Result<bool, IngestError> {
-    // By name, so that what happens depends on no order but that.
-    let mut wanted: BTreeMap<StreamId, Wanted> = BTreeMap::new();
-    for camera in shared.index.cameras()? {
-        if camera.removed.is_some() {
-            continue;
+/// The number of a stream; none when it is new and the disk is full.
+fn number(shared: &Shared, id: &StreamId) -> Result<Option<StreamNo>, IngestError> {
+    match shared.index.ensure_stream(id) {
+        Err(e) if e.is_disk_full() => {
+            tracing::error!(stream = %id, error = %e, "a new stream has to wait: the disk is full");
+            Ok(None)
         }
-        let CameraRow {
-            id,
-            streams,
-            priority,
-            ..
-        } = camera;
-        for config in streams.into_iter().filter(|s| s.enabled) {
-            wanted.insert(stream_id(&id, &config), Wanted { config, priority });
-        }
+        other => Ok(Some(other?)),
     }
-    let gone: Vec<StreamId> = running
-        .iter()
-        .filter(|(id, r)| wanted.get(*id) != Some(&r.wanted) || r.task.is_finished())
-        .map(|(id, _)| id.clone())
-        .collect();
-    for id in gone {
-        let cause = if wanted.contains_key(&id) {
-            GapCause::Connecting
-        } else {
-            GapCause::Disabled
-        };
-        let Some(r) = running.remove(&id) else {
-            continue;
-        };
-        let _ = r.stop.send(Some(cause));
-        if let Ok(fragmenter) = r.task.await {
-            ended.insert(id, fragmenter);
-        }
-    }
-    let mut all_run = true;
-    let mut group: HashMap<CameraId, Arc<retina::client::SessionGroup>> = HashMap::new();
-    for (id, wanted) in wanted {
-        if running.contains_key(&id) {
-            continue;
-        }
-        let no = match shared.index.ensure_stream(&id) {
-            Err(e) if e.is_disk_full() => {
-                tracing::error!(stream = %id, error = %e, "a new stream has to wait: the disk is full");
-                all_run = false;
+}
+
+impl Streams {
+    /// Starts and ends sessions so that they are those that the registry asks for, but for cameras that rank
+    /// below `floor`. False when streams have to wait because the disk is full.
+    async fn follow(&mut self, shared: &Shared, floor: Rank) -> Result<bool, IngestError> {
+        // By name, so that what happens depends on no order but that.
+        let mut wanted: BTreeMap<StreamId, Wanted> = BTreeMap::new();
+        let mut shed: Vec<StreamId> = Vec::new();
+        self.ranks.clear();
+        for camera in shared.index.cameras()? {
+            if camera.removed.is_some() || !camera.streams.iter().any(|s| s.enabled) {
                 continue;
             }
+            let CameraRow {
+                id,
+                streams,
+                priority,
+                ..
+            } = camera;
+            let rank = Rank::of(priority, &id);
+            self.ranks.push(rank);
+            for config in streams.into_iter().filter(|s| s.enabled) {
+                let id = stream_id(&id, &config);
+                if rank < floor {
+                    shed.push(id);
+                } else {
+                    wanted.insert(id, Wanted { config, priority });
+                }
+            }
+        }
+        self.ranks.sort_unstable();
+        self.ranks.dedup();
+        match shared.index.ensure_streams(wanted.keys().chain(&shed)) {
+            // Those that are known go on.
+            Err(e) if e.is_disk_full() => {}
             other => other?,
+        }
+        self.end(&wanted, &shed).await;
+        let mut all_run = self.set_aside(shared, &wanted, shed)?;
+        let mut groups: HashMap<CameraId, Arc<retina::client::SessionGroup>> = HashMap::new();
+        for (id, wanted) in wanted {
+            if !self.running.contains_key(&id) {
+                let sessions = groups.entry(id.camera.clone()).or_default().clone();
+                all_run &= self.start(shared, id, wanted, sessions)?;
+            }
+        }
+        shared.index.pulse().update(|k| k.shed = self.shed.len());
+        Ok(all_run)
+    }
+
+    /// Ends the sessions that are not wanted, or not as they are.
+    async fn end(&mut self, wanted: &BTreeMap<StreamId, Wanted>, shed: &[StreamId]) {
+        let ending = self
+            .running
+            .extract_if(|id, r| wanted.get(id) != Some(&r.wanted) || r.task.is_finished());
+        let ending: Vec<_> = ending.collect();
+        // All are told before any is waited for.
+        for (id, running) in &ending {
+            let cause = if wanted.contains_key(id) {
+                GapCause::Connecting
+            } else if shed.contains(id) {
+                GapCause::Overload
+            } else {
+                GapCause::Disabled
+            };
+            let _ = running.stop.send(Some(cause));
+        }
+        for (id, running) in ending {
+            if let Ok(fragmenter) = running.task.await {
+                self.ended.insert(id, fragmenter);
+            }
+        }
+    }
+
+    /// Keeps account of the streams that have to give way: their gap begins, changes its cause or is left to
+    /// the session that comes. False when some have to wait because the disk is full.
+    fn set_aside(
+        &mut self,
+        shared: &Shared,
+        wanted: &BTreeMap<StreamId, Wanted>,
+        shed: Vec<StreamId>,
+    ) -> Result<bool, IngestError> {
+        let mut all_known = true;
+        let now = shared.clock.wall();
+        for (id, no) in std::mem::take(&mut self.shed) {
+            if !wanted.contains_key(&id) && !shed.contains(&id) {
+                self.tell_gap(shared, &id, no, GapCause::Disabled);
+                shared
+                    .index
+                    .set_status(no, |s| (s.state, s.since) = (SessionState::Stopped, now));
+            } else {
+                self.shed.insert(id, no);
+            }
+        }
+        self.shed.retain(|id, _| shed.contains(id));
+        for id in shed {
+            if self.shed.contains_key(&id) {
+                continue;
+            }
+            let Some(no) = number(shared, &id)? else {
+                all_known = false;
+                continue;
+            };
+            if !self.ended.contains_key(&id) {
+                let fragmenter = resume(&shared.index, &shared.pool, no, now)?;
+                self.ended.insert(id.clone(), fragmenter);
+            }
+            self.tell_gap(shared, &id, no, GapCause::Overload);
+            shared
+                .index
+                .set_status(no, |s| (s.state, s.since) = (SessionState::Shed, now));
+            self.shed.insert(id, no);
+        }
+        Ok(all_known)
+    }
+
+    /// A stream that is not recorded is missing for another reason from now on.
+    fn tell_gap(&mut self, shared: &Shared, id: &StreamId, no: StreamNo, cause: GapCause) {
+        if let Some(fragmenter) = self.ended.get_mut(id) {
+            fragmenter.begin_gap(shared.clock.wall(), cause);
+            shared.submit.gaps(no, fragmenter.gap().pieces().collect());
+        }
+    }
+
+    /// Starts a session. False when the stream is new and the disk is full.
+    fn start(
+        &mut self,
+        shared: &Shared,
+        id: StreamId,
+        wanted: Wanted,
+        sessions: Arc<retina::client::SessionGroup>,
+    ) -> Result<bool, IngestError> {
+        let Some(no) = number(shared, &id)? else {
+            return Ok(false);
         };
-        let fragmenter = match ended.remove(&id) {
+        let fragmenter = match self.ended.remove(&id) {
             Some(fragmenter) => fragmenter,
             None => resume(&shared.index, &shared.pool, no, shared.clock.wall())?,
         };
-        let (tx, rx) = watch::channel(None);
-        let sessions: &Arc<_> = group.entry(id.camera.clone()).or_default();
+        let (stop, stopped) = watch::channel(None);
+        let late = Arc::<Told>::default();
         let recorder = Recorder {
             shared: shared.clone(),
             no,
             id: id.clone(),
             wanted: wanted.clone(),
             fragmenter,
-            stop: rx,
-            sessions: sessions.clone(),
+            stop: stopped,
+            sessions,
             dropping: false,
+            lateness: Lateness::default(),
+            late: late.clone(),
         };
         let task = tokio::spawn(recorder.run());
-        running.insert(
-            id,
-            Running {
-                wanted,
-                stop: tx,
-                task,
-            },
-        );
+        let running = Running {
+            wanted,
+            stop,
+            late,
+            task,
+        };
+        self.running.insert(id, running);
+        Ok(true)
     }
-    Ok(all_run)
+
+    /// What was measured since the last look, which was at `seen`.
+    fn signals(&self, shared: &Shared, seen: &mut (u64, u64), now_us: u64) -> Signals {
+        let rested_us = shared.beat.rested_us();
+        let (passed, rested) = (now_us.saturating_sub(seen.0), rested_us.saturating_sub(seen.1));
+        let mut late: Vec<u64> = (self.running.values())
+            .filter_map(|r| r.late.look(seen.0, now_us))
+            .collect();
+        *seen = (now_us, rested_us);
+        let middle = late.len() / 2;
+        let behind = match late.get_mut(middle) {
+            Some(_) => *late.select_nth_unstable(middle).1,
+            None => 0,
+        };
+        let (filled, commits, disk) = shared.submit.load();
+        let signals = Signals {
+            busy: (1.0 - rested as f32 / passed.max(1) as f32).clamp(0.0, 1.0),
+            behind: Duration::from_micros(behind),
+            filled,
+            disk,
+            commits,
+        };
+        shared.index.pulse().update(|k| {
+            (k.busy, k.behind) = (signals.busy, signals.behind);
+            k.waiting_bytes = shared.submit.waiting() as u64;
+        });
+        signals
+    }
+
+    /// Logs that cameras have to give way, or come back.
+    fn tell(&self, signals: &Signals, floor: Rank, before: Rank) {
+        let shed = self.ranks.partition_point(|rank| *rank < floor);
+        let (of, busy, disk, filled) = (self.ranks.len(), signals.busy, signals.disk, signals.filled);
+        let behind_ms = signals.behind.as_millis() as u64;
+        if floor > before {
+            tracing::error!(
+                shed,
+                of,
+                busy,
+                behind_ms,
+                disk,
+                filled,
+                "there is more to record than this machine can do: the cameras of the lowest rank are not recorded"
+            );
+        } else {
+            tracing::warn!(
+                shed,
+                of,
+                busy,
+                behind_ms,
+                "there is room again: more cameras are recorded"
+            );
+        }
+    }
+
+    /// Ends everything.
+    async fn stop(mut self, shared: &Shared) {
+        for r in self.running.values() {
+            let _ = r.stop.send(Some(GapCause::ServiceStopped));
+        }
+        for (id, no) in std::mem::take(&mut self.shed) {
+            self.tell_gap(shared, &id, no, GapCause::ServiceStopped);
+        }
+        for r in self.running.into_values() {
+            let _ = r.task.await;
+        }
+    }
 }
 
 fn stream_id(camera: &CameraId, config: &StreamConfig) -> StreamId {
@@ -199,6 +394,8 @@ struct Recorder {
     sessions: Arc<retina::client::SessionGroup>,
     /// Fragments are being given up; said once, not for each.
     dropping: bool,
+    lateness: Lateness,
+    late: Arc<Told>,
 }
 
 enum Ended {
@@ -210,7 +407,11 @@ impl Recorder {
     /// Records until it is told to stop. Returns where the stream ended.
     async fn run(mut self) -> Fragmenter {
         let now = self.shared.clock.wall();
-        self.begin_gap(now, GapCause::Connecting);
+        // Who had to give way is missing for that reason until media comes, or does not.
+        let gave_way = |gap: archive::Gap| gap.cause == GapCause::Overload;
+        if !self.fragmenter.gap().current().is_some_and(gave_way) {
+            self.begin_gap(now, GapCause::Connecting);
+        }
         let mut backoff = Backoff::default();
         let mut first = true;
         loop {
@@ -268,7 +469,21 @@ impl Recorder {
             self.shared.index.set_status(self.no, |s| s.reconnects += 1);
         }
         self.fragmenter.begin_session();
+        let (mut beat, mut events) = (0, 0_u32);
         loop {
+            // A session with much to read lets the others have their turn, and us look at how all are doing.
+            let rested = self.shared.beat.rested_us();
+            if rested != std::mem::replace(&mut beat, rested) {
+                events = 0;
+            }
+            events += 1;
+            if events.is_multiple_of(TURN) {
+                tokio::task::yield_now().await;
+            }
+            // Who gives way does so at once, whatever has arrived.
+            if self.stop.has_changed().unwrap_or(true) && *self.stop.borrow() == Some(GapCause::Overload) {
+                return Ended::Stopped(GapCause::Overload);
+            }
             let event = tokio::select! {
                 biased;
                 event = session.next() => event,
@@ -276,6 +491,10 @@ impl Recorder {
             };
             match event {
                 Ok(event) => {
+                    self.lateness.observe(&event);
+                    if let Event::Sample(sample) = &event {
+                        self.late.tell(self.lateness.late_us(), sample.arrival_mono_us);
+                    }
                     if let Some(finished) = self.fragmenter.push(event) {
                         self.hand_in(finished);
                         // A camera that never pauses must not keep us from stopping.
@@ -298,7 +517,10 @@ impl Recorder {
             u64::from(entry.wall_duration_us).max(1),
         );
         let shed = self.wanted.priority < self.shared.index.shed_below();
-        let (bits, pictures) = (finished.bytes as u64 * 8, finished.pictures as f32);
+        let (bits, rate) = (
+            finished.bytes as u64 * 8,
+            finished.pictures as f32 * 1e6 / us as f32,
+        );
         let (lost, offset) = (finished.packets_lost, finished.clock_offset_ms);
         let state = if shed {
             SessionState::Shed
@@ -311,24 +533,34 @@ impl Recorder {
                 (s.state, s.since) = (state, now);
             }
             s.bitrate_bps = bits.saturating_mul(1_000_000) / us;
-            s.fps = pictures * 1e6 / us as f32;
+            s.fps = rate;
             s.clock_offset_ms = offset;
             s.packets_lost += u64::from(lost);
             s.provisional_until = Some(end);
             s.last_error = None;
         });
+        let pictures = finished.pictures as u64;
         let refused = if shed {
             Some((GapCause::DiskFull, Box::new(finished)))
         } else {
+            let read_us = self
+                .shared
+                .clock
+                .monotonic_us()
+                .saturating_sub(finished.arrived_us);
+            let age = Duration::from_micros(read_us.saturating_add(self.lateness.late_us()));
             self.shared
                 .submit
-                .fragment(self.no, finished)
+                .fragment(self.no, finished, age)
                 .err()
                 .map(|f| (GapCause::Overload, f))
         };
         match refused {
             Some((cause, finished)) => self.give_up(cause, from, &finished),
-            None => self.dropping = false,
+            None => {
+                self.dropping = false;
+                self.shared.index.set_status(self.no, |s| s.pictures += pictures);
+            }
         }
     }
 
@@ -355,6 +587,8 @@ impl Recorder {
         if let Some(finished) = self.fragmenter.end_session() {
             self.hand_in(finished);
         }
+        self.lateness = Lateness::default();
+        self.late.forget();
         self.begin_gap(now, cause);
     }
 
@@ -368,7 +602,11 @@ impl Recorder {
     fn stopped(mut self, cause: GapCause) -> Fragmenter {
         self.ended(cause);
         self.shared.submit.close(self.no);
-        self.set_state(SessionState::Stopped);
+        self.set_state(if cause == GapCause::Overload {
+            SessionState::Shed
+        } else {
+            SessionState::Stopped
+        });
         self.fragmenter
     }
 

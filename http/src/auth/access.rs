@@ -15,8 +15,8 @@ use archive::{
     StreamNo, TenantId, TimeRange, WallTime,
 };
 use indexer::{
-    Batch, CameraRow, HourCoverage, Index, IndexError, Live, SegmentFragments, SegmentRow, SegmentState,
-    StreamStatus, Timeline,
+    Batch, CameraRow, HourCoverage, Index, IndexError, Live, Pulse, SegmentFragments, SegmentRow,
+    SegmentState, StreamStatus, Timeline,
 };
 use tokio::sync::watch;
 
@@ -54,6 +54,11 @@ pub(crate) struct StreamHandle {
 }
 
 impl Footage {
+    /// How recording keeps up.
+    pub(crate) fn pulse(&self) -> &Pulse {
+        self.index.pulse()
+    }
+
     pub(crate) fn new(index: Arc<Index>, disk: Disk, clock: Arc<dyn Clock>) -> Self {
         Self { index, disk, clock }
     }

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use archive::ArchiveError;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::{JoinError, JoinHandle};
 
 /// How the next piece of a body is had.
@@ -27,6 +28,8 @@ pub(crate) struct ReadAhead<I> {
     ready: VecDeque<Bytes>,
     next: Next,
     left: u64,
+    /// Leave to hold memory for it.
+    turn: Option<OwnedSemaphorePermit>,
 }
 
 enum Next {
@@ -43,6 +46,7 @@ impl<I: Iterator<Item = Job> + Send + Unpin> ReadAhead<I> {
             ready: VecDeque::new(),
             next: Next::Idle,
             left: len,
+            turn: None,
         };
         body.start_next();
         if let Next::Reading(task) = &mut body.next {
@@ -50,6 +54,12 @@ impl<I: Iterator<Item = Job> + Send + Unpin> ReadAhead<I> {
             body.next = Next::Idle;
         }
         Ok(body)
+    }
+
+    /// Gives `turn` back when the body has ended.
+    pub(crate) fn holding(mut self, turn: OwnedSemaphorePermit) -> Self {
+        self.turn = Some(turn);
+        self
     }
 
     /// Starts on the next piece, if none is being read.

@@ -10,7 +10,6 @@ use axum::body::Body;
 use axum::http::Response;
 use bytes::Bytes;
 
-use super::blocking;
 use super::hls::{codecs, playlist};
 use crate::auth::StreamHandle;
 use crate::hls::EventList;
@@ -86,7 +85,11 @@ pub(super) fn first(stream: &StreamHandle, from: WallTime) -> Result<Option<Wall
 }
 
 pub(super) async fn media(app: App, stream: StreamHandle, from: WallTime) -> Result<Response<Body>, Problem> {
-    let pieces = blocking(move || pieces(&app.events, &stream, from)).await?;
+    let lists = app.clone();
+    let pieces = app
+        .desk
+        .work(move || pieces(&lists.events, &stream, from))
+        .await?;
     let len = pieces.iter().map(|piece| piece.len() as u64).sum();
     let body = ReadAhead::begin(pieces.into_iter().map(Job::Ready), len).await?;
     Ok(playlist(Body::new(body)))

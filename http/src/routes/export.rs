@@ -12,7 +12,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, header};
 use indexer::SegmentRow;
 
-use super::{AppState, blocking};
+use super::AppState;
 use crate::auth::StreamHandle;
 use crate::config::Action;
 use crate::gate::Caller;
@@ -43,7 +43,7 @@ pub(super) async fn export(
     let range = query.range(RANGE_MAX)?;
     let stream = camera.stream(query.get("stream"))?;
     let of = stream.clone();
-    let laid = blocking(move || lay_out(&of, range)).await?;
+    let laid = app.desk.work(move || lay_out(&of, range)).await?;
     let what = Representation {
         len: laid.assembly.len(),
         etag: laid.assembly.etag().to_owned(),
@@ -55,9 +55,9 @@ pub(super) async fn export(
         describe(&mut response, &stream, &laid)?;
     }
     if let Some(bytes) = bytes {
-        let len = bytes.end - bytes.start;
+        let (turn, len) = (app.readers.turn().await?, bytes.end - bytes.start);
         let reads = ExportReads::new(stream, laid.rows, laid.assembly.pieces(bytes));
-        *response.body_mut() = Body::new(ReadAhead::begin(reads, len).await?);
+        *response.body_mut() = Body::new(ReadAhead::begin(reads, len).await?.holding(turn));
     }
     Ok(response)
 }

@@ -10,7 +10,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderValue, Response, Uri, header};
 use indexer::{SegmentFragments, SegmentRow};
 
-use super::{AppState, blocking, event};
+use super::{AppState, event};
 use crate::auth::StreamHandle;
 use crate::config::Action;
 use crate::gate::Caller;
@@ -65,18 +65,19 @@ pub(super) async fn index(
     } else {
         camera.streams()
     };
-    blocking(move || {
-        let variants = streams
-            .iter()
-            .map(|s| variant_of(s, &span))
-            .filter_map(Result::transpose);
-        let variants: Vec<Variant> = variants.collect::<Result<_, _>>()?;
-        if variants.is_empty() {
-            return Err(first.no_media(span.from));
-        }
-        Ok(playlist(multivariant(variants)))
-    })
-    .await
+    app.desk
+        .work(move || {
+            let variants = streams
+                .iter()
+                .map(|s| variant_of(s, &span))
+                .filter_map(Result::transpose);
+            let variants: Vec<Variant> = variants.collect::<Result<_, _>>()?;
+            if variants.is_empty() {
+                return Err(first.no_media(span.from));
+            }
+            Ok(playlist(multivariant(variants)))
+        })
+        .await
 }
 
 fn variant_of(stream: &StreamHandle, span: &Span) -> Result<Option<Variant>, Problem> {
@@ -136,15 +137,16 @@ pub(super) async fn media(
     if span.to.is_none() {
         return event::media(app, stream, span.from).await;
     }
-    blocking(move || {
-        let start = begin(&stream, span.from)?.filter(|start| *start < span.end());
-        let start = start.ok_or_else(|| stream.no_media(span.from))?;
-        let range = TimeRange::new(start, span.end()).ok_or_else(|| stream.no_media(span.from))?;
-        let rows = stream.fragments(range)?;
-        let codecs = codecs(&stream, &rows)?;
-        Ok(playlist(vod(&rows, &codecs, span.from.micros_since(start))))
-    })
-    .await
+    app.desk
+        .work(move || {
+            let start = begin(&stream, span.from)?.filter(|start| *start < span.end());
+            let start = start.ok_or_else(|| stream.no_media(span.from))?;
+            let range = TimeRange::new(start, span.end()).ok_or_else(|| stream.no_media(span.from))?;
+            let rows = stream.fragments(range)?;
+            let codecs = codecs(&stream, &rows)?;
+            Ok(playlist(vod(&rows, &codecs, span.from.micros_since(start))))
+        })
+        .await
 }
 
 /// The video timescales of the init segments that `rows` name.

@@ -10,8 +10,8 @@ use axum::extract::{Path, State};
 use axum::http::{Response, Uri};
 use bytes::Bytes;
 
+use super::AppState;
 use super::hls::{codecs, playlist, variant};
-use super::{AppState, blocking};
 use crate::auth::StreamHandle;
 use crate::config::Action;
 use crate::gate::Caller;
@@ -76,24 +76,25 @@ pub(super) async fn index(
         camera.streams()
     };
     let now = app.clock.wall();
-    blocking(move || {
-        let mut variants: Vec<Variant> = Vec::new();
-        for stream in &streams {
-            let Some(until) = live_until(stream, now) else {
-                continue;
-            };
-            let Some(recent) = TimeRange::new(until.plus_micros(-RATE_US), WallTime::MAX) else {
-                continue;
-            };
-            let uri = format!("{}/live.m3u8", stream.id().stream);
-            variants.push(variant(stream, uri, &stream.segments(recent)?)?);
-        }
-        if variants.is_empty() {
-            return Err(not_live(&first, now));
-        }
-        Ok(playlist(multivariant(variants)))
-    })
-    .await
+    app.desk
+        .work(move || {
+            let mut variants: Vec<Variant> = Vec::new();
+            for stream in &streams {
+                let Some(until) = live_until(stream, now) else {
+                    continue;
+                };
+                let Some(recent) = TimeRange::new(until.plus_micros(-RATE_US), WallTime::MAX) else {
+                    continue;
+                };
+                let uri = format!("{}/live.m3u8", stream.id().stream);
+                variants.push(variant(stream, uri, &stream.segments(recent)?)?);
+            }
+            if variants.is_empty() {
+                return Err(not_live(&first, now));
+            }
+            Ok(playlist(multivariant(variants)))
+        })
+        .await
 }
 
 /// The newest fragments of a stream.

@@ -7,14 +7,15 @@ use archive::time::{HOUR_US, SECOND_US};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderValue, Response, header};
-use indexer::SessionState;
-use prometheus_client::encoding::{EncodeLabelSet, text};
+use indexer::{Lags, Pulse, SessionState};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::{AppState, blocking};
+use super::AppState;
 use crate::auth::StreamHandle;
 use crate::gate::Caller;
 use crate::problem::Problem;
@@ -47,22 +48,25 @@ struct Streams {
     frames: Family<Stream, Figure>,
     reconnects: Family<Stream, Counter>,
     packets_lost: Family<Stream, Counter>,
+    pictures: Family<Stream, Counter>,
     gaps: Family<StreamCause, Figure>,
 }
 
 pub(super) async fn figures(Caller(caller): Caller, State(app): AppState) -> Result<Response<Body>, Problem> {
     let streams = app.footage.survey(&caller)?;
-    let text = blocking(move || {
+    let all = app.clone();
+    let work = move || {
         let mut registry = Registry::default();
         of_process(&mut registry);
         let ours = registry.sub_registry_with_prefix("tierline");
-        app.metrics.register(ours);
-        of_streams(ours, &app, &streams)?;
+        all.metrics.register(ours);
+        of_recording(ours, all.footage.pulse());
+        of_streams(ours, &all, &streams)?;
         let mut out = String::with_capacity(16 << 10);
         text::encode(&mut out, &registry).map_err(Problem::internal)?;
         Ok(out)
-    })
-    .await?;
+    };
+    let text = app.desk.work(work).await?;
     let mut response = Response::new(Body::from(text));
     response
         .headers_mut()
@@ -83,6 +87,69 @@ fn of_process(registry: &mut Registry) {
     registry.register_with_unit("process_resident_memory", "Resident memory", Unit::Bytes, memory);
     registry.register_with_unit("process_cpu", "CPU time, user and system", Unit::Seconds, cpu);
     registry.register("process_open_fds", "Open file descriptors", files);
+}
+
+/// A histogram that is counted elsewhere.
+#[derive(Debug)]
+struct Counted(Lags);
+
+impl EncodeMetric for Counted {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> std::fmt::Result {
+        let buckets: Vec<_> = (self.0.buckets.iter())
+            .map(|(bound, count)| (if bound.is_finite() { *bound } else { f64::MAX }, *count))
+            .collect();
+        encoder.encode_histogram::<NoLabelSet>(self.0.sum, self.0.count, &buckets, None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
+    }
+}
+
+/// How recording as a whole keeps up.
+fn of_recording(registry: &mut Registry, pulse: &Pulse) {
+    let keeping = pulse.keeping();
+    registry.register(
+        "durable_lag_seconds",
+        "From when a camera sent the last sample of a fragment until it was durable",
+        Counted(pulse.lags()),
+    );
+    for (name, help, value) in [
+        (
+            "waiting_seconds",
+            "Age of the oldest complete fragment that is being made durable",
+            pulse.waited().as_secs_f64(),
+        ),
+        (
+            "waiting_bytes",
+            "Complete fragments that are not durable yet",
+            keeping.waiting_bytes as f64,
+        ),
+        (
+            "commit_seconds",
+            "How long the last commit took",
+            keeping.commit.as_secs_f64(),
+        ),
+        (
+            "ingest_behind_seconds",
+            "How late samples are read, the median of all cameras",
+            keeping.behind.as_secs_f64(),
+        ),
+        (
+            "ingest_busy_ratio",
+            "Share of its time that the thread of all sessions works",
+            f64::from(keeping.busy),
+        ),
+        (
+            "streams_shed",
+            "Streams not recorded because there is more than this machine can do",
+            keeping.shed as f64,
+        ),
+    ] {
+        let figure = Figure::default();
+        figure.set(value);
+        registry.register(name, help, figure);
+    }
 }
 
 fn of_streams(registry: &mut Registry, app: &Shared, streams: &[StreamHandle]) -> Result<(), Problem> {
@@ -107,6 +174,7 @@ fn of_streams(registry: &mut Registry, app: &Shared, streams: &[StreamHandle]) -
         all.packets_lost
             .get_or_create(&labels)
             .inc_by(status.packets_lost);
+        all.pictures.get_or_create(&labels).inc_by(status.pictures);
         let Some(day) = day else { continue };
         for gap in handle.gaps(day)? {
             let missing = TimeRange::new(gap.from, gap.to.unwrap_or(now)).and_then(|gap| gap.intersect(day));
@@ -134,6 +202,7 @@ fn of_streams(registry: &mut Registry, app: &Shared, streams: &[StreamHandle]) -
     );
     registry.register("stream_reconnects", "Sessions begun again", all.reconnects);
     registry.register("stream_packets_lost", "RTP packets lost", all.packets_lost);
+    registry.register("stream_pictures", "Pictures handed to the disk", all.pictures);
     registry.register(
         "stream_gap_seconds",
         "Time without media in the last 24 hours, by cause",

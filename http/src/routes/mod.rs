@@ -149,13 +149,5 @@ async fn method_not_allowed() -> Problem {
     )
 }
 
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
-) -> Result<T, Problem> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|e| Err(Problem::internal(e)))
-}
-
 /// The part of the state that handlers take.
 type AppState = State<App>;

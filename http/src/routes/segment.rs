@@ -29,8 +29,9 @@ pub(super) async fn segment(
     let row = stream.segment(seq)?;
     let (mut response, range) = answer(&headers, method == Method::HEAD, &representation(&row))?;
     if let Some(range) = range {
-        let len = range.end - range.start;
-        *response.body_mut() = Body::new(ReadAhead::begin(pieces(stream, row, range), len).await?);
+        let (turn, len) = (app.readers.turn().await?, range.end - range.start);
+        let body = ReadAhead::begin(pieces(stream, row, range), len).await?;
+        *response.body_mut() = Body::new(body.holding(turn));
     }
     Ok(response)
 }

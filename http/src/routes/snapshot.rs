@@ -7,7 +7,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderName, HeaderValue, Response, Uri, header};
 use bytes::Bytes;
 
-use super::{AppState, blocking};
+use super::AppState;
 use crate::auth::StreamHandle;
 use crate::config::Action;
 use crate::decoder::{self, WIDTH_MAX, WIDTH_MIN};
@@ -40,9 +40,11 @@ pub(super) async fn snapshot(
     let at = query.time("at")?;
     let width = query.get("width").map(width).transpose()?;
     let stream = camera.stream(query.get("stream"))?;
-    let source = blocking(move || source(&stream, at)).await?;
+    // Nothing is read for a picture that has to wait.
+    let turn = decoder::turn(&app.decoders).await?;
+    let source = app.desk.work(move || source(&stream, at)).await?;
     let taken = source.at;
-    let picture = decoder::picture(&app.decoders, source.bytes, source.offset_us, width).await?;
+    let picture = decoder::picture(turn, source.bytes, source.offset_us, width).await?;
     let mut response = Response::new(Body::from(picture));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("image/jpeg"));

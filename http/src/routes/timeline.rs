@@ -10,7 +10,7 @@ use axum::http::{Response, StatusCode, Uri};
 use indexer::HourCoverage;
 use serde::Serialize;
 
-use super::{AppState, blocking};
+use super::AppState;
 use crate::config::Action;
 use crate::gate::Caller;
 use crate::json;
@@ -71,28 +71,29 @@ pub(super) async fn timeline(
     let from = query.time("from")?.unwrap_or_else(|| to.minus(RANGE_DEFAULT));
     let range = forwards(from, to, RANGE_MAX)?;
     let stream = camera.stream(query.get("stream"))?;
-    blocking(move || {
-        let timeline = stream.timeline(range)?;
-        let runs = timeline.runs.into_iter().map(|run| Run {
-            from: run.range.from(),
-            to: run.range.to(),
-            tier: run.tier,
-        });
-        let answer = Answer {
-            camera: stream.id().camera.to_string(),
-            stream: stream.id().stream.to_string(),
-            range,
-            runs: runs.collect(),
-            gaps: timeline
-                .gaps
-                .iter()
-                .filter_map(|gap| gap_row(gap, range.to().min(now)))
-                .collect(),
-            activity: activity(&stream.coverage(range)?, range),
-        };
-        json::answer(StatusCode::OK, &answer)
-    })
-    .await
+    app.desk
+        .work(move || {
+            let timeline = stream.timeline(range)?;
+            let runs = timeline.runs.into_iter().map(|run| Run {
+                from: run.range.from(),
+                to: run.range.to(),
+                tier: run.tier,
+            });
+            let answer = Answer {
+                camera: stream.id().camera.to_string(),
+                stream: stream.id().stream.to_string(),
+                range,
+                runs: runs.collect(),
+                gaps: timeline
+                    .gaps
+                    .iter()
+                    .filter_map(|gap| gap_row(gap, range.to().min(now)))
+                    .collect(),
+                activity: activity(&stream.coverage(range)?, range),
+            };
+            json::answer(StatusCode::OK, &answer)
+        })
+        .await
 }
 
 /// A gap as far as it is known at `now`; one that has not begun by then is none.

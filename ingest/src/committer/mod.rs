@@ -4,11 +4,12 @@
 //! readers. Footers and their sealed rows follow behind; what they need is durable already.
 
 mod open_segment;
+mod pace;
 mod rotation;
 mod stream;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -22,10 +23,12 @@ use indexer::{Batch, Index};
 use crate::config::IngestConfig;
 use crate::fragmenter::Finished;
 use open_segment::OpenSegment;
+use pace::Pace;
 use stream::StreamWriter;
 
 enum Command {
-    Fragment(StreamNo, Box<Finished>),
+    /// And when its last sample was sent.
+    Fragment(StreamNo, Box<Finished>, Instant),
     Gaps(StreamNo, Vec<Gap>),
     /// The stream ends here for now: seal what is open.
     Close(StreamNo),
@@ -37,6 +40,10 @@ enum Command {
 struct Backlog {
     all: AtomicUsize,
     streams: Mutex<BTreeMap<StreamNo, usize>>,
+    commits: AtomicU64,
+    /// How many times longer than its footage took to come in a commit takes, in thousandths: the smaller of
+    /// the last two. 0 while commits are short.
+    load: AtomicU64,
 }
 
 impl Backlog {
@@ -73,18 +80,36 @@ pub struct Submit {
 }
 
 impl Submit {
-    /// Hands in a fragment. Gives it back when too much waits for the disk already.
-    pub fn fragment(&self, stream: StreamNo, finished: Finished) -> Result<(), Box<Finished>> {
+    /// Hands in a fragment whose last sample was sent so long ago. Gives it back when too much waits for the
+    /// disk already.
+    pub fn fragment(&self, stream: StreamNo, finished: Finished, age: Duration) -> Result<(), Box<Finished>> {
         if !self.backlog.add(stream, finished.fragment.bytes(), &self.config) {
             return Err(Box::new(finished));
         }
-        let _ = self.tx.send(Command::Fragment(stream, Box::new(finished)));
+        let now = Instant::now();
+        let sent = now.checked_sub(age).unwrap_or(now);
+        let _ = self.tx.send(Command::Fragment(stream, Box::new(finished), sent));
         Ok(())
     }
 
     /// Makes the gap in progress known, in pieces; the last is open.
     pub fn gaps(&self, stream: StreamNo, gaps: Vec<Gap>) {
         let _ = self.tx.send(Command::Gaps(stream, gaps));
+    }
+
+    /// How much of the memory for what waits is filled, 0 to 1, how many commits there were, and how many times
+    /// longer than their footage took to come in they take.
+    pub(crate) fn load(&self) -> (f32, u64, f32) {
+        let waiting = self.backlog.all.load(Ordering::Relaxed);
+        let filled = waiting as f32 / self.config.backlog_bytes_max_all.max(1) as f32;
+        let commits = self.backlog.commits.load(Ordering::Relaxed);
+        let load = self.backlog.load.load(Ordering::Relaxed) as f32 / 1000.0;
+        (filled, commits, load)
+    }
+
+    /// Bytes that wait for the disk.
+    pub(crate) fn waiting(&self) -> usize {
+        self.backlog.all.load(Ordering::Relaxed)
     }
 
     /// Seals the stream's open segment once what was handed in is durable.
@@ -119,6 +144,7 @@ impl Committer {
             streams: BTreeMap::new(),
             sealed: Batch::default(),
             refused: None,
+            pace: Pace::default(),
         };
         let thread = std::thread::Builder::new()
             .name("commit".into())
@@ -158,6 +184,7 @@ struct Worker {
     /// The group that the index could not take because the disk is full. It is committed again until it is
     /// taken; meanwhile footage is not even written.
     refused: Option<Refused>,
+    pace: Pace,
 }
 
 /// A group whose footage is durable and whose rows are not.
@@ -172,6 +199,8 @@ struct Refused {
 #[derive(Default)]
 struct Group {
     fragments: BTreeMap<StreamNo, Vec<Finished>>,
+    /// When the last sample of each was sent.
+    sent: Vec<Instant>,
     gaps: Vec<(StreamNo, Vec<Gap>)>,
     close: Vec<StreamNo>,
     stop: bool,
@@ -180,7 +209,10 @@ struct Group {
 impl Group {
     fn take(&mut self, command: Command) {
         match command {
-            Command::Fragment(stream, f) => self.fragments.entry(stream).or_default().push(*f),
+            Command::Fragment(stream, f, sent) => {
+                self.fragments.entry(stream).or_default().push(*f);
+                self.sent.push(sent);
+            }
             Command::Gaps(stream, gaps) => self.gaps.push((stream, gaps)),
             Command::Close(stream) => self.close.push(stream),
             Command::Stop => self.stop = true,
@@ -191,13 +223,17 @@ impl Group {
 impl Worker {
     fn run(mut self, rx: &Receiver<Command>) -> Result<(), indexer::IndexError> {
         loop {
-            let group = self.collect(rx);
+            let mut group = self.collect(rx);
             let stop = group.stop;
             let was_full = self.refused.is_some();
+            let sent = std::mem::take(&mut group.sent);
+            self.index.pulse().set_waiting(sent.iter().min().copied());
+            let began = Instant::now();
             let result = match self.refused.take() {
                 None => self.commit(group),
                 Some(refused) => self.commit_again(refused, group),
             };
+            self.measured(began, &sent, result.is_ok());
             if let Err(e) = &result {
                 // Nothing was acknowledged; readers go on, and the same group is tried again.
                 let is_full = self.refused.is_some();
@@ -217,6 +253,21 @@ impl Worker {
             if stop {
                 return self.finish();
             }
+        }
+    }
+
+    /// Tells how long a commit took that began at `began`, and what that means for the footage in it.
+    fn measured(&mut self, began: Instant, sent: &[Instant], durable: bool) {
+        let (pulse, now) = (self.index.pulse(), Instant::now());
+        let took = now.duration_since(began);
+        let load = self.pace.commit(began, took);
+        self.backlog.load.store((load * 1000.0) as u64, Ordering::Relaxed);
+        self.backlog.commits.fetch_add(1, Ordering::Relaxed);
+        pulse.set_waiting(None);
+        pulse.update(|keeping| keeping.commit = took);
+        if durable {
+            sent.iter()
+                .for_each(|sent| pulse.durable(now.duration_since(*sent)));
         }
     }
 

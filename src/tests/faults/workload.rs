@@ -172,7 +172,7 @@ impl Recording {
                 };
                 if let Some((finished, remembered)) = finished {
                     self.submit
-                        .fragment(camera.no, finished)
+                        .fragment(camera.no, finished, std::time::Duration::ZERO)
                         .map_err(|_| "the backlog is full")?;
                     sent.push(remembered);
                 }
@@ -252,7 +252,7 @@ impl Recording {
             };
             if let Some((finished, remembered)) = finished {
                 self.submit
-                    .fragment(camera.no, finished)
+                    .fragment(camera.no, finished, std::time::Duration::ZERO)
                     .map_err(|_| "the backlog is full")?;
                 sent.push(remembered);
             }

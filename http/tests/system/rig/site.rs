@@ -1,5 +1,6 @@
 //! A place where the service runs: its folders, its configuration, its commands.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs;
@@ -36,6 +37,8 @@ pub(crate) struct Site {
     pub(crate) hot: Option<PathBuf>,
     /// How long a segment is, as the configuration writes it.
     pub(crate) segment_duration: &'static str,
+    /// The priorities of cameras that have one of their own.
+    pub(crate) priorities: BTreeMap<String, u8>,
     /// More TOML for the configuration.
     pub(crate) more: String,
     cameras: Vec<(String, String)>,
@@ -56,6 +59,7 @@ impl Site {
             folder,
             hot: None,
             segment_duration: "5s",
+            priorities: BTreeMap::new(),
             more: String::new(),
             cameras,
             starts: 0,
@@ -99,6 +103,9 @@ impl Site {
         }
         for (id, url) in &self.cameras {
             let _ = writeln!(text, "[[cameras]]\nid = \"{id}\"");
+            if let Some(priority) = self.priorities.get(id) {
+                let _ = writeln!(text, "priority = {priority}");
+            }
             let _ = writeln!(text, "[[cameras.streams]]\nname = \"main\"\nurl = \"{url}\"");
         }
         text += &self.more;

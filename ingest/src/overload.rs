@@ -1,0 +1,233 @@
+//! Which cameras are not recorded because there is more than this machine can do: a pure decision.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use archive::CameraId;
+
+/// How far behind must reading be before anyone gives way. Less is a hiccup.
+const BEHIND: Duration = Duration::from_millis(1500);
+/// Over how long is looked whether it gets better. Also what a step is given to show its effect.
+const WINDOW: Duration = Duration::from_secs(4);
+/// Nobody looked for so long, and nothing was read meanwhile: the whole machine stood still.
+const PAUSE: Duration = Duration::from_millis(1500);
+/// Reading that is behind has to catch up by this share of the time that passes.
+const CATCH_UP: f32 = 0.03;
+/// The sessions' thread works at least this much of its time when it is the reason for being behind.
+const BUSY: f32 = 0.9;
+/// Memory for what waits for the disk is filled to this share when the disk cannot keep up.
+const FILLED: f32 = 0.5;
+/// A commit takes so many times what its footage took to come in when the disk cannot keep up.
+const DISK: f32 = 1.0;
+/// More than the measured excess gives way, so that what is left catches up.
+const MARGIN: f32 = 0.1;
+/// The least and the most of those recorded that give way at a time.
+const STEP: (f32, f32) = (0.125, 0.5);
+/// How long must all be calm before one camera comes back, at first.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// And at most, after it proved too much again and again.
+const PATIENCE_MAX: Duration = Duration::from_secs(600);
+/// Trouble that begins so soon after cameras came back was brought by them.
+const TRIAL: Duration = Duration::from_secs(60);
+
+/// Who gives way first: the lower. Cameras of one priority are in an order of their own that never changes.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Rank(u64);
+
+impl Rank {
+    /// Nobody is below it.
+    pub const LOWEST: Self = Self(0);
+
+    /// The rank of a camera.
+    pub fn of(priority: u8, camera: &CameraId) -> Self {
+        // FNV-1a: the same in every version of this program.
+        let hash = camera
+            .as_str()
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+            });
+        // Its high bits are mixed best. 0 is kept for nobody.
+        Self(u64::from(priority) << 56 | (hash >> 8).max(1))
+    }
+}
+
+/// What was measured.
+#[derive(Copy, Clone, Debug, Default)]
+pub struct Signals {
+    /// The share of its time that the sessions' thread works, 0 to 1.
+    pub busy: f32,
+    /// How late samples are read: the median of all cameras.
+    pub behind: Duration,
+    /// How full the memory for complete footage is that waits for the disk, 0 to 1.
+    pub filled: f32,
+    /// How many times longer than its footage took to come in a commit takes, when that is long at all.
+    pub disk: f32,
+    /// Commits so far.
+    pub commits: u64,
+}
+
+#[derive(Copy, Clone, PartialEq, Debug)]
+enum Load {
+    /// Cameras may come back.
+    Calm,
+    /// All is well, but there is no room.
+    Steady,
+    /// This share of what comes in is too much.
+    Excess(f32),
+}
+
+/// Decides who gives way.
+///
+/// Two things run out: time to read what cameras send, and the disk. Both are measured by how much faster
+/// footage comes in than it goes on, which says how many have to give way. They come back one after the
+/// other, then more at a time, while there is room; a return that proves too much is taken back, and the next
+/// one waits twice as long.
+#[derive(Debug, Default)]
+pub struct Overload {
+    floor: Rank,
+    /// When how much was late, and how full memory was.
+    past: VecDeque<(u64, Duration, f32)>,
+    /// Whether the last look came after a pause.
+    paused: bool,
+    calm_since: Option<u64>,
+    acted_at: Option<u64>,
+    commits_acted: u64,
+    patience: Option<Duration>,
+    /// How many come back next.
+    returning: usize,
+    /// When cameras last came back, and the floor before.
+    trial: Option<(u64, Rank)>,
+}
+
+impl Overload {
+    /// Cameras of a lower rank are not recorded.
+    pub fn floor(&self) -> Rank {
+        self.floor
+    }
+
+    /// Looks at what was measured, every half second or so. `ranks` are those of all cameras that are to be
+    /// recorded, each once and in order.
+    pub fn observe(&mut self, signals: &Signals, ranks: &[Rank], now_us: u64) -> Rank {
+        self.forget_a_pause(signals.behind, now_us);
+        self.past.push_back((now_us, signals.behind, signals.filled));
+        while self
+            .past
+            .get(1)
+            .is_some_and(|(at, ..)| since(*at, now_us) >= WINDOW)
+        {
+            self.past.pop_front();
+        }
+        match self.judge(signals, now_us) {
+            Load::Excess(share) => {
+                self.calm_since = None;
+                self.shed(share, signals.commits, ranks, now_us);
+            }
+            Load::Steady => self.calm_since = None,
+            Load::Calm => self.admit(ranks, now_us),
+        }
+        self.floor
+    }
+
+    /// After a pause everything is late at once, and what counts is how it goes on. Two in a row are none: then
+    /// it is this thread that cannot do more.
+    fn forget_a_pause(&mut self, behind: Duration, now_us: u64) {
+        let paused = self.past.back().is_some_and(|(at, before, _)| {
+            let passed = since(*at, now_us);
+            passed >= PAUSE && behind.saturating_sub(*before) >= passed * 4 / 5
+        });
+        if paused && !self.paused {
+            self.past.clear();
+        }
+        self.paused = paused;
+    }
+
+    fn judge(&self, s: &Signals, now_us: u64) -> Load {
+        let mut excess: Option<f32> = None;
+        let begin = self.past.front().filter(|(at, ..)| since(*at, now_us) >= WINDOW);
+        if let Some((at, behind, filled)) = begin {
+            let falls_behind =
+                (s.behind.as_secs_f32() - behind.as_secs_f32()) / since(*at, now_us).as_secs_f32();
+            if s.busy >= BUSY && s.behind >= BEHIND && falls_behind > -CATCH_UP {
+                excess = Some(falls_behind);
+            }
+            if s.filled >= FILLED && s.filled >= *filled {
+                excess = Some(excess.unwrap_or(0.0));
+            }
+        }
+        // What was decided shows in the commit after the one in progress.
+        if s.disk >= DISK && (self.acted_at.is_none() || s.commits >= self.commits_acted + 2) {
+            excess = Some(excess.unwrap_or(0.0).max(1.0 - 1.0 / s.disk));
+        }
+        match excess {
+            Some(excess) => Load::Excess((excess + MARGIN).clamp(STEP.0, STEP.1)),
+            None if s.busy < 0.75
+                && s.behind < BEHIND / 2
+                && s.filled < FILLED / 4.0
+                && s.disk < DISK / 2.0 =>
+            {
+                Load::Calm
+            }
+            None => Load::Steady,
+        }
+    }
+
+    fn shed(&mut self, share: f32, commits: u64, ranks: &[Rank], now_us: u64) {
+        if self.acted_at.is_some_and(|at| since(at, now_us) < WINDOW) {
+            return;
+        }
+        let below = ranks.partition_point(|rank| *rank < self.floor);
+        let recorded = ranks.len() - below;
+        let returned = self.trial.take().filter(|(at, _)| since(*at, now_us) < TRIAL);
+        let floor = match returned {
+            Some((_, before)) => {
+                self.patience = Some((self.patience() * 2).min(PATIENCE_MAX));
+                before
+            }
+            // Someone is always recorded: a camera alone can only be too much for the disk.
+            None => {
+                let most = recorded.saturating_sub(1);
+                let n = ((recorded as f32 * share).ceil() as usize).min(most);
+                ranks.get(below + n).copied().unwrap_or(self.floor)
+            }
+        };
+        self.floor = floor.max(self.floor);
+        self.returning = 1;
+        self.acted_at = Some(now_us);
+        self.commits_acted = commits;
+        self.past.clear();
+    }
+
+    fn admit(&mut self, ranks: &[Rank], now_us: u64) {
+        let calm_since = *self.calm_since.get_or_insert(now_us);
+        if self.floor == Rank::LOWEST {
+            if since(calm_since, now_us) >= PATIENCE_MAX {
+                self.patience = None;
+            }
+            return;
+        }
+        if since(calm_since, now_us) < self.patience() {
+            return;
+        }
+        let below = ranks.partition_point(|rank| *rank < self.floor);
+        let still = below.saturating_sub(self.returning.max(1));
+        self.trial = Some((now_us, self.floor));
+        self.floor = match ranks.get(still) {
+            Some(rank) if still > 0 => *rank,
+            _ => Rank::LOWEST,
+        };
+        self.returning = self.returning.max(1) * 2;
+        self.calm_since = Some(now_us);
+    }
+
+    fn patience(&self) -> Duration {
+        self.patience.unwrap_or(PATIENCE)
+    }
+}
+
+fn since(at_us: u64, now_us: u64) -> Duration {
+    Duration::from_micros(now_us.saturating_sub(at_us))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,197 @@
+use super::*;
+use proptest::prelude::*;
+
+const HALF_SECOND: u64 = 500_000;
+
+fn ranks(n: usize) -> Vec<Rank> {
+    let camera = |i: usize| Rank::of((i % 10) as u8, &format!("cam-{i}").parse().expect("id"));
+    let mut ranks: Vec<_> = (0..n).map(camera).collect();
+    ranks.sort_unstable();
+    ranks
+}
+
+/// A machine that reads so many cameras in real time and writes so many, with `cameras` on it.
+struct Machine {
+    cameras: usize,
+    reads: f32,
+    writes: f32,
+    behind: f32,
+    /// Footage that waits for the disk, in camera-seconds.
+    waiting: f32,
+    now_us: u64,
+}
+
+impl Machine {
+    fn new(cameras: usize, reads: f32, writes: f32) -> Self {
+        Self {
+            cameras,
+            reads,
+            writes,
+            behind: 0.0,
+            waiting: 0.0,
+            now_us: 1_000_000,
+        }
+    }
+
+    /// Half a second; how many were recorded in it.
+    fn step(&mut self, overload: &mut Overload) -> usize {
+        let ranks = ranks(self.cameras);
+        let recorded = ranks.iter().filter(|r| **r >= overload.floor()).count();
+        let load = recorded as f32;
+        // What is late is read faster than it comes in when there is time.
+        let gain = (1.0 - self.reads / load.max(0.1)) * 0.5;
+        self.behind = (self.behind + gain).max(0.0);
+        self.waiting = (self.waiting + (load.min(self.reads) - self.writes) * 0.5).max(0.0);
+        let signals = Signals {
+            busy: if self.behind > 0.0 { 1.0 } else { load / self.reads },
+            behind: Duration::from_secs_f32(self.behind),
+            filled: self.waiting / (self.cameras as f32 * 50.0),
+            disk: 0.0,
+            commits: self.now_us / HALF_SECOND,
+        };
+        self.now_us += HALF_SECOND;
+        overload.observe(&signals, &ranks, self.now_us);
+        recorded
+    }
+}
+
+#[test]
+fn at_twice_the_capacity_half_of_the_cameras_give_way_within_seconds_and_the_rest_catch_up() {
+    let (mut machine, mut overload) = (Machine::new(80, 40.0, 1000.0), Overload::default());
+    let recorded: Vec<_> = (0..240).map(|_| machine.step(&mut overload)).collect();
+    let settled = recorded.iter().position(|n| *n <= 40).expect("fewer");
+    assert!(settled <= 30, "{recorded:?}");
+    let last = *recorded.last().expect("steps");
+    assert!((24..=40).contains(&last) && machine.behind == 0.0, "{recorded:?}");
+}
+
+#[test]
+fn a_disk_that_is_too_slow_makes_cameras_give_way_until_it_keeps_up() {
+    let (mut machine, mut overload) = (Machine::new(80, 1000.0, 40.0), Overload::default());
+    let recorded: Vec<_> = (0..1200).map(|_| machine.step(&mut overload)).collect();
+    assert!(
+        recorded.iter().any(|n| *n <= 40) && machine.waiting < 4000.0,
+        "{recorded:?}"
+    );
+}
+
+#[test]
+fn slow_commits_say_by_how_much_and_are_not_counted_twice() {
+    let mut overload = Overload::default();
+    let ranks = ranks(80);
+    let mut signals = Signals {
+        busy: 0.5,
+        disk: 2.0,
+        commits: 10,
+        ..Signals::default()
+    };
+    let recorded = |floor: Rank| ranks.iter().filter(|r| **r >= floor).count();
+    assert_eq!(recorded(overload.observe(&signals, &ranks, 0)), 40);
+    for now_s in 1..60 {
+        signals.commits = 11;
+        assert_eq!(
+            recorded(overload.observe(&signals, &ranks, now_s * 1_000_000)),
+            40
+        );
+    }
+}
+
+#[test]
+fn all_come_back_when_the_load_falls_and_one_that_is_too_much_goes_again_for_longer() {
+    let (mut machine, mut overload) = (Machine::new(80, 40.0, 1000.0), Overload::default());
+    for _ in 0..240 {
+        machine.step(&mut overload);
+    }
+    machine.reads = 200.0;
+    let recorded: Vec<_> = (0..240).map(|_| machine.step(&mut overload)).collect();
+    assert_eq!(recorded.last(), Some(&80), "{recorded:?}");
+
+    let mut overload = Overload::default();
+    let ranks = ranks(10);
+    let calm = Signals::default();
+    let trouble = Signals {
+        filled: 0.6,
+        ..Signals::default()
+    };
+    let mut now = 0;
+    let mut until = |overload: &mut Overload, signals: &Signals, want: &dyn Fn(Rank, Rank) -> bool| {
+        let (before, began) = (overload.floor(), now);
+        while !want(before, overload.observe(signals, &ranks, now)) {
+            now += HALF_SECOND;
+            assert!(now - began < 2_000_000_000, "never");
+        }
+        Duration::from_micros(now - began)
+    };
+    until(&mut overload, &trouble, &|before, after| after > before);
+    let first = until(&mut overload, &calm, &|before, after| after < before);
+    until(&mut overload, &trouble, &|before, after| after > before);
+    let second = until(&mut overload, &calm, &|before, after| after < before);
+    assert!(
+        second >= first * 2 - Duration::from_secs(1),
+        "{first:?} {second:?}"
+    );
+}
+
+#[test]
+fn a_pause_of_the_machine_makes_nobody_give_way() {
+    let mut overload = Overload::default();
+    let ranks = ranks(20);
+    for tick in 0..40 {
+        // Ten seconds passed in one tick; what waited is read within three.
+        let (busy, behind) = match tick {
+            10 => (1.0, 10.0),
+            11..=16 => (1.0, 10.0 - f64::from(tick - 10) * 1.6),
+            _ => (0.3, 0.1),
+        };
+        let signals = Signals {
+            busy,
+            behind: Duration::from_secs_f64(behind),
+            ..Signals::default()
+        };
+        let pause = if tick >= 10 { 10_000_000 } else { 0 };
+        let floor = overload.observe(&signals, &ranks, pause + tick as u64 * HALF_SECOND);
+        assert_eq!(floor, Rank::LOWEST, "tick {tick}");
+    }
+}
+
+#[test]
+fn a_higher_priority_never_gives_way_before_a_lower_one_and_ranks_never_change() {
+    let a = "cam-1".parse().expect("id");
+    let b = "cam-2".parse().expect("id");
+    assert!(Rank::of(4, &a) < Rank::of(5, &b) && Rank::of(4, &b) < Rank::of(5, &a));
+    assert_ne!(Rank::of(5, &a), Rank::of(5, &b));
+    assert_eq!(Rank::of(5, &a), Rank(5 << 56 | 0x00e8_30a7_3a98_735c));
+}
+
+proptest! {
+    #[test]
+    fn someone_is_recorded_whoever_gives_way_is_lowest_and_only_trouble_takes_cameras(
+        steps in proptest::collection::vec((0.0f32..1.0, 0.0f64..20.0, 0.0f32..1.0, 0.0f32..4.0), 1..300),
+        n in 1usize..60,
+    ) {
+        let mut overload = Overload::default();
+        let ranks = ranks(n);
+        for (i, (busy, behind, filled, disk)) in steps.into_iter().enumerate() {
+            let before = overload.floor();
+            let signals = Signals {
+                busy,
+                behind: Duration::from_secs_f64(behind),
+                filled,
+                disk,
+                commits: i as u64,
+            };
+            let after = overload.observe(&signals, &ranks, i as u64 * HALF_SECOND);
+            prop_assert!(ranks.iter().any(|r| *r >= after), "nobody is recorded");
+            if after > before {
+                let reading = busy >= BUSY && signals.behind >= BEHIND;
+                prop_assert!(reading || filled >= FILLED || disk >= DISK, "{signals:?}");
+                let of = |floor: Rank| ranks.iter().filter(|r| **r >= floor).count();
+                prop_assert!(of(after) * 2 + 1 >= of(before) || before == Rank::LOWEST || n < 3
+                    || of(after) >= of(before) / 2);
+            }
+            if after < before {
+                prop_assert!(filled < FILLED && disk < DISK);
+            }
+        }
+    }
+}
