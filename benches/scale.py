@@ -37,7 +37,8 @@ MEMORY_GROWTH_MAX = 1.05
 MEMORY_SLACK_MIB = 8
 # Two services differ by as much when both know the same streams.
 IDLE_CPU_MAX = 1.05
-IDLE_MIB_MAX = 8
+# What reading the configuration leaves behind: some KiB a stream, once.
+IDLE_KIB_MAX = 10
 
 
 def config(directory, farm_url, cameras, idle=0):
@@ -216,7 +217,7 @@ def run_idle(options, work):
     ratio = statistics.median(many / few for few, many in windows)
     if ratio > IDLE_CPU_MAX:
         problems.append(f"idle streams cost CPU: {ratio:.3f} of what it takes without them")
-    if memory[1] - memory[0] > IDLE_MIB_MAX:
+    if (memory[1] - memory[0]) * 1024 > IDLE_KIB_MAX * idle:
         problems.append(f"idle streams take {memory[1] - memory[0]:.1f} MiB")
     return {
         "active": n,

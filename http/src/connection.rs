@@ -29,9 +29,6 @@ const HEADER_BYTES_MAX: usize = 16 << 10;
 /// The read buffer, which bounds a head that does not end; also how much unsent body makes a body wait.
 const BUFFER_BYTES: usize = 512 << 10;
 
-/// What a reader must take of what waits for it, in bytes a second.
-const READ_RATE_MIN: f64 = 4096.0;
-
 /// Who is at the other end.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
@@ -136,30 +133,9 @@ struct Guarded {
     header: Duration,
     stall: Duration,
     head_deadline: Pin<Box<Sleep>>,
-    /// While a write waits: when it began to, and when its reader has waited too long.
-    waiting: Option<(Instant, Pin<Box<Sleep>>)>,
-    pace: Pace,
-}
-
-/// How fast a reader reads while there is something to read.
-#[derive(Debug, Default)]
-struct Pace {
-    waited: Duration,
-    taken: u64,
-}
-
-impl Pace {
-    /// The reader took `bytes` after we waited for it. Whether it is fast enough, over every `stall` of waiting.
-    fn took(&mut self, bytes: usize, waited: Duration, stall: Duration) -> bool {
-        self.waited += waited;
-        self.taken += bytes as u64;
-        if self.waited < stall {
-            return true;
-        }
-        let enough = self.taken as f64 >= READ_RATE_MIN * self.waited.as_secs_f64();
-        *self = Self::default();
-        enough
-    }
+    /// Runs while a write waits. The system takes more only when a third of its buffer is free: a reader that
+    /// takes a byte now and then does not read either.
+    stall_deadline: Option<Pin<Box<Sleep>>>,
 }
 
 impl Guarded {
@@ -170,35 +146,31 @@ impl Guarded {
             header: timeouts.header,
             stall: timeouts.stall,
             head_deadline: Box::pin(tokio::time::sleep(timeouts.header)),
-            waiting: None,
-            pace: Pace::default(),
+            stall_deadline: None,
         }
     }
 
-    /// Passes on how far a write got, and minds the time while it gets nowhere, or hardly anywhere.
+    /// Passes on how far a write got, and minds the time while it gets nowhere.
     fn watch_write(
         &mut self,
         cx: &mut Context<'_>,
         written: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
-        let too_slow = || io::Error::new(io::ErrorKind::TimedOut, "the reader does not read");
-        if let Poll::Ready(result) = written {
-            let bytes = *result.as_ref().unwrap_or(&0);
-            let waited = self.waiting.take().map_or(Duration::ZERO, |(since, _)| {
+        if written.is_ready() {
+            if self.stall_deadline.take().is_some() {
                 self.seat.set_stalled(false);
-                since.elapsed()
-            });
-            if !self.pace.took(bytes, waited, self.stall) {
-                return Poll::Ready(Err(too_slow()));
             }
-            return Poll::Ready(result);
+            return written;
         }
-        let (_, deadline) = self.waiting.get_or_insert_with(|| {
+        let deadline = self.stall_deadline.get_or_insert_with(|| {
             self.seat.set_stalled(true);
-            (Instant::now(), Box::pin(tokio::time::sleep(self.stall)))
+            Box::pin(tokio::time::sleep(self.stall))
         });
         ready!(deadline.as_mut().poll(cx));
-        Poll::Ready(Err(too_slow()))
+        Poll::Ready(Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "the reader does not read",
+        )))
     }
 }
 

@@ -128,6 +128,59 @@ fn ids_that_are_no_ids_are_not_found_and_open_nothing() {
 }
 
 #[test]
+fn ranges_and_ids_beyond_all_measure_are_answered_at_once() {
+    let site = Site::new();
+    let row = site.record("lobby/main", epoch(), 2);
+    let service = site.serve(|_| ());
+    let media = "/hls/lobby/main/seg/0.mp4";
+    let many = (0..1000)
+        .map(|n| format!("{n}-{}", n + 500))
+        .collect::<Vec<_>>()
+        .join(",");
+    let few = (0..200).map(|_| "0-").collect::<Vec<_>>().join(",");
+    for (range, expected) in [
+        ("bytes=-0".to_owned(), &[416][..]),
+        ("bytes=9000000000000000000-".to_owned(), &[416]),
+        (
+            "bytes=18446744073709551615-18446744073709551615".to_owned(),
+            &[416],
+        ),
+        ("bytes=9e18-".to_owned(), &[200]),
+        (format!("bytes={few}"), &[200]),
+        (format!("bytes={many}"), &[200]),
+    ] {
+        let started = std::time::Instant::now();
+        let answer = service.get_with(media, &[("Range", &range)]);
+        assert!(
+            expected.contains(&answer.status),
+            "{}: {}",
+            &range[..range.len().min(40)],
+            answer.status
+        );
+        assert!(answer.status != 200 || answer.body.len() as u64 == row.bytes);
+        assert!(started.elapsed() < std::time::Duration::from_secs(2));
+    }
+    for id in ["hasOwnProperty", "toString", "%00", "\u{fdfa}"] {
+        assert!(
+            [400, 404].contains(&service.get(&format!("/api/v1/cameras/{id}/status")).status),
+            "{id}"
+        );
+    }
+    let huge = format!(
+        "GET /api/v1/cameras/{} HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "%EF%B7%BA".repeat(111_000)
+    );
+    assert!([0, 400, 414, 431].contains(&status(&raw(service.address, huge.as_bytes()))));
+    // A line may end with a line feed alone (RFC 9112 section 2.2): that smuggles nothing past what stands alone.
+    let bare = status(&raw(
+        service.address,
+        b"GET /healthz HTTP/1.1\nHost: localhost\nConnection: close\n\n",
+    ));
+    assert!([200, 400].contains(&bare), "{bare}");
+    assert_eq!(service.get("/healthz").status, 200);
+}
+
+#[test]
 fn methods_that_a_path_does_not_have_are_refused_with_those_it_has() {
     let service = Site::new().serve(|_| ());
     let answer = service.send("DELETE", "/api/v1/cameras", &[], b"");

@@ -15,10 +15,14 @@ const PAUSE: Duration = Duration::from_millis(1500);
 const CATCH_UP: f32 = 0.03;
 /// The sessions' thread works at least this much of its time when it is the reason for being behind.
 const BUSY: f32 = 0.9;
-/// Memory for what waits for the disk is filled to this share when the disk cannot keep up.
+/// How long complete footage must wait for the disk before anyone gives way.
+const WAITS: Duration = Duration::from_secs(6);
+/// Over how long is looked whether the disk keeps up: over some commits, which may take seconds each.
+const DISK_WINDOW: Duration = Duration::from_secs(10);
+/// Commits within it that tell a disk that is slow from one that hangs, for which memory is there.
+const COMMITS: u64 = 2;
+/// Memory for what waits for the disk is filled to this share when someone gives way even so.
 const FILLED: f32 = 0.5;
-/// A commit takes so many times what its footage took to come in when the disk cannot keep up.
-const DISK: f32 = 1.0;
 /// More than the measured excess gives way, so that what is left catches up.
 const MARGIN: f32 = 0.1;
 /// The least and the most of those recorded that give way at a time.
@@ -59,10 +63,10 @@ pub struct Signals {
     pub busy: f32,
     /// How late samples are read: the median of all cameras.
     pub behind: Duration,
-    /// How full the memory for complete footage is that waits for the disk, 0 to 1.
+    /// How long the oldest complete fragment has waited for the disk.
+    pub waits: Duration,
+    /// How full the memory for complete fragments that wait is, 0 to 1.
     pub filled: f32,
-    /// How many times longer than its footage took to come in a commit takes, when that is long at all.
-    pub disk: f32,
     /// Commits so far.
     pub commits: u64,
 }
@@ -86,13 +90,12 @@ enum Load {
 #[derive(Debug, Default)]
 pub struct Overload {
     floor: Rank,
-    /// When how much was late, and how full memory was.
-    past: VecDeque<(u64, Duration, f32)>,
+    /// What was measured when, as far back as it matters.
+    past: VecDeque<(u64, Signals)>,
     /// Whether the last look came after a pause.
     paused: bool,
     calm_since: Option<u64>,
     acted_at: Option<u64>,
-    commits_acted: u64,
     patience: Option<Duration>,
     /// How many come back next.
     returning: usize,
@@ -110,18 +113,18 @@ impl Overload {
     /// recorded, each once and in order.
     pub fn observe(&mut self, signals: &Signals, ranks: &[Rank], now_us: u64) -> Rank {
         self.forget_a_pause(signals.behind, now_us);
-        self.past.push_back((now_us, signals.behind, signals.filled));
+        self.past.push_back((now_us, *signals));
         while self
             .past
             .get(1)
-            .is_some_and(|(at, ..)| since(*at, now_us) >= WINDOW)
+            .is_some_and(|(at, _)| since(*at, now_us) >= DISK_WINDOW)
         {
             self.past.pop_front();
         }
         match self.judge(signals, now_us) {
             Load::Excess(share) => {
                 self.calm_since = None;
-                self.shed(share, signals.commits, ranks, now_us);
+                self.shed(share, ranks, now_us);
             }
             Load::Steady => self.calm_since = None,
             Load::Calm => self.admit(ranks, now_us),
@@ -132,9 +135,9 @@ impl Overload {
     /// After a pause everything is late at once, and what counts is how it goes on. Two in a row are none: then
     /// it is this thread that cannot do more.
     fn forget_a_pause(&mut self, behind: Duration, now_us: u64) {
-        let paused = self.past.back().is_some_and(|(at, before, _)| {
+        let paused = self.past.back().is_some_and(|(at, before)| {
             let passed = since(*at, now_us);
-            passed >= PAUSE && behind.saturating_sub(*before) >= passed * 4 / 5
+            passed >= PAUSE && behind.saturating_sub(before.behind) >= passed * 4 / 5
         });
         if paused && !self.paused {
             self.past.clear();
@@ -144,27 +147,28 @@ impl Overload {
 
     fn judge(&self, s: &Signals, now_us: u64) -> Load {
         let mut excess: Option<f32> = None;
-        let begin = self.past.front().filter(|(at, ..)| since(*at, now_us) >= WINDOW);
-        if let Some((at, behind, filled)) = begin {
-            let falls_behind =
-                (s.behind.as_secs_f32() - behind.as_secs_f32()) / since(*at, now_us).as_secs_f32();
-            if s.busy >= BUSY && s.behind >= BEHIND && falls_behind > -CATCH_UP {
-                excess = Some(falls_behind);
-            }
-            if s.filled >= FILLED && s.filled >= *filled {
-                excess = Some(excess.unwrap_or(0.0));
+        if let Some((passed, then)) = self.before(WINDOW, now_us) {
+            let growth = grew(then.behind, s.behind, passed);
+            if s.busy >= BUSY && s.behind >= BEHIND && growth > -CATCH_UP {
+                excess = Some(growth);
             }
         }
-        // What was decided shows in the commit after the one in progress.
-        if s.disk >= DISK && (self.acted_at.is_none() || s.commits >= self.commits_acted + 2) {
-            excess = Some(excess.unwrap_or(0.0).max(1.0 - 1.0 / s.disk));
+        if let Some((passed, then)) = self.before(DISK_WINDOW, now_us) {
+            let growth = grew(then.waits, s.waits, passed);
+            let goes_on = s.commits >= then.commits + COMMITS;
+            if s.waits >= WAITS && goes_on && growth > -CATCH_UP {
+                excess = Some(excess.unwrap_or(0.0).max(growth));
+            }
+            if s.filled >= FILLED && s.filled >= then.filled {
+                excess = Some(excess.unwrap_or(0.0));
+            }
         }
         match excess {
             Some(excess) => Load::Excess((excess + MARGIN).clamp(STEP.0, STEP.1)),
             None if s.busy < 0.75
                 && s.behind < BEHIND / 2
                 && s.filled < FILLED / 4.0
-                && s.disk < DISK / 2.0 =>
+                && s.waits < WAITS / 3 =>
             {
                 Load::Calm
             }
@@ -172,7 +176,14 @@ impl Overload {
         }
     }
 
-    fn shed(&mut self, share: f32, commits: u64, ranks: &[Rank], now_us: u64) {
+    /// What was measured at least `window` ago, and how long ago that was.
+    fn before(&self, window: Duration, now_us: u64) -> Option<(Duration, &Signals)> {
+        let mut past = self.past.iter().rev();
+        let (at, then) = past.find(|(at, _)| since(*at, now_us) >= window)?;
+        Some((since(*at, now_us), then))
+    }
+
+    fn shed(&mut self, share: f32, ranks: &[Rank], now_us: u64) {
         if self.acted_at.is_some_and(|at| since(at, now_us) < WINDOW) {
             return;
         }
@@ -194,7 +205,6 @@ impl Overload {
         self.floor = floor.max(self.floor);
         self.returning = 1;
         self.acted_at = Some(now_us);
-        self.commits_acted = commits;
         self.past.clear();
     }
 
@@ -223,6 +233,11 @@ impl Overload {
     fn patience(&self) -> Duration {
         self.patience.unwrap_or(PATIENCE)
     }
+}
+
+/// By how much a time grew, as a share of the time that passed.
+fn grew(then: Duration, now: Duration, passed: Duration) -> f32 {
+    (now.as_secs_f32() - then.as_secs_f32()) / passed.as_secs_f32()
 }
 
 fn since(at_us: u64, now_us: u64) -> Duration {

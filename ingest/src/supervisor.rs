@@ -295,12 +295,12 @@ impl Streams {
             Some(_) => *late.select_nth_unstable(middle).1,
             None => 0,
         };
-        let (filled, commits, disk) = shared.submit.load();
+        let (filled, commits) = shared.submit.load();
         let signals = Signals {
             busy: (1.0 - rested as f32 / passed.max(1) as f32).clamp(0.0, 1.0),
             behind: Duration::from_micros(behind),
+            waits: shared.index.pulse().waited(),
             filled,
-            disk,
             commits,
         };
         shared.index.pulse().update(|k| {
@@ -313,7 +313,8 @@ impl Streams {
     /// Logs that cameras have to give way, or come back.
     fn tell(&self, signals: &Signals, floor: Rank, before: Rank) {
         let shed = self.ranks.partition_point(|rank| *rank < floor);
-        let (of, busy, disk, filled) = (self.ranks.len(), signals.busy, signals.disk, signals.filled);
+        let (of, busy, filled) = (self.ranks.len(), signals.busy, signals.filled);
+        let waits_ms = signals.waits.as_millis() as u64;
         let behind_ms = signals.behind.as_millis() as u64;
         if floor > before {
             tracing::error!(
@@ -321,7 +322,7 @@ impl Streams {
                 of,
                 busy,
                 behind_ms,
-                disk,
+                waits_ms,
                 filled,
                 "there is more to record than this machine can do: the cameras of the lowest rank are not recorded"
             );

@@ -4,7 +4,6 @@
 //! readers. Footers and their sealed rows follow behind; what they need is durable already.
 
 mod open_segment;
-mod pace;
 mod rotation;
 mod stream;
 
@@ -23,8 +22,10 @@ use indexer::{Batch, Index};
 use crate::config::IngestConfig;
 use crate::fragmenter::Finished;
 use open_segment::OpenSegment;
-use pace::Pace;
 use stream::StreamWriter;
+
+/// More is not made durable in one group, so that one on a slow disk takes seconds.
+const GROUP_BYTES_MAX: usize = 64 << 20;
 
 enum Command {
     /// And when its last sample was sent.
@@ -41,9 +42,6 @@ struct Backlog {
     all: AtomicUsize,
     streams: Mutex<BTreeMap<StreamNo, usize>>,
     commits: AtomicU64,
-    /// How many times longer than its footage took to come in a commit takes, in thousandths: the smaller of
-    /// the last two. 0 while commits are short.
-    load: AtomicU64,
 }
 
 impl Backlog {
@@ -97,14 +95,10 @@ impl Submit {
         let _ = self.tx.send(Command::Gaps(stream, gaps));
     }
 
-    /// How much of the memory for what waits is filled, 0 to 1, how many commits there were, and how many times
-    /// longer than their footage took to come in they take.
-    pub(crate) fn load(&self) -> (f32, u64, f32) {
-        let waiting = self.backlog.all.load(Ordering::Relaxed);
-        let filled = waiting as f32 / self.config.backlog_bytes_max_all.max(1) as f32;
-        let commits = self.backlog.commits.load(Ordering::Relaxed);
-        let load = self.backlog.load.load(Ordering::Relaxed) as f32 / 1000.0;
-        (filled, commits, load)
+    /// How much of the memory for what waits is filled, 0 to 1, and how many commits there were.
+    pub(crate) fn load(&self) -> (f32, u64) {
+        let filled = self.waiting() as f32 / self.config.backlog_bytes_max_all.max(1) as f32;
+        (filled, self.backlog.commits.load(Ordering::Relaxed))
     }
 
     /// Bytes that wait for the disk.
@@ -144,7 +138,6 @@ impl Committer {
             streams: BTreeMap::new(),
             sealed: Batch::default(),
             refused: None,
-            pace: Pace::default(),
         };
         let thread = std::thread::Builder::new()
             .name("commit".into())
@@ -184,7 +177,6 @@ struct Worker {
     /// The group that the index could not take because the disk is full. It is committed again until it is
     /// taken; meanwhile footage is not even written.
     refused: Option<Refused>,
-    pace: Pace,
 }
 
 /// A group whose footage is durable and whose rows are not.
@@ -201,15 +193,21 @@ struct Group {
     fragments: BTreeMap<StreamNo, Vec<Finished>>,
     /// When the last sample of each was sent.
     sent: Vec<Instant>,
+    bytes: usize,
     gaps: Vec<(StreamNo, Vec<Gap>)>,
     close: Vec<StreamNo>,
     stop: bool,
 }
 
 impl Group {
+    fn is_empty(&self) -> bool {
+        self.fragments.is_empty() && self.gaps.is_empty() && self.close.is_empty() && !self.stop
+    }
+
     fn take(&mut self, command: Command) {
         match command {
             Command::Fragment(stream, f, sent) => {
+                self.bytes += f.fragment.bytes();
                 self.fragments.entry(stream).or_default().push(*f);
                 self.sent.push(sent);
             }
@@ -260,10 +258,7 @@ impl Worker {
     fn measured(&mut self, began: Instant, sent: &[Instant], durable: bool) {
         let (pulse, now) = (self.index.pulse(), Instant::now());
         let took = now.duration_since(began);
-        let load = self.pace.commit(began, took);
-        self.backlog.load.store((load * 1000.0) as u64, Ordering::Relaxed);
         self.backlog.commits.fetch_add(1, Ordering::Relaxed);
-        pulse.set_waiting(None);
         pulse.update(|keeping| keeping.commit = took);
         if durable {
             sent.iter()
@@ -271,17 +266,33 @@ impl Worker {
         }
     }
 
-    /// Waits for the next group. An idle archive does not wake up.
+    /// Waits for the next group. An idle archive does not wake up. Where much waits already there is no waiting
+    /// for more, and what is too much for one group is left to the next: so that what is durable grows steadily
+    /// on a slow disk too.
     fn collect(&mut self, rx: &Receiver<Command>) -> Group {
         let mut group = Group::default();
-        if self.sealed.is_empty() && self.refused.is_none() {
+        let take_all = |group: &mut Group| {
+            while group.bytes < GROUP_BYTES_MAX
+                && let Ok(command) = rx.try_recv()
+            {
+                group.take(command);
+            }
+            group.bytes >= GROUP_BYTES_MAX
+        };
+        if take_all(&mut group) {
+            return group;
+        }
+        if group.sent.is_empty() {
+            self.index.pulse().set_waiting(None);
+        }
+        if self.sealed.is_empty() && self.refused.is_none() && group.is_empty() {
             match rx.recv() {
                 Ok(command) => group.take(command),
                 Err(_) => group.stop = true,
             }
         }
         let deadline = Instant::now() + self.config.commit_interval;
-        while !group.stop {
+        while !group.stop && !take_all(&mut group) {
             let left = deadline.saturating_duration_since(Instant::now());
             match rx.recv_timeout(left) {
                 Ok(command) => group.take(command),
@@ -293,7 +304,6 @@ impl Worker {
                 std::thread::sleep(left.min(Duration::from_millis(100)));
             }
         }
-        rx.try_iter().for_each(|command| group.take(command));
         group
     }
 

@@ -6,9 +6,9 @@ mod chance;
 mod claims;
 mod metrics;
 mod oracle;
+mod scarcity;
 mod service;
 mod site;
-mod small_cpu;
 mod small_disk;
 mod trace;
 
@@ -25,9 +25,9 @@ pub(crate) use attack::{Attack, Seen, answer, client, dial};
 pub(crate) use chance::Chance;
 pub(crate) use metrics::{Lag, Metrics};
 pub(crate) use oracle::Oracle;
+pub(crate) use scarcity::{SlowDisk, SmallCpu, cpu_time, written};
 pub(crate) use service::Service;
 pub(crate) use site::{Site, camera_id, lines};
-pub(crate) use small_cpu::{SmallCpu, cpu_time};
 pub(crate) use small_disk::SmallDisk;
 pub(crate) use trace::{Injection, Target, Trace};
 

@@ -1,13 +1,16 @@
-//! A share of the machine's processors, smaller than all of it.
+//! A share of what the machine has: of its processors, of its disk.
 
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 /// Where control groups that share out processor time are mounted, by version.
 const V1: &str = "/sys/fs/cgroup/cpu";
 const V2: &str = "/sys/fs/cgroup";
+/// Where those that share out disks are.
+const BLOCK: &str = "/sys/fs/cgroup/blkio";
 /// The time that a quota is about, in microseconds.
 const PERIOD_US: u64 = 100_000;
 
@@ -88,4 +91,67 @@ pub(crate) fn cpu_time(pid: u32) -> Duration {
         .take(2)
         .filter_map(|field| field.parse::<u64>().ok());
     Duration::from_millis(ticks.sum::<u64>() * 10)
+}
+
+/// A disk that takes fewer bytes a second than it could: a control group of version 1, removed like the other.
+#[derive(Debug)]
+pub(crate) struct SlowDisk {
+    group: PathBuf,
+    device: String,
+}
+
+impl SlowDisk {
+    /// A group for the disk that holds `folder`, with no limit yet. `None` where that is not allowed.
+    pub(crate) fn new(folder: &Path) -> Option<Self> {
+        let device = fs::metadata(folder).expect("a folder").dev();
+        let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+        // Of a partition the whole disk is what is limited; the last four bits are its number on most.
+        let device = format!("{major}:{}", minor & !15);
+        let group = PathBuf::from(format!("{BLOCK}/tierline-test-{}", std::process::id()));
+        if let Err(error) = fs::create_dir(&group) {
+            println!("skipped: no control groups for disks here: {error}");
+            return None;
+        }
+        let this = Self { group, device };
+        if let Err(error) = this.set(1 << 40) {
+            println!("skipped: this disk cannot be limited: {error}");
+            return None;
+        }
+        Some(this)
+    }
+
+    fn set(&self, bytes: u64) -> std::io::Result<()> {
+        let line = format!("{} {bytes}", self.device);
+        fs::write(self.group.join("blkio.throttle.write_bps_device"), line)
+    }
+
+    /// Puts a process and its threads into the group.
+    pub(crate) fn hold(&self, pid: u32) {
+        fs::write(self.group.join("cgroup.procs"), pid.to_string()).expect("a process in the group");
+    }
+
+    /// From now on its members write so many bytes a second together; 0 is no limit.
+    pub(crate) fn limit(&self, bytes: u64) {
+        self.set(bytes).expect("a limit");
+    }
+}
+
+impl Drop for SlowDisk {
+    fn drop(&mut self) {
+        let _ = self.set(0);
+        for pid in fs::read_to_string(self.group.join("cgroup.procs"))
+            .unwrap_or_default()
+            .lines()
+        {
+            let _ = fs::write(format!("{BLOCK}/cgroup.procs"), pid);
+        }
+        let _ = fs::remove_dir(&self.group);
+    }
+}
+
+/// The bytes that a process has written to disks.
+pub(crate) fn written(pid: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/io")).expect("a process");
+    let line = text.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+    line.and_then(|bytes| bytes.parse().ok()).expect("a number")
 }
