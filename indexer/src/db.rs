@@ -44,6 +44,8 @@ fn options() -> Options {
     o.set_db_write_buffer_size(MEMTABLES_BYTES_ALL);
     o.set_max_background_jobs(2);
     o.set_max_open_files(512);
+    // So many threads are started for each table at every opening, 16 otherwise, whatever there is to open.
+    o.set_max_file_opening_threads(2);
     o.set_keep_log_file_num(4);
     o.set_max_log_file_size(4 << 20);
     o.set_max_total_wal_size(64 << 20);

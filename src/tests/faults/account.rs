@@ -25,6 +25,8 @@ pub(crate) enum Told {
     Step(String),
     /// The start is over: the archive records.
     Started,
+    /// The archive is being stopped.
+    Stopping,
     /// The fault happens now, at this step on this file.
     Fired(String, String),
     /// A reader sees this fragment: it is durable.

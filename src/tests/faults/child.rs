@@ -62,9 +62,10 @@ impl Ended {
         })
     }
 
-    /// Whether it had begun to record.
-    pub(crate) fn had_started(&self) -> bool {
-        self.told.iter().any(|told| matches!(told, Told::Started))
+    /// Whether it recorded at the end: not starting yet, and not stopping.
+    pub(crate) fn was_recording(&self) -> bool {
+        let begun = self.told.iter().any(|told| matches!(told, Told::Started));
+        begun && !self.told.iter().any(|told| matches!(told, Told::Stopping))
     }
 
     pub(crate) fn is_done(&self) -> bool {

@@ -28,6 +28,8 @@ pub(crate) enum Fault {
     Torn,
     /// The process dies before the step.
     Kill,
+    /// A new segment is made, and the process dies when it is durable and has no row.
+    Rowless,
     /// Footage cannot be written from this sync on, and the process dies right after it.
     Sick,
 }
@@ -70,6 +72,7 @@ impl Fault {
                 Step::CreateDir | Step::Create | Step::Reserve | Step::Write | Step::Rename | Step::Commit
             ),
             Self::Short | Self::Torn => step == Step::Write,
+            Self::Rowless => matches!(step, Step::Create),
             Self::Sick => true,
         }
     }
@@ -96,6 +99,12 @@ impl Planned {
             sick: site.account.with_file_name("hot.sick"),
             unsynced: Mutex::default(),
         }
+    }
+
+    fn fire(&self, step: Step, path: &Path) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        self.account
+            .tell(&Told::Fired(format!("{step:?}"), name.into_owned()));
     }
 
     fn omit(&self, omission: Omission, step: Step, path: &Path) -> Answer {
@@ -134,7 +143,12 @@ impl Faults for Planned {
         let Some((fault, at)) = self.plan.fault else {
             return ordinary;
         };
-        if !fault.applies(step) {
+        let made = || self.steps.load(Ordering::SeqCst) >= at;
+        if fault == Fault::Rowless && step == Step::Commit && made() {
+            self.fire(step, path);
+            die();
+        }
+        if !fault.applies(step) || fault == Fault::Rowless && made() {
             return ordinary;
         }
         let now = self.steps.fetch_add(1, Ordering::SeqCst) + 1;
@@ -148,11 +162,8 @@ impl Faults for Planned {
         if !(at..at + lasts).contains(&now) {
             return ordinary;
         }
-        if now == at {
-            let name = path
-                .file_name()
-                .map_or_else(String::new, |n| n.to_string_lossy().into_owned());
-            self.account.tell(&Told::Fired(format!("{step:?}"), name));
+        if now == at && fault != Fault::Rowless {
+            self.fire(step, path);
         }
         match fault {
             // The next sync is the one that fails; what follows it does not happen.
@@ -161,7 +172,7 @@ impl Faults for Planned {
                 std::fs::write(&self.sick, "tierlinefragment").expect("a mark");
                 ordinary
             }
-            Fault::Sick => ordinary,
+            Fault::Sick | Fault::Rowless => ordinary,
             Fault::Eio => Answer::Fail(Errno::IO.raw_os_error()),
             Fault::Full | Fault::FullFor(_) => Answer::Fail(Errno::NOSPC.raw_os_error()),
             Fault::Short => Answer::Short(4096),

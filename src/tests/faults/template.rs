@@ -28,18 +28,11 @@ impl Template {
         assert!(ended.is_done(), "without a fault: {ended:?}");
         let clip = find_segment(&rehearsal.join("hot")).expect("a segment");
         std::fs::copy(clip, template.clip()).expect("a clip");
-        // The last commit of a group with a new segment in it.
-        let steps = ended.steps();
-        let create = steps
-            .iter()
-            .rposition(|step| *step == "Create")
-            .expect("a new segment");
-        let behind = steps.iter().skip(create).position(|step| *step == "Commit");
-        let at = create + behind.expect("a commit") + 1;
+        let segments = ended.steps().iter().filter(|step| **step == "Create").count();
         let origin = template.origin();
         std::fs::create_dir(&origin).expect("a folder");
         let kill = Plan {
-            fault: Some((Fault::Kill, at as u64)),
+            fault: Some((Fault::Rowless, segments as u64)),
             ..Plan::default()
         };
         let ended = template.run(&origin, Work::Everything, kill, 0, false);

@@ -267,8 +267,9 @@ impl Recording {
     }
 
     /// Everything that was handed in is durable, and what was open sealed.
-    pub(crate) fn stop(mut self) -> Outcome {
-        for camera in &mut self.cameras {
+    pub(crate) fn stop(self) -> Outcome {
+        self.account.tell(&Told::Stopping);
+        for camera in &self.cameras {
             self.submit.close(camera.no);
         }
         Ok(self.committer.stop()?)
