@@ -14,13 +14,15 @@ pub mod event;
 pub mod fragmenter;
 pub mod gap_tracker;
 pub mod import;
+mod recording;
 mod recovery;
 pub mod rtsp;
 mod service;
 mod supervisor;
 
-pub use committer::{Committer, Submit};
+pub use committer::{Committer, Steps, Submit};
 pub use config::IngestConfig;
 pub use error::IngestError;
+pub use recording::Recording;
 pub use recovery::{Recovered, recover, seal_left_open};
 pub use service::Ingest;

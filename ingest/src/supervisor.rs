@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use archive::buffer::Pool;
-use archive::{CameraId, Clock, GapCause, StreamId, StreamNo, TimeRange, WallTime};
+use archive::{CameraId, Clock, GapCause, StreamId};
 use futures::FutureExt as _;
 use indexer::{CameraRow, Index, SessionState, StreamConfig};
 use tokio::sync::watch;
@@ -16,8 +16,7 @@ use crate::backoff::Backoff;
 use crate::committer::Submit;
 use crate::config::IngestConfig;
 use crate::error::IngestError;
-use crate::fragmenter::{Finished, Fragmenter};
-use crate::gap_tracker::GapTracker;
+use crate::recording::Recording;
 use crate::rtsp::{Session, SessionConfig, Transport};
 
 /// What every stream's task shares.
@@ -40,7 +39,7 @@ struct Wanted {
 struct Running {
     wanted: Wanted,
     stop: watch::Sender<Option<GapCause>>,
-    task: JoinHandle<Fragmenter>,
+    task: JoinHandle<Recording>,
 }
 
 /// Runs until `stop` is set; then every session has ended and its last fragment was handed in.
@@ -70,7 +69,7 @@ pub(crate) async fn supervise(shared: Shared, mut stop: watch::Receiver<bool>) -
 async fn follow(
     shared: &Shared,
     running: &mut HashMap<StreamId, Running>,
-    ended: &mut HashMap<StreamId, Fragmenter>,
+    ended: &mut HashMap<StreamId, Recording>,
 ) -> Result<(), IngestError> {
     let mut wanted: HashMap<StreamId, Wanted> = HashMap::new();
     for camera in shared.index.cameras()? {
@@ -102,8 +101,8 @@ async fn follow(
             continue;
         };
         let _ = r.stop.send(Some(cause));
-        if let Ok(fragmenter) = r.task.await {
-            ended.insert(id, fragmenter);
+        if let Ok(recording) = r.task.await {
+            ended.insert(id, recording);
         }
     }
     let mut group: HashMap<CameraId, Arc<retina::client::SessionGroup>> = HashMap::new();
@@ -111,22 +110,23 @@ async fn follow(
         if running.contains_key(&id) {
             continue;
         }
-        let no = shared.index.ensure_stream(&id)?;
-        let fragmenter = match ended.remove(&id) {
-            Some(fragmenter) => fragmenter,
-            None => resume(shared, no)?,
+        let mut recording = match ended.remove(&id) {
+            Some(recording) => recording,
+            None => {
+                let (index, submit) = (shared.index.clone(), shared.submit.clone());
+                Recording::resume(index, submit, shared.pool.clone(), &id, shared.clock.wall())?
+            }
         };
+        recording.set_priority(wanted.priority);
         let (tx, rx) = watch::channel(None);
         let sessions: &Arc<_> = group.entry(id.camera.clone()).or_default();
         let recorder = Recorder {
             shared: shared.clone(),
-            no,
             id: id.clone(),
             wanted: wanted.clone(),
-            fragmenter,
+            recording,
             stop: rx,
             sessions: sessions.clone(),
-            dropping: false,
         };
         let task = tokio::spawn(recorder.run());
         running.insert(
@@ -149,43 +149,14 @@ fn stream_id(camera: &CameraId, config: &StreamConfig) -> StreamId {
     }
 }
 
-/// Where the stream ended, and the gap since then as the index knows it.
-fn resume(shared: &Shared, no: StreamNo) -> Result<Fragmenter, IngestError> {
-    let now = shared.clock.wall();
-    let span = shared.index.span(no)?;
-    let ended = shared.index.ended(no)?.map(|e| e.wall_end);
-    let begin = span.map(|s| s.to()).or(ended);
-    let since = TimeRange::new(begin.unwrap_or(WallTime::MIN), WallTime::MAX).unwrap_or(TimeRange::ALL);
-    let known: Vec<_> = (shared.index.gaps(no, since)?.into_iter())
-        .filter(|g| g.cause != GapCause::Retention && begin.is_none_or(|b| g.from >= b))
-        .collect();
-    let mut gap = GapTracker::default();
-    let mut end = begin;
-    for g in &known {
-        gap.start(g.from, g.cause);
-        end = Some(g.to.unwrap_or(g.from));
-    }
-    let explained = known.last().is_some_and(|g| g.to.is_none());
-    match end {
-        // Media, or a gap that was not left open, ended without a word: the service was killed.
-        Some(end) if !explained => gap.start(end, GapCause::ServiceKilled),
-        Some(_) | None => {}
-    }
-    let from = begin.or_else(|| known.first().map(|g| g.from)).unwrap_or(now);
-    Ok(Fragmenter::new(shared.pool.clone(), from, gap))
-}
-
-/// Records one stream.
+/// Keeps a session to one stream.
 struct Recorder {
     shared: Shared,
-    no: StreamNo,
     id: StreamId,
     wanted: Wanted,
-    fragmenter: Fragmenter,
+    recording: Recording,
     stop: watch::Receiver<Option<GapCause>>,
     sessions: Arc<retina::client::SessionGroup>,
-    /// Fragments are being given up; said once, not for each.
-    dropping: bool,
 }
 
 enum Ended {
@@ -195,9 +166,9 @@ enum Ended {
 
 impl Recorder {
     /// Records until it is told to stop. Returns where the stream ended.
-    async fn run(mut self) -> Fragmenter {
-        let now = self.shared.clock.wall();
-        self.begin_gap(now, GapCause::Connecting);
+    async fn run(mut self) -> Recording {
+        self.recording
+            .begin_gap(self.shared.clock.wall(), GapCause::Connecting);
         let mut backoff = Backoff::default();
         let mut first = true;
         loop {
@@ -213,15 +184,15 @@ impl Recorder {
                     "a defect in reading what the camera sends".into(),
                 ),
             };
-            self.ended(cause);
+            self.recording.end_session(self.shared.clock.wall(), cause);
             tracing::warn!(stream = %self.id, cause = cause.as_str(), error = %text, "the session ended");
             self.shared
                 .index
-                .set_status(self.no, |s| s.last_error = Some(text));
+                .set_status(self.recording.no(), |s| s.last_error = Some(text));
             self.set_state(SessionState::Backoff);
             let lasted = Duration::from_micros(self.shared.clock.monotonic_us().saturating_sub(began));
             backoff.recorded_for(lasted);
-            let random = random(began ^ u64::from(self.no.0) << 40);
+            let random = random(began ^ u64::from(self.recording.no().0) << 40);
             let wait = tokio::time::sleep(backoff.next_wait(random));
             tokio::select! {
                 () = wait => {}
@@ -252,9 +223,11 @@ impl Recorder {
             Err(e) => return Ended::Failed(e.cause(), e.to_string()),
         };
         if !std::mem::take(first) {
-            self.shared.index.set_status(self.no, |s| s.reconnects += 1);
+            self.shared
+                .index
+                .set_status(self.recording.no(), |s| s.reconnects += 1);
         }
-        self.fragmenter.begin_session();
+        self.recording.begin_session();
         loop {
             let event = tokio::select! {
                 biased;
@@ -263,12 +236,11 @@ impl Recorder {
             };
             match event {
                 Ok(event) => {
-                    if let Some(finished) = self.fragmenter.push(event) {
-                        self.hand_in(finished);
-                        // A camera that never pauses must not keep us from stopping.
-                        if let Some(cause) = *self.stop.borrow() {
-                            return Ended::Stopped(cause);
-                        }
+                    // A camera that never pauses must not keep us from stopping.
+                    if self.recording.push(event, self.shared.clock.wall())
+                        && let Some(cause) = *self.stop.borrow()
+                    {
+                        return Ended::Stopped(cause);
                     }
                 }
                 Err(e) => return Ended::Failed(e.cause(), e.to_string()),
@@ -276,95 +248,13 @@ impl Recorder {
         }
     }
 
-    /// Gives a complete fragment to the committer, unless the disk cannot take it.
-    fn hand_in(&mut self, finished: Finished) {
-        let entry = finished.fragment.entry();
-        let (from, end, us) = (
-            entry.wall_start,
-            entry.wall_end(),
-            u64::from(entry.wall_duration_us).max(1),
-        );
-        let shed = self.wanted.priority < self.shared.index.shed_below();
-        let (bits, pictures) = (finished.bytes as u64 * 8, finished.pictures as f32);
-        let (lost, offset) = (finished.packets_lost, finished.clock_offset_ms);
-        let state = if shed {
-            SessionState::Shed
-        } else {
-            SessionState::Recording
-        };
-        let now = self.shared.clock.wall();
-        self.shared.index.set_status(self.no, |s| {
-            if s.state != state {
-                (s.state, s.since) = (state, now);
-            }
-            s.bitrate_bps = bits.saturating_mul(1_000_000) / us;
-            s.fps = pictures * 1e6 / us as f32;
-            s.clock_offset_ms = offset;
-            s.packets_lost += u64::from(lost);
-            s.provisional_until = Some(end);
-            s.last_error = None;
-        });
-        let refused = if shed {
-            Some((GapCause::DiskFull, Box::new(finished)))
-        } else {
-            self.shared
-                .submit
-                .fragment(self.no, finished)
-                .err()
-                .map(|f| (GapCause::Overload, f))
-        };
-        match refused {
-            Some((cause, finished)) => self.give_up(cause, from, &finished),
-            None => self.dropping = false,
-        }
-    }
-
-    /// A fragment is not kept: its time, and the gap before it, go to the next that is.
-    fn give_up(&mut self, cause: GapCause, from: WallTime, finished: &Finished) {
-        let gap = self.fragmenter.gap();
-        for note in &finished.fragment.entry().notes {
-            if let archive::Note::Gap { from, cause, .. } = *note {
-                gap.start(from, cause);
-            }
-        }
-        gap.start(from, cause);
-        if !std::mem::replace(&mut self.dropping, true) {
-            tracing::warn!(stream = %self.id, cause = cause.as_str(), "footage is given up");
-        }
-        self.shared
-            .submit
-            .gaps(self.no, self.fragmenter.gap().pieces().collect());
-    }
-
-    /// The session is over: hands in what is complete, and tells the gap that begins.
-    fn ended(&mut self, cause: GapCause) {
-        let now = self.shared.clock.wall();
-        if let Some(finished) = self.fragmenter.end_session() {
-            self.hand_in(finished);
-        }
-        self.begin_gap(now, cause);
-    }
-
-    fn begin_gap(&mut self, now: WallTime, cause: GapCause) {
-        self.fragmenter.begin_gap(now, cause);
-        self.shared
-            .submit
-            .gaps(self.no, self.fragmenter.gap().pieces().collect());
-    }
-
-    fn stopped(mut self, cause: GapCause) -> Fragmenter {
-        self.ended(cause);
-        self.shared.submit.close(self.no);
-        self.set_state(SessionState::Stopped);
-        self.fragmenter
+    fn stopped(mut self, cause: GapCause) -> Recording {
+        self.recording.stop(self.shared.clock.wall(), cause);
+        self.recording
     }
 
     fn set_state(&self, state: SessionState) {
-        let now = self.shared.clock.wall();
-        self.shared.index.set_status(self.no, |s| {
-            (s.state, s.since) = (state, now);
-            (s.bitrate_bps, s.fps) = (0, 0.0);
-        });
+        self.recording.set_state(self.shared.clock.wall(), state);
     }
 }
 
