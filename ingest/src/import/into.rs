@@ -3,7 +3,7 @@
 use std::io::{Read, Seek};
 
 use archive::buffer::Pool;
-use archive::{Gap, GapCause, StreamNo, TimeRange, WallTime};
+use archive::{Gap, GapCause, Note, StreamNo, TimeRange, WallTime};
 use indexer::Index;
 
 use super::Import;
@@ -65,33 +65,52 @@ impl Importer {
     ) -> Result<u64, IngestError> {
         self.fragmenter.begin_session();
         let mut fragments = 0;
-        let mut take = |end: &mut Option<WallTime>, finished: Finished| {
-            let wall_end = finished.fragment.entry().wall_end();
-            if wall_end > self.now {
-                let what = "the footage reaches into the future: its start is too late";
-                return Err(IngestError::Import(what.to_owned()));
-            }
-            hand_in(finished)?;
-            *end = Some(wall_end);
-            fragments += 1;
-            Ok(())
-        };
         let read = loop {
-            let event = match import.next_event() {
-                Ok(Some(event)) => event,
+            let finished = match import.next_event() {
+                Ok(Some(event)) => self.fragmenter.push(event),
                 Ok(None) => break Ok(()),
                 Err(e) => break Err(e),
             };
-            if let Some(finished) = self.fragmenter.push(event) {
-                take(&mut self.end, finished)?;
+            if let Some(finished) = finished {
+                self.take(finished, &mut hand_in)?;
+                fragments += 1;
             }
         };
         if let Some(finished) = self.fragmenter.end_session() {
-            take(&mut self.end, finished)?;
+            self.take(finished, &mut hand_in)?;
+            fragments += 1;
         }
         self.fragmenter.begin_gap(self.now, GapCause::NotImported);
         read.map_err(|e| IngestError::Import(format!("{e}; what came before is imported")))?;
         Ok(fragments)
+    }
+
+    fn take(
+        &mut self,
+        finished: Finished,
+        hand_in: &mut impl FnMut(Finished) -> Result<(), IngestError>,
+    ) -> Result<(), IngestError> {
+        let entry = finished.fragment.entry().clone();
+        let taken = if entry.wall_end() > self.now {
+            let what = "the footage reaches into the future: its start is too late";
+            Err(IngestError::Import(what.to_owned()))
+        } else {
+            hand_in(finished)
+        };
+        match &taken {
+            Ok(()) => self.end = Some(entry.wall_end()),
+            Err(_) => {
+                // The gap before it goes on.
+                let gap = self.fragmenter.gap();
+                for note in &entry.notes {
+                    if let Note::Gap { from, cause, .. } = *note {
+                        gap.start(from, cause);
+                    }
+                }
+                gap.start(entry.wall_start, GapCause::NotImported);
+            }
+        }
+        taken
     }
 
     /// The gap behind what was imported, to be told once all is handed in.
