@@ -311,11 +311,9 @@ impl Worker {
         for (stream, gaps) in group.gaps {
             // What was recorded since the gap was told has the last word.
             let until = written.get(&stream).copied().flatten();
-            for gap in gaps
-                .into_iter()
-                .filter(|g| until.is_none_or(|until| g.from >= until))
-            {
-                batch.gap(stream, gap);
+            let lasts = |first: &Gap| until.is_none_or(|until| first.from >= until);
+            if gaps.first().is_some_and(lasts) {
+                batch.gap_in_progress(stream, gaps);
             }
         }
         for stream in group.close {

@@ -29,23 +29,27 @@ impl Importer {
         start: WallTime,
         now: WallTime,
     ) -> Result<Self, IngestError> {
+        let ended = index.ended(no)?.map(|ended| ended.wall_end);
+        let end = index.span(no)?.map(|span| span.to()).or(ended);
+        if let Some(end) = end.filter(|end| start < *end) {
+            let what = format!("the stream has footage until {end}: choose a later start, or another stream");
+            return Err(IngestError::Import(what));
+        }
         let mut gap = GapTracker::default();
-        let end = index.span(no)?.map(|span| span.to());
         if let Some(end) = end {
-            if start < end {
-                let what = format!("the stream has footage until {end}: choose a later start, or another stream");
-                return Err(IngestError::Import(what));
-            }
             gap.start(end, GapCause::NotImported);
-            let since = TimeRange::new(end, start).unwrap_or(TimeRange::ALL);
-            for known in index.gaps(no, since)? {
-                if known.cause != GapCause::Retention && known.from >= end {
-                    gap.start(known.from, known.cause);
-                }
+        }
+        // A stream that was never recorded may have been missed for long.
+        let begin = end.unwrap_or(WallTime::MIN);
+        let since = TimeRange::new(begin, start).unwrap_or(TimeRange::ALL);
+        for known in index.gaps(no, since)? {
+            if known.cause != GapCause::Retention && known.from >= begin {
+                gap.start(known.from, known.cause);
             }
         }
+        let first = gap.pieces().next().map(|piece| piece.from);
         Ok(Self {
-            fragmenter: Fragmenter::new(pool, end.unwrap_or(start), gap),
+            fragmenter: Fragmenter::new(pool, first.unwrap_or(start), gap),
             end,
             now,
         })

@@ -18,7 +18,7 @@ mod world;
 use operation::Story;
 use play::play;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 
 /// Cases of the ordinary run.
 const CASES: u32 = 150;
@@ -40,13 +40,17 @@ fn run(cases: u32, seed: u64) {
     let result = runner.run(&Story::any(), |story| {
         let mut done = done_ref.borrow_mut();
         **done += 1;
-        if **done % 500 == 0 {
+        if done.is_multiple_of(500) {
             eprintln!("model: {done} cases, seed {seed}, {:?}", started.elapsed());
         }
         play(&story).map_err(TestCaseError::fail)
     });
-    if let Err(e) = result {
-        panic!("seed {seed}, found in case {done} (with shrinking): {e}");
+    match result {
+        Err(TestError::Fail(why, story)) => {
+            panic!("seed {seed}, found after {done} cases with those of shrinking: {why}\nsmallest: {story:?}")
+        }
+        Err(e) => panic!("seed {seed}: {e}"),
+        Ok(()) => {}
     }
     eprintln!("model: {cases} cases without a finding, seed {seed}, {:?}", started.elapsed());
 }

@@ -9,6 +9,8 @@ use archive::{Gap, GapCause, TimeRange, WallTime};
 const AHEAD_US: i64 = 5 * SECOND_US;
 /// And this far behind before a new run begins.
 const LAG_US: i64 = SECOND_US;
+/// Ticks, microseconds, and the first picture among those that are the least delayed.
+const ROUNDING_US: i64 = 1000;
 /// A session's fragment ends at the next keyframe, or after this long.
 const FRAGMENT_US: i64 = 10 * SECOND_US;
 /// A gap in more pieces than this is told more roughly.
@@ -232,21 +234,21 @@ impl Stream {
                 }
             }
         }
-        self.near_the_host(&e, range)?;
+        self.near_the_host(&e, begin, range)?;
         let born_us = if e.session.imported { e.last.true_us + (to.micros_since(e.last.wall)) } else { e.last.true_us };
         self.media.insert(from, Fragment { end: to, seq, born_us });
         self.end = Some(to);
         Ok(())
     }
 
-    fn near_the_host(&mut self, e: &Expected, range: TimeRange) -> Check {
+    fn near_the_host(&mut self, e: &Expected, begin: WallTime, range: TimeRange) -> Check {
         let ahead_us = range.from().micros_since(e.first.wall);
         let before_us = std::mem::replace(&mut self.ahead_us, range.to().micros_since(e.last.wall));
         if e.session.imported || e.session.nonsense {
             return Ok(());
         }
         let may_us = if e.begins_session {
-            self.end.map_or(0, |end| end.micros_since(e.first.wall)).max(0)
+            ROUNDING_US + begin.micros_since(e.first.wall).max(0)
         } else {
             (before_us + e.session.back_us).max(AHEAD_US + SECOND_US)
         };

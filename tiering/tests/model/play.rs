@@ -12,6 +12,9 @@ use crate::operation::{Op, Story};
 use crate::real::{Real, STREAMS};
 use crate::world::{Camera, Host};
 
+/// Why time may be missing after pictures did not come; a timestamp that wrapped unseen ends the session.
+const SILENCE: [GapCause; 3] = [GapCause::PacketsLost, GapCause::NoData, GapCause::SessionLost];
+
 pub(crate) fn play(story: &Story) -> Check {
     let mut p = Play {
         story,
@@ -68,7 +71,7 @@ impl Play<'_> {
                 } else if us > SECOND_US / 2 {
                     // Pictures that did not come leave a hole.
                     self.model.iter_mut().for_each(|s| {
-                        s.session.causes.insert(GapCause::PacketsLost);
+                        s.session.causes.extend(SILENCE);
                     });
                 }
             }
@@ -104,7 +107,7 @@ impl Play<'_> {
             Op::Commit => return self.commit(),
             Op::Shed(shed) => {
                 self.shed = shed;
-                self.real.index().set_shed_below(if shed { 6 } else { 0 });
+                self.set_shed();
             }
             Op::Kill { step_us } => {
                 self.real.kill();
@@ -161,6 +164,10 @@ impl Play<'_> {
         }
     }
 
+    fn set_shed(&self) {
+        self.real.index().set_shed_below(if self.shed { 6 } else { 0 });
+    }
+
     fn connect(&mut self, stream: usize) {
         self.cameras[stream].connect(&self.host);
         self.real.recording(stream).begin_session();
@@ -215,12 +222,12 @@ impl Play<'_> {
         if interval_us > SECOND_US / 2 {
             // The other stream's pictures were as far apart.
             self.model.iter_mut().for_each(|s| {
-                s.session.causes.insert(GapCause::PacketsLost);
+                s.session.causes.extend(SILENCE);
             });
         }
         let us = gop_us * i64::from(gops);
         if us > SECOND_US / 2 {
-            self.model[1 - stream].session.causes.insert(GapCause::PacketsLost);
+            self.model[1 - stream].session.causes.extend(SILENCE);
         }
     }
 
@@ -301,9 +308,11 @@ impl Play<'_> {
 
     fn commit(&mut self) -> Check {
         self.real.commit();
+        // Rows of what was sealed go with the next group.
+        self.real.commit();
         self.absorb(true)?;
         self.model.iter_mut().for_each(Stream::gap_told);
-        Ok(())
+        (0..STREAMS).try_for_each(|stream| self.learn(stream))
     }
 
     /// Reads what is durable now and was not before: all that was handed in, unless something got in between.
@@ -327,9 +336,14 @@ impl Play<'_> {
             }
             let left = self.model[stream].waiting.len();
             hold!(!all || left == 0, "{left} fragments of stream {stream} were not recorded");
-            let told = self.real.index().gaps(no, TimeRange::ALL).map_err(|e| e.to_string())?;
-            self.model[stream].learn(&told);
+            self.learn(stream)?;
         }
+        Ok(())
+    }
+
+    fn learn(&mut self, stream: usize) -> Check {
+        let told = self.real.index().gaps(self.real.no(stream), TimeRange::ALL);
+        self.model[stream].learn(&told.map_err(|e| e.to_string())?);
         Ok(())
     }
 
@@ -349,6 +363,7 @@ impl Play<'_> {
             }
             _ => {}
         }
+        (0..STREAMS).try_for_each(|stream| self.learn(stream))?;
         for (s, camera) in self.model.iter_mut().zip(&mut self.cameras) {
             s.resume(now);
             camera.connected = false;
@@ -383,6 +398,8 @@ impl Play<'_> {
         let rows = |p: &Self, i| p.real.index().segments_all_states(p.real.no(i), TimeRange::ALL).expect("rows");
         let before: Vec<_> = (0..STREAMS).map(|i| rows(self, i)).collect();
         self.real.reap(wall, self.host.mono_us());
+        // This disk is not full: the reaper took it back.
+        self.set_shed();
         for (stream, before) in before.into_iter().enumerate() {
             let left = rows(self, stream);
             let gone = before.len() - left.len();
