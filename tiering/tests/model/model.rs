@@ -367,8 +367,9 @@ pub(crate) struct Age {
     excused_us: i64,
     /// Moves since the last pass of the reaper.
     fresh: Vec<i64>,
-    /// When the clock moved last by more than that.
+    /// When the clock moved last, or a start came so late that it may have.
     upset_us: Option<i64>,
+    passed_us: i64,
 }
 
 impl Age {
@@ -378,7 +379,11 @@ impl Age {
     }
 
     /// A pass was made; `first` of its process.
-    pub(crate) fn pass(&mut self, first: bool) {
+    pub(crate) fn pass(&mut self, first: bool, true_us: i64) {
+        let silent_us = true_us - std::mem::replace(&mut self.passed_us, true_us);
+        if first && silent_us >= HOUR_US - 600 * SECOND_US {
+            self.upset_us = Some(true_us);
+        }
         // A start knows the time to ten minutes, and believes what is at most an hour ahead of that.
         let unseen_us = if first { HOUR_US + 600 * SECOND_US } else { 60 * SECOND_US };
         for by_us in self.fresh.drain(..).filter(|by_us| by_us.abs() <= unseen_us) {

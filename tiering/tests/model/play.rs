@@ -393,8 +393,8 @@ impl Play<'_> {
     /// Rule: the oldest segments of a stream go, whole and in order, none of them too young, and exactly those
     /// that are due when no clock was ever wrong.
     fn reap(&mut self, first: bool) -> Check {
-        self.age.pass(first);
         let (wall, true_us) = (self.host.wall(), self.host.true_us);
+        self.age.pass(first, true_us);
         let rows = |p: &Self, i| p.real.index().segments_all_states(p.real.no(i), TimeRange::ALL).expect("rows");
         let before: Vec<_> = (0..STREAMS).map(|i| rows(self, i)).collect();
         self.real.reap(wall, self.host.mono_us());

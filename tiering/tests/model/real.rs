@@ -1,5 +1,6 @@
 //! The real archive: recorded into, killed, started, imported into and reaped, all on disk.
 
+use std::ffi::OsString;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -211,12 +212,24 @@ impl Real {
     }
 }
 
+/// Copies the index as a kill at this instant would leave it: again, when its background work came in between.
 fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).expect("folder");
-    for entry in std::fs::read_dir(from).expect("list") {
-        let entry = entry.expect("entry");
-        if entry.path().is_file() {
-            std::fs::copy(entry.path(), to.join(entry.file_name())).expect("copy");
+    let files = || -> std::io::Result<Vec<(OsString, u64)>> {
+        let entries = std::fs::read_dir(from)?.map(|e| e.and_then(|e| Ok((e.file_name(), e.metadata()?.len()))));
+        let mut files = entries.collect::<Result<Vec<_>, _>>()?;
+        files.sort_unstable();
+        Ok(files)
+    };
+    let attempt = || -> std::io::Result<bool> {
+        let before = files()?;
+        std::fs::create_dir(to)?;
+        for (name, _) in &before {
+            std::fs::copy(from.join(name), to.join(name))?;
         }
+        Ok(files()? == before)
+    };
+    while !attempt().unwrap_or(false) {
+        std::fs::remove_dir_all(to).expect("remove");
+        std::thread::sleep(Duration::from_millis(2));
     }
 }
