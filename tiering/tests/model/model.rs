@@ -9,8 +9,8 @@ use archive::{Gap, GapCause, TimeRange, WallTime};
 const AHEAD_US: i64 = 5 * SECOND_US;
 /// And this far behind before a new run begins.
 const LAG_US: i64 = SECOND_US;
-/// Ticks, microseconds, and the first picture among those that are the least delayed.
-const ROUNDING_US: i64 = 1000;
+/// Ticks and microseconds, and what a camera's clock drifts within a fragment.
+const ROUNDING_US: i64 = 20_000;
 /// A session's fragment ends at the next keyframe, or after this long.
 const FRAGMENT_US: i64 = 10 * SECOND_US;
 /// A gap in more pieces than this is told more roughly.
@@ -243,7 +243,9 @@ impl Stream {
 
     fn near_the_host(&mut self, e: &Expected, begin: WallTime, range: TimeRange) -> Check {
         let ahead_us = range.from().micros_since(e.first.wall);
-        let before_us = std::mem::replace(&mut self.ahead_us, range.to().micros_since(e.last.wall));
+        // The clock may have gone back behind the last picture.
+        let ended_us = range.to().micros_since(e.last.wall) + e.session.back_us;
+        let before_us = std::mem::replace(&mut self.ahead_us, ended_us);
         if e.session.imported || e.session.nonsense {
             return Ok(());
         }
@@ -370,6 +372,11 @@ pub(crate) struct Age {
     /// When the clock moved last, or a start came so late that it may have.
     upset_us: Option<i64>,
     passed_us: i64,
+    /// The wall clock less the truth: at the last pass, and at most so far when it was to be believed.
+    offset_us: i64,
+    believed_us: Option<i64>,
+    is_return: bool,
+    confirmed: bool,
 }
 
 impl Age {
@@ -379,23 +386,31 @@ impl Age {
     }
 
     /// A pass was made; `first` of its process.
-    pub(crate) fn pass(&mut self, first: bool, true_us: i64) {
-        let silent_us = true_us - std::mem::replace(&mut self.passed_us, true_us);
+    pub(crate) fn pass(&mut self, first: bool, at: At, confirm_us: i64) {
+        let silent_us = at.true_us - std::mem::replace(&mut self.passed_us, at.true_us);
         if first && silent_us >= HOUR_US - 600 * SECOND_US {
-            self.upset_us = Some(true_us);
+            self.upset_us = Some(at.true_us);
         }
         // A start knows the time to ten minutes, and believes what is at most an hour ahead of that.
         let unseen_us = if first { HOUR_US + 600 * SECOND_US } else { 60 * SECOND_US };
         for by_us in self.fresh.drain(..).filter(|by_us| by_us.abs() <= unseen_us) {
             self.excused_us += by_us.abs();
         }
+        self.offset_us = at.wall.micros() - at.true_us;
+        let confirmed = self.upset_us.is_some_and(|upset| at.true_us - upset >= confirm_us);
+        let best_us = *self.believed_us.get_or_insert(self.offset_us);
+        self.is_return = self.offset_us <= best_us + self.excused_us;
+        if self.is_return || confirmed {
+            self.believed_us = Some(best_us.max(self.offset_us));
+        }
+        self.confirmed = confirmed;
     }
 
-    /// Rule: what is deleted for its age has that age, or the clock ran steadily for the time to confirm.
-    pub(crate) fn allows(&self, age_us: i64, hot_us: i64, now_us: i64, confirm_us: i64) -> bool {
+    /// Rule: what is deleted for its age has that age, or the clock ran steadily for the time to confirm. What
+    /// was recorded while the clock was behind is as old as it says once the clock has returned.
+    pub(crate) fn allows(&self, age_us: i64, hot_us: i64) -> bool {
         let excused_us = self.excused_us + AHEAD_US + 65 * SECOND_US;
-        let confirmed = self.upset_us.is_some_and(|at| now_us - at >= confirm_us);
-        age_us + excused_us >= hot_us || confirmed
+        age_us + excused_us >= hot_us || self.confirmed || self.is_return
     }
 
     /// Whether nothing was ever wrong with the clock.

@@ -274,12 +274,10 @@ impl Play<'_> {
             return;
         }
         self.cameras[stream].connected = false;
-        let complete = self.model[stream].close();
-        let now = self.host.wall();
+        let (before, now) = (self.media_end(stream), self.host.wall());
         self.real.recording(stream).end_session(now, cause);
-        if complete && self.shed {
-            let end = self.media_end(stream);
-            self.model[stream].give_up_last(end);
+        if self.model[stream].close() && self.shed {
+            self.model[stream].give_up_last(before);
         }
         let end = self.media_end(stream).unwrap_or(now);
         self.model[stream].gap(now, end, cause);
@@ -394,7 +392,7 @@ impl Play<'_> {
     /// that are due when no clock was ever wrong.
     fn reap(&mut self, first: bool) -> Check {
         let (wall, true_us) = (self.host.wall(), self.host.true_us);
-        self.age.pass(first, true_us);
+        self.age.pass(first, self.at(), self.story.confirm_us);
         let rows = |p: &Self, i| p.real.index().segments_all_states(p.real.no(i), TimeRange::ALL).expect("rows");
         let before: Vec<_> = (0..STREAMS).map(|i| rows(self, i)).collect();
         self.real.reap(wall, self.host.mono_us());
@@ -413,7 +411,7 @@ impl Play<'_> {
             for row in &before[..gone] {
                 let born = self.model[stream].media.range(..row.wall_end).next_back();
                 let age_us = true_us - born.map_or(true_us, |(_, f)| f.born_us);
-                let allowed = self.age.allows(age_us, self.story.hot_us, true_us, self.story.confirm_us);
+                let allowed = self.age.allows(age_us, self.story.hot_us);
                 hold!(allowed, "segment {} went at an age of {} s", row.id.seq, age_us / SECOND_US);
                 let path = segment_path(&clip::stream_id(stream), &row.name());
                 hold!(!self.real.disk.path(&path).exists(), "{path} is still there");
