@@ -17,6 +17,8 @@ pub struct Importer {
     fragmenter: Fragmenter,
     /// The end of the last fragment handed in, or of the stream before.
     end: Option<WallTime>,
+    /// Whether anything was handed in.
+    any: bool,
     now: WallTime,
 }
 
@@ -51,6 +53,7 @@ impl Importer {
         Ok(Self {
             fragmenter: Fragmenter::new(pool, first.unwrap_or(start), gap),
             end,
+            any: false,
             now,
         })
     }
@@ -102,7 +105,7 @@ impl Importer {
             hand_in(finished)
         };
         match &taken {
-            Ok(()) => self.end = Some(entry.wall_end()),
+            Ok(()) => (self.end, self.any) = (Some(entry.wall_end()), true),
             Err(_) => {
                 // The gap before it goes on.
                 let gap = self.fragmenter.gap();
@@ -117,9 +120,11 @@ impl Importer {
         taken
     }
 
-    /// The gap behind what was imported, to be told once all is handed in.
+    /// The gap behind what was imported, to be told once all is handed in; none when nothing was, and what is
+    /// known stands.
     pub fn gaps(&mut self) -> Vec<Gap> {
-        self.fragmenter.gap().pieces().collect()
+        let pieces = self.fragmenter.gap().pieces();
+        pieces.filter(|_| self.any).collect()
     }
 }
 

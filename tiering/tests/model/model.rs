@@ -290,13 +290,17 @@ impl Stream {
         self.one_of.clear();
     }
 
-    /// Rule: behind what was imported nothing was; what was refused was not imported.
-    pub(crate) fn imported(&mut self) {
+    /// Rule: behind what was imported nothing was; what was refused was not imported. If that is all, nothing is
+    /// told.
+    pub(crate) fn imported(&mut self, fragments: usize) {
+        let none = self.waiting.len() == fragments;
         if let Some(refused) = self.waiting.pop_front() {
             (self.pieces, self.rough) = (refused.before, true);
         }
         self.waiting.clear();
-        if let Some(end) = self.end {
+        if none {
+            (self.pieces, self.rough) = (Vec::new(), false);
+        } else if let Some(end) = self.end {
             self.gap(end, end, GapCause::NotImported);
         }
     }
@@ -341,7 +345,7 @@ impl Stream {
     /// Rule: a range is answered by the fragments that overlap it.
     pub(crate) fn overlapping(&self, range: TimeRange) -> Vec<(WallTime, WallTime)> {
         let spans = self.media.iter().map(|(at, f)| (*at, f.end));
-        spans.filter(|(from, to)| *from < range.to() && *to > range.from()).collect()
+        spans.filter(|(from, to)| !range.is_empty() && *from < range.to() && *to > range.from()).collect()
     }
 
     /// Rule: a seek finds the fragment that contains the time, or the first after it.

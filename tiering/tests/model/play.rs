@@ -51,8 +51,8 @@ enum Before {
     Killed,
     KilledBeforeRows,
     Stopped,
-    /// And whether all of the file was taken.
-    Imported(usize, bool),
+    /// So many fragments, all of which were taken or not.
+    Imported { stream: usize, fragments: usize, all: bool },
 }
 
 impl Play<'_> {
@@ -352,11 +352,11 @@ impl Play<'_> {
             self.model.iter_mut().for_each(|s| s.waiting.clear());
         }
         self.real.start(now);
-        self.absorb(!matches!(before, Before::Imported(_, false)))?;
+        self.absorb(!matches!(before, Before::Imported { all: false, .. }))?;
         match before {
             Before::Stopped => self.model.iter_mut().for_each(Stream::gap_told),
-            Before::Imported(stream, _) => {
-                self.model[stream].imported();
+            Before::Imported { stream, fragments, .. } => {
+                self.model[stream].imported(fragments);
                 self.model[stream].gap_told();
             }
             _ => {}
@@ -438,7 +438,8 @@ impl Play<'_> {
         }
         m.close();
         let all = self.real.import(stream, start, clip::file(gops), now);
-        self.start(Before::Imported(stream, all))
+        let fragments = gops.into();
+        self.start(Before::Imported { stream, fragments, all })
     }
 
     fn clean(&self, rebuild: bool) -> Check {
