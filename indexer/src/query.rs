@@ -94,6 +94,19 @@ impl Index {
         })
     }
 
+    /// How many segments a stream has, whatever their state.
+    pub(crate) fn count_segments(&self, stream: StreamNo) -> Result<usize, IndexError> {
+        let mut it = self.iter(SEGMENTS, stream)?;
+        it.seek_to_first();
+        let mut count = 0;
+        while it.valid() {
+            count += 1;
+            it.next();
+        }
+        it.status()?;
+        Ok(count)
+    }
+
     /// A segment by its sequence.
     pub fn segment(&self, id: SegmentId) -> Result<Option<SegmentRow>, IndexError> {
         let Some(start) = self.db.get_pinned_cf(self.cf(SEQUENCES)?, keys::sequence(id))? else {

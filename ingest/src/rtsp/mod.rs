@@ -12,6 +12,7 @@
 mod align;
 mod config;
 mod error;
+mod recovery_point;
 mod session;
 mod tracks;
 
