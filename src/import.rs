@@ -3,17 +3,15 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use archive::buffer::Pool;
-use archive::{CameraId, Clock, GapCause, StreamId, StreamName, StreamNo, SystemClock, TimeRange, WallTime};
+use archive::{CameraId, Clock, StreamId, StreamName, StreamNo, SystemClock, WallTime};
 use indexer::{CameraRow, Index, PRIORITY_DEFAULT};
-use ingest::fragmenter::{Finished, Fragmenter};
-use ingest::gap_tracker::GapTracker;
-use ingest::import::Import;
-use ingest::{Committer, Submit};
+use ingest::fragmenter::Finished;
+use ingest::import::{Import, Importer};
+use ingest::{Committer, IngestError, Submit};
 
 use crate::cli::ConfigArgs;
 use crate::enrol::enrol;
@@ -75,56 +73,33 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         stream: args.stream.clone(),
     };
     let no = index.ensure_stream(&id)?;
-    let (end, gap) = before(&index, no, args.start)?;
-    if end.is_some_and(|end| args.start < end) {
-        let end = end.unwrap_or_default();
-        bail!("{id} has footage until {end}: choose a later --start, or another --stream");
-    }
+    let mut importer = Importer::resume(&index, pool.clone(), no, args.start, now)
+        .with_context(|| format!("--start {} of {id}", args.start))?;
     add_camera(&index, &args.camera, now)?;
-    let committer = Committer::start(config.recording.ingest(), index.clone(), disk, pool.clone())?;
-    let mut importer = Importer {
+    let committer = Committer::start(config.recording.ingest(), index.clone(), disk, pool)?;
+    let hand_in = HandIn {
         no,
-        index,
-        fragmenter: Fragmenter::new(pool, end.unwrap_or(args.start), gap),
         submit: committer.submit(),
-        handed_in: end,
-        now,
+        committer: &committer,
     };
     let mut start = args.start;
     let mut imported = Ok(());
     for file in &args.files {
-        imported = importer.file(file, start, &committer);
-        start = importer.handed_in.unwrap_or(start).max(start);
+        imported = import_file(&mut importer, file, start, &hand_in);
+        start = importer.end().unwrap_or(start).max(start);
         if imported.is_err() {
             break;
         }
     }
-    let gaps = importer.fragmenter.gap().pieces().collect();
-    importer.submit.gaps(no, gaps);
-    importer.submit.close(no);
+    hand_in.submit.gaps(no, importer.gaps());
+    hand_in.submit.close(no);
     committer.stop()?;
     imported?;
-    let durable = importer.index.span(no)?.map(|span| span.to());
-    if durable != importer.handed_in {
+    let durable = index.span(no)?.map(|span| span.to());
+    if durable != importer.end() {
         bail!("not everything reached the disk; what did is kept: see the log");
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Where the stream ends, and what is known of the gap since then.
-fn before(index: &Index, no: StreamNo, start: WallTime) -> anyhow::Result<(Option<WallTime>, GapTracker)> {
-    let mut gap = GapTracker::default();
-    let Some(end) = index.span(no)?.map(|span| span.to()) else {
-        return Ok((None, gap));
-    };
-    gap.start(end, GapCause::NotImported);
-    let since = TimeRange::new(end, start.max(end)).unwrap_or(TimeRange::ALL);
-    for known in index.gaps(no, since)? {
-        if known.cause != GapCause::Retention && known.from >= end {
-            gap.start(known.from, known.cause);
-        }
-    }
-    Ok((Some(end), gap))
 }
 
 /// A camera that has footage is one that can be seen.
@@ -143,67 +118,53 @@ fn add_camera(index: &Index, camera: &CameraId, now: WallTime) -> anyhow::Result
     })?)
 }
 
-struct Importer {
+/// Hands in fragments, waiting while the disk is busy.
+struct HandIn<'a> {
     no: StreamNo,
-    index: Arc<Index>,
-    fragmenter: Fragmenter,
     submit: Submit,
-    /// The end of the last fragment handed in, or of the stream before.
-    handed_in: Option<WallTime>,
-    now: WallTime,
+    committer: &'a Committer,
 }
 
-impl Importer {
-    /// Imports a file whose first picture was taken at `start`. What came before an error is kept.
-    fn file(&mut self, file: &Path, start: WallTime, committer: &Committer) -> anyhow::Result<()> {
-        let mut import = Import::open(file, start).with_context(|| file.display().to_string())?;
-        for track in import.skipped() {
-            tracing::warn!(file = %file.display(), track, "a track is left out");
-        }
-        self.fragmenter.begin_session();
-        let mut fragments = 0_u64;
-        let read = loop {
-            let event = match import.next_event() {
-                Ok(Some(event)) => event,
-                Ok(None) => break Ok(()),
-                Err(e) => break Err(e),
-            };
-            if let Some(finished) = self.fragmenter.push(event) {
-                fragments += 1;
-                self.hand_in(finished, committer)?;
-            }
-        };
-        if let Some(finished) = self.fragmenter.end_session() {
-            fragments += 1;
-            self.hand_in(finished, committer)?;
-        }
-        self.fragmenter.begin_gap(self.now, GapCause::NotImported);
-        let end = self.handed_in.unwrap_or(start);
-        writeln!(
-            std::io::stdout(),
-            "{}: {start} to {end}, {fragments} fragments",
-            file.display()
-        )?;
-        read.with_context(|| format!("{}: what came before is imported", file.display()))
-    }
-
-    fn hand_in(&mut self, finished: Finished, committer: &Committer) -> anyhow::Result<()> {
-        let end = finished.fragment.entry().wall_end();
-        if end > self.now {
-            bail!("the footage reaches into the future: --start is too late");
-        }
+impl HandIn<'_> {
+    fn fragment(&self, finished: Finished) -> Result<(), IngestError> {
         let mut waiting = Some(Box::new(finished));
         let since = Instant::now();
         while let Some(finished) = waiting.take() {
             if let Err(back) = self.submit.fragment(self.no, *finished, Duration::ZERO) {
-                if committer.has_failed() || since.elapsed() > DISK_WAIT_MAX {
-                    bail!("the disk does not take the footage: is it full? See the log");
+                if self.committer.has_failed() || since.elapsed() > DISK_WAIT_MAX {
+                    let what = "the disk does not take the footage: is it full? See the log";
+                    return Err(IngestError::Import(what.to_owned()));
                 }
                 waiting = Some(back);
                 std::thread::sleep(BREATH);
             }
         }
-        self.handed_in = Some(end);
         Ok(())
     }
+}
+
+/// Imports a file whose first picture was taken at `start`. What came before an error is kept.
+fn import_file(
+    importer: &mut Importer,
+    file: &Path,
+    start: WallTime,
+    hand_in: &HandIn<'_>,
+) -> anyhow::Result<()> {
+    let mut import = Import::open(file, start).with_context(|| file.display().to_string())?;
+    for track in import.skipped() {
+        tracing::warn!(file = %file.display(), track, "a track is left out");
+    }
+    let mut fragments = 0_u64;
+    let read = importer.file(&mut import, |finished| {
+        fragments += 1;
+        hand_in.fragment(finished)
+    });
+    let end = importer.end().unwrap_or(start);
+    writeln!(
+        std::io::stdout(),
+        "{}: {start} to {end}, {fragments} fragments",
+        file.display()
+    )?;
+    read.with_context(|| file.display().to_string())?;
+    Ok(())
 }

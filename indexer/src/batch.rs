@@ -24,6 +24,7 @@ enum Change {
     Seal(SegmentRow),
     Delete(SegmentRow),
     Gap(StreamNo, Gap),
+    Lasting(StreamNo, Vec<Gap>),
     Incident(StreamNo, Incident),
     Init(InitSegment),
     Damage(Damage),
@@ -72,6 +73,12 @@ impl Batch {
         self.changes.push(Change::Gap(stream, gap));
     }
 
+    /// Tells the whole of the gap in progress, in pieces in order: rows from its beginning on that are none of
+    /// them are forgotten.
+    pub fn gap_in_progress(&mut self, stream: StreamNo, pieces: Vec<Gap>) {
+        self.changes.push(Change::Lasting(stream, pieces));
+    }
+
     /// Adds an incident.
     pub fn incident(&mut self, stream: StreamNo, incident: Incident) {
         self.changes.push(Change::Incident(stream, incident));
@@ -110,6 +117,12 @@ impl Index {
                 Change::Delete(row) => deleted.push(row.clone()),
                 Change::Gap(stream, gap) => {
                     gaps.insert((*stream, gap.from), Some(*gap));
+                }
+                Change::Lasting(stream, pieces) => {
+                    if let Some(first) = pieces.first() {
+                        self.forget_gaps(*stream, first.from, &mut gaps)?;
+                    }
+                    gaps.extend(pieces.iter().map(|gap| ((*stream, gap.from), Some(*gap))));
                 }
                 Change::Incident(stream, i) => self.put_incident(&mut out, *stream, i)?,
                 Change::Damage(damage) => damage.put(self, &mut out)?,
@@ -212,7 +225,11 @@ impl Index {
         if begin.is_none() && !entry.run_start {
             return Ok(());
         }
-        let begin = begin.unwrap_or(entry.wall_start);
+        self.forget_gaps(stream, begin.unwrap_or(entry.wall_start), gaps)
+    }
+
+    /// Forgets the rows of gaps that begin at `begin` or later, those of the commit in progress too.
+    fn forget_gaps(&self, stream: StreamNo, begin: WallTime, gaps: &mut Gaps) -> Result<(), IndexError> {
         let told = TimeRange::new(begin, WallTime::MAX).unwrap_or(TimeRange::ALL);
         for gap in self.gap_rows(stream, told)? {
             if gap.from >= begin && gap.cause != GapCause::Retention {

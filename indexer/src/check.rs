@@ -6,7 +6,7 @@ use std::fmt;
 use archive::disk::Disk;
 use archive::layout::{SegmentName, segment_path};
 use archive::segment::{SegmentReader, scan, verify};
-use archive::{FragmentEntry, SegmentId, Sha256, StreamId, StreamNo, TimeRange, WallTime};
+use archive::{FragmentEntry, Sha256, StreamId, StreamNo, TimeRange, WallTime};
 use serde::Serialize;
 
 use crate::coverage::contribution;
@@ -97,26 +97,31 @@ pub fn check(
             "move it away; nothing here deletes it",
         );
     }
-    let mut work = Vec::new();
-    for (no, stream) in index.streams() {
+    let streams = index.streams();
+    let mut total = 0;
+    for (no, _) in &streams {
+        total += index.count_segments(*no)?;
+    }
+    let mut done = 0;
+    // One stream after the other: the rows of all would not fit into memory.
+    for (no, stream) in streams {
         let rows = index.segments_all_states(no, TimeRange::ALL)?;
         c.stream(no, &stream, &rows)?;
         let known: HashMap<u64, &SegmentRow> = rows.iter().map(|r| (r.id.seq, r)).collect();
         for name in files.remove(&stream).unwrap_or_default() {
             c.file(&stream, &name, &known, &rows);
         }
-        work.extend(rows.into_iter().map(|row| (stream.clone(), row)));
+        let mut before = None;
+        for row in &rows {
+            c.segment(&stream, row, &mut before)?;
+            done += 1;
+            progress(done, total.max(done));
+        }
     }
     for (stream, names) in files {
         for name in names {
             c.file(&stream, &name, &HashMap::new(), &[]);
         }
-    }
-    let total = work.len();
-    let mut heads: HashMap<SegmentId, Sha256> = HashMap::new();
-    for (i, (stream, row)) in work.iter().enumerate() {
-        c.segment(stream, row, &mut heads)?;
-        progress(i + 1, total);
     }
     c.missing()?;
     Ok(c.findings)
@@ -283,12 +288,12 @@ impl Checker<'_> {
         Ok(())
     }
 
-    /// The file of one segment against its row.
+    /// The file of one segment against its row; `before` is the sequence and the last hash of the one before it.
     fn segment(
         &mut self,
         stream: &StreamId,
         row: &SegmentRow,
-        heads: &mut HashMap<SegmentId, Sha256>,
+        before: &mut Option<(u64, Sha256)>,
     ) -> Result<(), IndexError> {
         if row.state == SegmentState::Deleting {
             return Ok(());
@@ -311,7 +316,7 @@ impl Checker<'_> {
             }
         };
         let entries = self.index.table(row)?;
-        if let Err((invariant, what)) = self.media(row, &reader, &entries, heads) {
+        if let Err((invariant, what)) = self.media(row, &reader, &entries, before) {
             self.find(
                 invariant,
                 path,
@@ -350,7 +355,7 @@ impl Checker<'_> {
         row: &SegmentRow,
         reader: &SegmentReader,
         entries: &[FragmentEntry],
-        heads: &mut HashMap<SegmentId, Sha256>,
+        before: &mut Option<(u64, Sha256)>,
     ) -> Result<(), (Invariant, String)> {
         let broken = |e: archive::ArchiveError| (Invariant::Readable, e.to_string());
         let (header, ..) = reader.head().map_err(broken)?;
@@ -427,13 +432,11 @@ impl Checker<'_> {
                 "its last hash is not the one in the index".into(),
             ));
         }
-        heads.insert(row.id, row.head);
-        let before = row
-            .id
-            .seq
-            .checked_sub(1)
-            .and_then(|seq| heads.get(&SegmentId { seq, ..row.id }));
-        if before.is_some_and(|head| *head != header.prev) {
+        let links = before
+            .replace((row.id.seq, row.head))
+            .filter(|(seq, _)| seq + 1 == row.id.seq)
+            .is_none_or(|(_, head)| head == header.prev);
+        if !links {
             return Err((
                 Invariant::ChainHolds,
                 "it does not link to the segment before it".into(),

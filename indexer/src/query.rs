@@ -1,8 +1,9 @@
 //! Reading the media tables.
 
 use archive::codec::Decoder;
+use archive::time::HOUR_US;
 use archive::{FragmentEntry, FragmentRef, Gap, SegmentId, StreamNo, TimeRange, WallTime};
-use rocksdb::{DBRawIterator, ReadOptions};
+use rocksdb::{DBRawIterator, ReadOptions, Snapshot};
 
 use crate::coverage::{HourCoverage, contribution};
 use crate::damage::Damage;
@@ -25,12 +26,17 @@ pub struct Nearest {
 impl Index {
     /// An iterator over the keys of one stream.
     fn iter(&self, table: &'static str, stream: StreamNo) -> Result<DBRawIterator<'_>, IndexError> {
+        let o = Self::stream_bounds(stream);
+        Ok(self.db.raw_iterator_cf_opt(self.cf(table)?, o))
+    }
+
+    fn stream_bounds(stream: StreamNo) -> ReadOptions {
         let mut o = ReadOptions::default();
         o.set_iterate_lower_bound(stream.0.to_be_bytes().to_vec());
         if let Some(next) = stream.0.checked_add(1) {
             o.set_iterate_upper_bound(next.to_be_bytes().to_vec());
         }
-        Ok(self.db.raw_iterator_cf_opt(self.cf(table)?, o))
+        o
     }
 
     /// Rows of `stream` from the last at or before `range.from` to the last before `range.to`.
@@ -39,10 +45,18 @@ impl Index {
         table: &'static str,
         stream: StreamNo,
         range: TimeRange,
+        decode: impl FnMut(WallTime, &[u8]) -> Result<Option<T>, archive::Malformed>,
+    ) -> Result<Vec<T>, IndexError> {
+        Self::scan_with(self.iter(table, stream)?, (table, stream), range, decode)
+    }
+
+    fn scan_with<T>(
+        mut it: DBRawIterator<'_>,
+        (table, stream): (&'static str, StreamNo),
+        range: TimeRange,
         mut decode: impl FnMut(WallTime, &[u8]) -> Result<Option<T>, archive::Malformed>,
     ) -> Result<Vec<T>, IndexError> {
         let bad = IndexError::bad_row(table);
-        let mut it = self.iter(table, stream)?;
         it.seek_for_prev(keys::at(stream, range.from()));
         if !it.valid() {
             it.status()?;
@@ -79,6 +93,19 @@ impl Index {
             let row = SegmentRow::decode(stream, at, value)?;
             Ok(row.range().intersect(range).is_some().then_some(row))
         })
+    }
+
+    /// How many segments a stream has, whatever their state.
+    pub(crate) fn count_segments(&self, stream: StreamNo) -> Result<usize, IndexError> {
+        let mut it = self.iter(SEGMENTS, stream)?;
+        it.seek_to_first();
+        let mut count = 0;
+        while it.valid() {
+            count += 1;
+            it.next();
+        }
+        it.status()?;
+        Ok(count)
     }
 
     /// A segment by its sequence.
@@ -166,10 +193,7 @@ impl Index {
 
     /// The fragments of unsealed segments that begin in `range`.
     pub(crate) fn tail(&self, stream: StreamNo, range: TimeRange) -> Result<Vec<FragmentEntry>, IndexError> {
-        self.scan(TAIL, stream, range, |at, value| {
-            let entry = rows::decode_entry(&mut Decoder(value), &mut Last::default())?;
-            Ok((at >= range.from()).then_some(entry))
-        })
+        self.scan(TAIL, stream, range, tail_entry(range))
     }
 
     /// All fragments of a segment.
@@ -319,17 +343,25 @@ impl Index {
         })
     }
 
-    /// Presence and activity by minute of the hours that overlap `range`, those without media left out.
+    /// Presence and activity by minute of the whole hours that overlap `range`, those without media left out.
+    /// One instant's truth: a segment that is sealed meanwhile counts once.
     pub fn coverage(&self, stream: StreamNo, range: TimeRange) -> Result<Vec<HourCoverage>, IndexError> {
-        let hours = TimeRange::new(range.from().hour(), range.to()).unwrap_or(range);
-        let mut found = self.scan(COVERAGE, stream, hours, |hour, value| {
+        let last = range.to().plus_micros(-1).max(range.from()).hour();
+        let hours = TimeRange::new(range.from().hour(), last.plus_micros(HOUR_US)).unwrap_or(range);
+        let at = Moment {
+            index: self,
+            snapshot: self.db.snapshot(),
+        };
+        let mut found = at.scan(COVERAGE, stream, hours, |hour, value| {
             HourCoverage::decode(hour, value).map(|row| (hour >= hours.from()).then_some(row))
         })?;
-        for segment in self.segments(stream, hours)? {
-            if segment.state == SegmentState::Sealed {
-                continue;
-            }
-            for (hour, part) in contribution(&self.table(&segment)?) {
+        let open = at.scan(SEGMENTS, stream, hours, |start, value| {
+            let row = SegmentRow::decode(stream, start, value)?;
+            let counts = !matches!(row.state, SegmentState::Sealed | SegmentState::Deleting);
+            Ok((counts && row.range().intersect(hours).is_some()).then_some(row))
+        })?;
+        for segment in open {
+            for (hour, part) in contribution(&at.tail(stream, segment.range())?) {
                 if hour < hours.from() || hour >= hours.to() {
                     continue;
                 }
@@ -349,5 +381,39 @@ impl Index {
             &self.segments(stream, range)?,
             self.gaps(stream, range)?,
         ))
+    }
+}
+
+/// The index as it is at one instant, whatever is committed meanwhile.
+struct Moment<'a> {
+    index: &'a Index,
+    snapshot: Snapshot<'a>,
+}
+
+impl Moment<'_> {
+    fn scan<T>(
+        &self,
+        table: &'static str,
+        stream: StreamNo,
+        range: TimeRange,
+        decode: impl FnMut(WallTime, &[u8]) -> Result<Option<T>, archive::Malformed>,
+    ) -> Result<Vec<T>, IndexError> {
+        let o = Index::stream_bounds(stream);
+        let it: DBRawIterator<'_> = self.snapshot.raw_iterator_cf_opt(self.index.cf(table)?, o);
+        Index::scan_with(it, (table, stream), range, decode)
+    }
+
+    fn tail(&self, stream: StreamNo, range: TimeRange) -> Result<Vec<FragmentEntry>, IndexError> {
+        self.scan(TAIL, stream, range, tail_entry(range))
+    }
+}
+
+/// Reads the rows of fragments that begin in `range`.
+fn tail_entry(
+    range: TimeRange,
+) -> impl FnMut(WallTime, &[u8]) -> Result<Option<FragmentEntry>, archive::Malformed> {
+    move |at, value| {
+        let entry = rows::decode_entry(&mut Decoder(value), &mut Last::default())?;
+        Ok((at >= range.from()).then_some(entry))
     }
 }

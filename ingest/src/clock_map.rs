@@ -220,7 +220,7 @@ impl ClockMap {
 
     /// Places the fragment of `media_start_us..media_end_us`, which must follow all earlier ones.
     pub fn close_fragment(&mut self, media_start_us: i64, media_end_us: i64) -> Placement {
-        let nominal_us = self.nominal_duration_us(media_start_us, media_end_us);
+        let (nominal_us, is_media) = self.nominal_duration_us(media_start_us, media_end_us);
         let (wall_start, gap, run_start) = self.begin_at(media_start_us);
         let error_us = self.target_us(media_end_us).map_or(0, |target| {
             target
@@ -239,7 +239,13 @@ impl ClockMap {
             .target_us(media_end_us)
             .is_some_and(|t| t.saturating_sub(wall_end.micros()) >= LAG_US)
         {
-            self.begin = Some(GapCause::ClockStep);
+            let stepped = |note: &Note| matches!(note, Note::ClockStep { by_us, .. } if *by_us > 0);
+            let is_clock = is_media || self.steps.iter().any(stepped);
+            self.begin = Some(if is_clock {
+                GapCause::ClockStep
+            } else {
+                GapCause::NoData
+            });
         } else if self.media_stood_still() {
             self.begin = Some(GapCause::NoData);
         }
@@ -313,9 +319,9 @@ impl ClockMap {
         }
     }
 
-    /// The fragment's media duration, or if that makes no sense how long its samples took to arrive. In the
-    /// latter case what is known about the delay is void.
-    fn nominal_duration_us(&mut self, media_start_us: i64, media_end_us: i64) -> i64 {
+    /// The fragment's media duration and true, or if that makes no sense how long its samples took to arrive. In
+    /// the latter case what is known about the delay is void.
+    fn nominal_duration_us(&mut self, media_start_us: i64, media_end_us: i64) -> (i64, bool) {
         let media_us = media_end_us.saturating_sub(media_start_us);
         let went_back = self.end.is_some_and(|(_, end_us)| {
             self.begin.is_none() && media_start_us.saturating_sub(end_us) <= -HOLE_US
@@ -327,12 +333,12 @@ impl ClockMap {
             *delay = Delay::new(delay.last_us, delay.raised_at_us);
         }
         if sane {
-            return media_us;
+            return (media_us, true);
         }
         let took_us = self
             .arrivals
             .map_or(0, |(first, last)| last.saturating_sub(first));
-        took_us.clamp(DURATION_MIN_US, MEDIA_MAX_US)
+        (took_us.clamp(DURATION_MIN_US, MEDIA_MAX_US), false)
     }
 
     /// Whether all samples have been late for so long that media time must have stood still; then the delay

@@ -17,6 +17,11 @@ use crate::gap_tracker::GapTracker;
 /// open GOP have a time too.
 const ORIGIN_SECONDS: i64 = 1;
 
+/// After so many keyframes with nothing between them a camera is taken to send nothing else.
+const INTRA_KEYFRAMES: u32 = 50;
+/// A fragment of such a camera lasts this long: a row and a padding for each picture would be out of proportion.
+const INTRA_FRAGMENT_US: i64 = archive::time::SECOND_US;
+
 /// A complete fragment with what belongs to it.
 #[derive(Debug)]
 pub struct Finished {
@@ -53,6 +58,8 @@ pub struct Fragmenter {
     typical_duration: u32,
     packets_lost: u32,
     arrived_us: u64,
+    /// Keyframes since the last picture that was none.
+    keyframes_in_row: u32,
 }
 
 fn default_scale() -> Timescale {
@@ -76,6 +83,7 @@ impl Fragmenter {
             typical_duration: 3000,
             packets_lost: 0,
             arrived_us: 0,
+            keyframes_in_row: 0,
         }
     }
 
@@ -84,6 +92,7 @@ impl Fragmenter {
         self.clock = ClockMap::new(self.end);
         self.builder = None;
         self.packets_lost = 0;
+        self.keyframes_in_row = 0;
     }
 
     /// The session has ended: closes what is in progress. Whoever cannot keep it says so in the
@@ -160,13 +169,21 @@ impl Fragmenter {
             return None;
         }
         let pts = sample.pts.saturating_add(ORIGIN_SECONDS * i64::from(video.get()));
+        // A camera that sends other pictures after all has its fragments begin with every keyframe again.
+        self.keyframes_in_row = if sample.keyframe {
+            self.keyframes_in_row.saturating_add(1)
+        } else {
+            0
+        };
         let mut finished = None;
         if let Some(builder) = &self.builder {
             let span_us = builder
                 .pts_span()
                 .map_or(0, |(first, _)| video.to_micros(pts.saturating_sub(first)));
             let full = !builder.has_room(sample.data.len()) || span_us >= FRAGMENT_DURATION_MAX_US;
-            if !builder.is_empty() && (sample.keyframe || full) {
+            let is_intra = self.keyframes_in_row > INTRA_KEYFRAMES && builder.is_intra();
+            let gop = sample.keyframe && !(is_intra && (0..INTRA_FRAGMENT_US).contains(&span_us));
+            if !builder.is_empty() && (gop || full) {
                 finished = self.close(Some(pts));
                 self.builder = Some(FragmentBuilder::new(&self.pool, self.headroom));
             }
@@ -276,3 +293,6 @@ impl std::fmt::Debug for Fragmenter {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@
 
 mod entry;
 mod fragments;
+mod into;
 mod movie;
 mod tables;
 
@@ -19,6 +20,7 @@ use archive::{Malformed, Timescale, TrackKind, WallTime};
 
 use crate::event::{Event, Sample, TrackParams};
 use fragments::Fragments;
+pub use into::Importer;
 use movie::{Movie, Track};
 use tables::Tables;
 

@@ -20,14 +20,15 @@ pub mod gap_tracker;
 pub mod import;
 mod lateness;
 pub mod overload;
+mod recording;
 mod recovery;
 pub mod rtsp;
 mod service;
 mod supervisor;
 
-pub use committer::{Committer, Submit};
+pub use committer::{Committer, Steps, Submit};
 pub use config::IngestConfig;
 pub use error::IngestError;
+pub use recording::{Recording, resume};
 pub use recovery::{Recovered, recover, seal_left_open};
 pub use service::Ingest;
-pub use supervisor::resume;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use archive::buffer::Pool;
-use archive::{CameraId, Clock, GapCause, StreamId, StreamNo, TimeRange, WallTime};
+use archive::{CameraId, Clock, GapCause, StreamId, StreamNo};
 use futures::FutureExt as _;
 use indexer::{CameraRow, Index, SessionState, StreamConfig};
 use tokio::sync::watch;
@@ -18,10 +18,9 @@ use crate::committer::Submit;
 use crate::config::IngestConfig;
 use crate::error::IngestError;
 use crate::event::Event;
-use crate::fragmenter::{Finished, Fragmenter};
-use crate::gap_tracker::GapTracker;
-use crate::lateness::{Lateness, Told};
+use crate::lateness::Told;
 use crate::overload::{Overload, Rank, Signals};
+use crate::recording::Recording;
 use crate::rtsp::{Session, SessionConfig, Transport};
 
 /// A stream that is new is tried again after this when the index cannot take its name.
@@ -55,7 +54,7 @@ struct Running {
     stop: watch::Sender<Option<GapCause>>,
     /// How late its samples are read.
     late: Arc<Told>,
-    task: JoinHandle<Fragmenter>,
+    task: JoinHandle<Recording>,
 }
 
 /// The streams that are to be recorded, and those that were.
@@ -63,7 +62,7 @@ struct Running {
 struct Streams {
     running: HashMap<StreamId, Running>,
     /// Where streams that are not recorded now ended: they go on from there, since the index is a commit behind.
-    ended: HashMap<StreamId, Fragmenter>,
+    ended: HashMap<StreamId, Recording>,
     /// Those of them that have to give way.
     shed: HashMap<StreamId, StreamNo>,
     /// The ranks of all cameras that are to be recorded, in order.
@@ -108,10 +107,11 @@ pub(crate) async fn supervise(shared: Shared, mut stop: watch::Receiver<bool>) -
     Ok(())
 }
 
-/// The number of a stream; none when it is new and the disk is full.
-fn number(shared: &Shared, id: &StreamId) -> Result<Option<StreamNo>, IngestError> {
-    match shared.index.ensure_stream(id) {
-        Err(e) if e.is_disk_full() => {
+/// Goes on with a stream; none when it is new and the disk is full.
+fn resume(shared: &Shared, id: &StreamId) -> Result<Option<Recording>, IngestError> {
+    let (index, submit, pool) = (shared.index.clone(), shared.submit.clone(), shared.pool.clone());
+    match Recording::resume(index, submit, pool, id, shared.clock.wall()) {
+        Err(IngestError::Index(e)) if e.is_disk_full() => {
             tracing::error!(stream = %id, error = %e, "a new stream has to wait: the disk is full");
             Ok(None)
         }
@@ -186,8 +186,8 @@ impl Streams {
             let _ = running.stop.send(Some(cause));
         }
         for (id, running) in ending {
-            if let Ok(fragmenter) = running.task.await {
-                self.ended.insert(id, fragmenter);
+            if let Ok(recording) = running.task.await {
+                self.ended.insert(id, recording);
             }
         }
     }
@@ -204,7 +204,7 @@ impl Streams {
         let now = shared.clock.wall();
         for (id, no) in std::mem::take(&mut self.shed) {
             if !wanted.contains_key(&id) && !shed.contains(&id) {
-                self.tell_gap(shared, &id, no, GapCause::Disabled);
+                self.tell_gap(shared, &id, GapCause::Disabled);
                 shared
                     .index
                     .set_status(no, |s| (s.state, s.since) = (SessionState::Stopped, now));
@@ -217,15 +217,19 @@ impl Streams {
             if self.shed.contains_key(&id) {
                 continue;
             }
-            let Some(no) = number(shared, &id)? else {
-                all_known = false;
-                continue;
+            let no = match self.ended.get(&id) {
+                Some(recording) => recording.no(),
+                None => {
+                    let Some(recording) = resume(shared, &id)? else {
+                        all_known = false;
+                        continue;
+                    };
+                    let no = recording.no();
+                    self.ended.insert(id.clone(), recording);
+                    no
+                }
             };
-            if !self.ended.contains_key(&id) {
-                let fragmenter = resume(&shared.index, &shared.pool, no, now)?;
-                self.ended.insert(id.clone(), fragmenter);
-            }
-            self.tell_gap(shared, &id, no, GapCause::Overload);
+            self.tell_gap(shared, &id, GapCause::Overload);
             shared
                 .index
                 .set_status(no, |s| (s.state, s.since) = (SessionState::Shed, now));
@@ -235,10 +239,9 @@ impl Streams {
     }
 
     /// A stream that is not recorded is missing for another reason from now on.
-    fn tell_gap(&mut self, shared: &Shared, id: &StreamId, no: StreamNo, cause: GapCause) {
-        if let Some(fragmenter) = self.ended.get_mut(id) {
-            fragmenter.begin_gap(shared.clock.wall(), cause);
-            shared.submit.gaps(no, fragmenter.gap().pieces().collect());
+    fn tell_gap(&mut self, shared: &Shared, id: &StreamId, cause: GapCause) {
+        if let Some(recording) = self.ended.get_mut(id) {
+            recording.begin_gap(shared.clock.wall(), cause);
         }
     }
 
@@ -250,25 +253,23 @@ impl Streams {
         wanted: Wanted,
         sessions: Arc<retina::client::SessionGroup>,
     ) -> Result<bool, IngestError> {
-        let Some(no) = number(shared, &id)? else {
+        let known = match self.ended.remove(&id) {
+            None => resume(shared, &id)?,
+            known => known,
+        };
+        let Some(mut recording) = known else {
             return Ok(false);
         };
-        let fragmenter = match self.ended.remove(&id) {
-            Some(fragmenter) => fragmenter,
-            None => resume(&shared.index, &shared.pool, no, shared.clock.wall())?,
-        };
+        recording.set_priority(wanted.priority);
         let (stop, stopped) = watch::channel(None);
         let late = Arc::<Told>::default();
         let recorder = Recorder {
             shared: shared.clone(),
-            no,
             id: id.clone(),
             wanted: wanted.clone(),
-            fragmenter,
+            recording,
             stop: stopped,
             sessions,
-            dropping: false,
-            lateness: Lateness::default(),
             late: late.clone(),
         };
         let task = tokio::spawn(recorder.run());
@@ -342,8 +343,8 @@ impl Streams {
         for r in self.running.values() {
             let _ = r.stop.send(Some(GapCause::ServiceStopped));
         }
-        for (id, no) in std::mem::take(&mut self.shed) {
-            self.tell_gap(shared, &id, no, GapCause::ServiceStopped);
+        for (id, _) in std::mem::take(&mut self.shed) {
+            self.tell_gap(shared, &id, GapCause::ServiceStopped);
         }
         for r in self.running.into_values() {
             let _ = r.task.await;
@@ -359,43 +360,14 @@ fn stream_id(camera: &CameraId, config: &StreamConfig) -> StreamId {
     }
 }
 
-/// Goes on with a stream after a start: from where it ended, with the gap since then as the index knows it.
-pub fn resume(index: &Index, pool: &Pool, no: StreamNo, now: WallTime) -> Result<Fragmenter, IngestError> {
-    let span = index.span(no)?;
-    let ended = index.ended(no)?.map(|e| e.wall_end);
-    let begin = span.map(|s| s.to()).or(ended);
-    let since = TimeRange::new(begin.unwrap_or(WallTime::MIN), WallTime::MAX).unwrap_or(TimeRange::ALL);
-    let known: Vec<_> = (index.gaps(no, since)?.into_iter())
-        .filter(|g| g.cause != GapCause::Retention && begin.is_none_or(|b| g.from >= b))
-        .collect();
-    let mut gap = GapTracker::default();
-    let mut end = begin;
-    for g in &known {
-        gap.start(g.from, g.cause);
-        end = Some(g.to.unwrap_or(g.from));
-    }
-    let explained = known.last().is_some_and(|g| g.to.is_none());
-    match end {
-        // Media, or a gap that was not left open, ended without a word: the service was killed.
-        Some(end) if !explained => gap.start(end, GapCause::ServiceKilled),
-        Some(_) | None => {}
-    }
-    let from = begin.or_else(|| known.first().map(|g| g.from)).unwrap_or(now);
-    Ok(Fragmenter::new(pool.clone(), from, gap))
-}
-
-/// Records one stream.
+/// Keeps a session to one stream.
 struct Recorder {
     shared: Shared,
-    no: StreamNo,
     id: StreamId,
     wanted: Wanted,
-    fragmenter: Fragmenter,
+    recording: Recording,
     stop: watch::Receiver<Option<GapCause>>,
     sessions: Arc<retina::client::SessionGroup>,
-    /// Fragments are being given up; said once, not for each.
-    dropping: bool,
-    lateness: Lateness,
     late: Arc<Told>,
 }
 
@@ -406,13 +378,8 @@ enum Ended {
 
 impl Recorder {
     /// Records until it is told to stop. Returns where the stream ended.
-    async fn run(mut self) -> Fragmenter {
-        let now = self.shared.clock.wall();
-        // Who had to give way is missing for that reason until media comes, or does not.
-        let gave_way = |gap: archive::Gap| gap.cause == GapCause::Overload;
-        if !self.fragmenter.gap().current().is_some_and(gave_way) {
-            self.begin_gap(now, GapCause::Connecting);
-        }
+    async fn run(mut self) -> Recording {
+        self.recording.begin(self.shared.clock.wall());
         let mut backoff = Backoff::default();
         let mut first = true;
         loop {
@@ -428,15 +395,16 @@ impl Recorder {
                     "a defect in reading what the camera sends".into(),
                 ),
             };
-            self.ended(cause);
+            self.recording.end_session(self.shared.clock.wall(), cause);
+            self.late.forget();
             tracing::warn!(stream = %self.id, cause = cause.as_str(), error = %text, "the session ended");
             self.shared
                 .index
-                .set_status(self.no, |s| s.last_error = Some(text));
+                .set_status(self.recording.no(), |s| s.last_error = Some(text));
             self.set_state(SessionState::Backoff);
             let lasted = Duration::from_micros(self.shared.clock.monotonic_us().saturating_sub(began));
             backoff.recorded_for(lasted);
-            let random = random(began ^ u64::from(self.no.0) << 40);
+            let random = random(began ^ u64::from(self.recording.no().0) << 40);
             let wait = tokio::time::sleep(backoff.next_wait(random));
             tokio::select! {
                 () = wait => {}
@@ -467,9 +435,11 @@ impl Recorder {
             Err(e) => return Ended::Failed(e.cause(), e.to_string()),
         };
         if !std::mem::take(first) {
-            self.shared.index.set_status(self.no, |s| s.reconnects += 1);
+            self.shared
+                .index
+                .set_status(self.recording.no(), |s| s.reconnects += 1);
         }
-        self.fragmenter.begin_session();
+        self.recording.begin_session();
         let (mut beat, mut events) = (0, 0_u32);
         loop {
             // A session with much to read lets the others have their turn, and us look at how all are doing.
@@ -492,16 +462,18 @@ impl Recorder {
             };
             match event {
                 Ok(event) => {
-                    self.lateness.observe(&event);
-                    if let Event::Sample(sample) = &event {
-                        self.late.tell(self.lateness.late_us(), sample.arrival_mono_us);
+                    let arrived = match &event {
+                        Event::Sample(sample) => Some(sample.arrival_mono_us),
+                        _ => None,
+                    };
+                    let (now, monotonic_us) = (self.shared.clock.wall(), self.shared.clock.monotonic_us());
+                    let finished = self.recording.push(event, now, monotonic_us);
+                    if let Some(at) = arrived {
+                        self.late.tell(self.recording.late_us(), at);
                     }
-                    if let Some(finished) = self.fragmenter.push(event) {
-                        self.hand_in(finished);
-                        // A camera that never pauses must not keep us from stopping.
-                        if let Some(cause) = *self.stop.borrow() {
-                            return Ended::Stopped(cause);
-                        }
+                    // A camera that never pauses must not keep us from stopping.
+                    if finished && let Some(cause) = *self.stop.borrow() {
+                        return Ended::Stopped(cause);
                     }
                 }
                 Err(e) => return Ended::Failed(e.cause(), e.to_string()),
@@ -509,114 +481,14 @@ impl Recorder {
         }
     }
 
-    /// Gives a complete fragment to the committer, unless the disk cannot take it.
-    fn hand_in(&mut self, finished: Finished) {
-        let entry = finished.fragment.entry();
-        let (from, end, us) = (
-            entry.wall_start,
-            entry.wall_end(),
-            u64::from(entry.wall_duration_us).max(1),
-        );
-        let shed = self.wanted.priority < self.shared.index.shed_below();
-        let (bits, rate) = (
-            finished.bytes as u64 * 8,
-            finished.pictures as f32 * 1e6 / us as f32,
-        );
-        let (lost, offset) = (finished.packets_lost, finished.clock_offset_ms);
-        let state = if shed {
-            SessionState::Shed
-        } else {
-            SessionState::Recording
-        };
-        let now = self.shared.clock.wall();
-        self.shared.index.set_status(self.no, |s| {
-            if s.state != state {
-                (s.state, s.since) = (state, now);
-            }
-            s.bitrate_bps = bits.saturating_mul(1_000_000) / us;
-            s.fps = rate;
-            s.clock_offset_ms = offset;
-            s.packets_lost += u64::from(lost);
-            s.provisional_until = Some(end);
-            s.last_error = None;
-        });
-        let pictures = finished.pictures as u64;
-        let refused = if shed {
-            Some((GapCause::DiskFull, Box::new(finished)))
-        } else {
-            let read_us = self
-                .shared
-                .clock
-                .monotonic_us()
-                .saturating_sub(finished.arrived_us);
-            let age = Duration::from_micros(read_us.saturating_add(self.lateness.late_us()));
-            self.shared
-                .submit
-                .fragment(self.no, finished, age)
-                .err()
-                .map(|f| (GapCause::Overload, f))
-        };
-        match refused {
-            Some((cause, finished)) => self.give_up(cause, from, &finished),
-            None => {
-                self.dropping = false;
-                self.shared.index.set_status(self.no, |s| s.pictures += pictures);
-            }
-        }
-    }
-
-    /// A fragment is not kept: its time, and the gap before it, go to the next that is.
-    fn give_up(&mut self, cause: GapCause, from: WallTime, finished: &Finished) {
-        let gap = self.fragmenter.gap();
-        for note in &finished.fragment.entry().notes {
-            if let archive::Note::Gap { from, cause, .. } = *note {
-                gap.start(from, cause);
-            }
-        }
-        gap.start(from, cause);
-        if !std::mem::replace(&mut self.dropping, true) {
-            tracing::warn!(stream = %self.id, cause = cause.as_str(), "footage is given up");
-        }
-        self.shared
-            .submit
-            .gaps(self.no, self.fragmenter.gap().pieces().collect());
-    }
-
-    /// The session is over: hands in what is complete, and tells the gap that begins.
-    fn ended(&mut self, cause: GapCause) {
-        let now = self.shared.clock.wall();
-        if let Some(finished) = self.fragmenter.end_session() {
-            self.hand_in(finished);
-        }
-        self.lateness = Lateness::default();
+    fn stopped(mut self, cause: GapCause) -> Recording {
         self.late.forget();
-        self.begin_gap(now, cause);
-    }
-
-    fn begin_gap(&mut self, now: WallTime, cause: GapCause) {
-        self.fragmenter.begin_gap(now, cause);
-        self.shared
-            .submit
-            .gaps(self.no, self.fragmenter.gap().pieces().collect());
-    }
-
-    fn stopped(mut self, cause: GapCause) -> Fragmenter {
-        self.ended(cause);
-        self.shared.submit.close(self.no);
-        self.set_state(if cause == GapCause::Overload {
-            SessionState::Shed
-        } else {
-            SessionState::Stopped
-        });
-        self.fragmenter
+        self.recording.stop(self.shared.clock.wall(), cause);
+        self.recording
     }
 
     fn set_state(&self, state: SessionState) {
-        let now = self.shared.clock.wall();
-        self.shared.index.set_status(self.no, |s| {
-            (s.state, s.since) = (state, now);
-            (s.bitrate_bps, s.fps) = (0, 0.0);
-        });
+        self.recording.set_state(self.shared.clock.wall(), state);
     }
 }
 

@@ -235,4 +235,47 @@ mod tests {
             }
         }
     }
+
+    /// What a host's clock does over years, looked at every ten minutes.
+    fn clock_moves() -> impl Strategy<Value = i64> {
+        prop_oneof![
+            20 => Just(0),
+            2 => prop_oneof![Just(SECOND_US), Just(-SECOND_US), -30 * SECOND_US..30 * SECOND_US],
+            1 => prop_oneof![Just(HOUR_US), Just(-HOUR_US), Just(30 * DAY_US), Just(-30 * DAY_US)],
+        ]
+    }
+
+    proptest! {
+        /// A time to judge by is never ahead of the truth by more than small steps add up to, unless the clock
+        /// ran steadily for the time to confirm since it moved last.
+        #[test]
+        fn years_of_steps_make_nothing_older_than_it_is(
+            moves in prop::collection::vec((clock_moves(), prop_oneof![1..1000_i64, 1000..30_000_i64]), 1..200),
+        ) {
+            let pass_us = 600 * SECOND_US;
+            let mut time = ArchiveTime::new(None, day());
+            let (mut true_us, mut off_us, mut steady_us) = (0_i64, 0_i64, 0_i64);
+            // By how much a trusted clock may be ahead.
+            let mut believed_us = 0_i64;
+            time.observe(at(0), 0);
+            for (by_us, passes) in moves {
+                off_us += by_us;
+                if by_us.abs() <= DRIFT_US_MAX {
+                    believed_us += by_us.abs();
+                } else {
+                    steady_us = 0;
+                }
+                for _ in 0..passes.min(300) {
+                    true_us += pass_us;
+                    steady_us += pass_us;
+                    let r = time.observe(at(true_us + off_us), true_us.unsigned_abs());
+                    if r.trusted && steady_us > DAY_US {
+                        believed_us = believed_us.max(off_us);
+                    }
+                    let ahead_us = r.now.micros_since(at(true_us));
+                    prop_assert!(ahead_us <= believed_us.max(0) + 2 * DRIFT_US_MAX, "{ahead_us} after {true_us}");
+                }
+            }
+        }
+    }
 }

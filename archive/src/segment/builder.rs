@@ -141,6 +141,11 @@ impl FragmentBuilder {
         deltas.fold((0, 0), |(bytes, n), s| (bytes + u64::from(s.size), n + 1))
     }
 
+    /// Whether every picture is a keyframe.
+    pub fn is_intra(&self) -> bool {
+        self.video.iter().all(|s| s.keyframe)
+    }
+
     /// Presentation times of the earliest and the latest picture.
     pub fn pts_span(&self) -> Option<(i64, i64)> {
         let all = || self.video.iter().map(|s| s.pts);

@@ -15,7 +15,8 @@ use crate::layout::segment_path;
 use crate::mp4::{BoxWriter, InitSegment, TrackSamples, VIDEO_TRACK_ID};
 use crate::time::WallTime;
 
-/// Space is reserved in steps of this, so that a full disk is met here and not in the middle of a write.
+/// Space is reserved in steps of this where nothing else is asked for, so that a full disk is met here and not
+/// in the middle of a write.
 const RESERVE_STEP: u64 = 16 << 20;
 
 /// An open segment. After any error it must be dropped: what was not acknowledged goes to another one.
@@ -24,6 +25,7 @@ pub struct SegmentWriter {
     header: SegmentHeader,
     file: AppendFile,
     tail: Tail,
+    reserve_step: u64,
 }
 
 /// What the footer will say.
@@ -48,7 +50,7 @@ pub struct Sealed {
 
 impl SegmentWriter {
     /// Makes the file and writes its header. Nothing is durable before [`sync`](Self::sync), but the
-    /// file's name is. `reserve` bytes of disk are set aside.
+    /// file's name is. Disk space is set aside in steps of `reserve` bytes, 16 MiB when it is 0.
     pub fn create(
         disk: &Disk,
         pool: &Pool,
@@ -57,11 +59,12 @@ impl SegmentWriter {
         reserve: u64,
     ) -> Result<Self, ArchiveError> {
         let path = segment_path(&header.stream, &header.name());
-        let mut file = disk.create(&path, reserve.max(RESERVE_STEP))?;
+        let reserve_step = if reserve == 0 { RESERVE_STEP } else { reserve };
+        let mut file = disk.create(&path, reserve_step)?;
         let (bytes, head) = header.file_head(init);
         let mut buf = SlabBuf::new(pool);
         buf.extend(&bytes);
-        if let Err(e) = file.append(&[&buf], RESERVE_STEP) {
+        if let Err(e) = file.append(&[&buf], reserve_step) {
             file.discard();
             return Err(e);
         }
@@ -72,7 +75,12 @@ impl SegmentWriter {
             wall_end: header.wall_start,
             keyframes: Vec::new(),
         };
-        Ok(Self { header, file, tail })
+        Ok(Self {
+            header,
+            file,
+            tail,
+            reserve_step,
+        })
     }
 
     /// Who the segment is.
@@ -134,7 +142,7 @@ impl SegmentWriter {
             entries.push(row.entry);
         }
         let bufs: Vec<&SlabBuf> = fragments.iter().map(ClosedFragment::buf).collect();
-        self.file.append(&bufs, RESERVE_STEP)?;
+        self.file.append(&bufs, self.reserve_step)?;
         Ok(entries)
     }
 

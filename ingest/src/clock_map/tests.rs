@@ -420,3 +420,91 @@ proptest! {
         prop_assert!(world.placed.first().is_none_or(|p| p.wall_start.micros() >= not_before || broken > 0));
     }
 }
+
+/// Years: a fragment every ten minutes stands for those between, as a camera at one picture a minute would send.
+#[test]
+fn ten_years_with_leap_seconds_wraps_and_the_ends_of_eras_stay_tiled() {
+    let wraps_us = (1_i64 << 32) * 100 / 9;
+    for begin_s in [1_483_228_700_i64, 1_795_163_400, 2_085_978_400, 2_147_483_600] {
+        let mut world = World::new(40, 0);
+        world.host_us = begin_s * SECOND_US - EPOCH_US;
+        let mut rtp = 0_u32;
+        let (mut elapsed, mut sent) = (0_i64, 0_i64);
+        for day in 0..3650_i64 {
+            // A leap second is stepped or smeared twice a year.
+            if day % 183 == 91 {
+                world.host_us -= SECOND_US;
+            }
+            for _ in 0..24 {
+                let (media_us, now_us) = (world.media_us, world.now_us);
+                world.fragment();
+                // The camera counts 32 bits of 90 kHz; a session counts the differences.
+                let ticks = (i128::from(world.media_us) * 9 / 100) as u32;
+                elapsed += i64::from(ticks.wrapping_sub(rtp).cast_signed());
+                rtp = ticks;
+                sent += world.media_us - media_us;
+                assert!((elapsed * 100 / 9 - sent).abs() < 100, "day {day}");
+                // The rest of the hour is not sent.
+                let rest = HOUR_US - (world.now_us - now_us);
+                world.now_us += rest;
+                world.media_us += rest + rest * 40 / 1_000_000;
+                sent += rest + rest * 40 / 1_000_000;
+            }
+        }
+        assert!(sent > 100 * wraps_us);
+        assert_tiled(&world.placed);
+        let off = world.error_us() - world.host_us;
+        assert!(off.abs() < SECOND_US, "{off} us off after ten years");
+        assert_eq!(world.steps().len(), 20);
+        assert!(
+            world
+                .gaps()
+                .iter()
+                .all(|(cause, _)| *cause == GapCause::PacketsLost)
+        );
+    }
+}
+
+#[test]
+fn a_frozen_host_clock_moves_nothing_backwards() {
+    let mut world = World::new(0, 0);
+    world.run_us(60 * SECOND_US);
+    for _ in 0..300 {
+        // The wall clock stands while two seconds pass.
+        world.host_us -= 2 * SECOND_US;
+        world.fragment();
+    }
+    assert_tiled(&world.placed);
+    world.run_us(HOUR_US);
+    world.host_us += 600 * SECOND_US;
+    world.run_us(HOUR_US);
+    assert_tiled(&world.placed);
+    assert!(world.error_us().abs() <= AHEAD_US, "{}", world.error_us());
+}
+
+proptest! {
+    /// What a camera says of its own clock moves nothing: the same fragments with and without sender reports.
+    #[test]
+    fn no_sender_report_moves_a_fragment(
+        says in proptest::collection::vec(
+            prop_oneof![
+                Just(0_i64),
+                Just(-2_208_988_800 * SECOND_US),
+                Just(2_085_978_496 * SECOND_US),
+                any::<i64>(),
+            ],
+            1..40,
+        ),
+        ppm in -300..300_i64,
+    ) {
+        let mut told = World::new(ppm, 50_000);
+        let mut untold = World::new(ppm, 50_000);
+        for says_us in says {
+            let at = WallTime::from_micros(says_us);
+            told.map.observe_sr(told.media_us, at, mono(told.now_us));
+            told.fragment();
+            untold.fragment();
+        }
+        prop_assert_eq!(told.placed, untold.placed);
+    }
+}

@@ -122,26 +122,10 @@ pub struct Committer {
 impl Committer {
     /// Starts it. It ends by itself only when the index fails, after which nothing can be acknowledged.
     pub fn start(config: IngestConfig, index: Arc<Index>, disk: Disk, pool: Pool) -> std::io::Result<Self> {
-        let (tx, rx) = channel();
-        let backlog = Arc::<Backlog>::default();
-        let submit = Submit {
-            tx,
-            backlog: backlog.clone(),
-            config: config.clone(),
-        };
-        let worker = Worker {
-            config,
-            index,
-            disk,
-            pool,
-            backlog,
-            streams: BTreeMap::new(),
-            sealed: Batch::default(),
-            refused: None,
-        };
+        let (submit, steps) = Steps::new(config, index, disk, pool);
         let thread = std::thread::Builder::new()
             .name("commit".into())
-            .spawn(move || worker.run(&rx))?;
+            .spawn(move || steps.worker.run(&steps.rx))?;
         Ok(Self { submit, thread })
     }
 
@@ -162,6 +146,55 @@ impl Committer {
         self.thread
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
+/// The committer without its thread: each group is committed when it is told to. To drop it is to be killed.
+pub struct Steps {
+    worker: Worker,
+    rx: Receiver<Command>,
+}
+
+impl Steps {
+    /// A committer that has not begun, and where fragments are handed in.
+    pub fn new(config: IngestConfig, index: Arc<Index>, disk: Disk, pool: Pool) -> (Submit, Self) {
+        let (tx, rx) = channel();
+        let backlog = Arc::<Backlog>::default();
+        let submit = Submit {
+            tx,
+            backlog: backlog.clone(),
+            config: config.clone(),
+        };
+        let worker = Worker {
+            config,
+            index,
+            disk,
+            pool,
+            backlog,
+            streams: BTreeMap::new(),
+            sealed: Batch::default(),
+            refused: None,
+        };
+        (submit, Self { worker, rx })
+    }
+
+    /// Makes everything handed in durable.
+    pub fn commit(&mut self) -> Result<(), indexer::IndexError> {
+        let mut group = Group::default();
+        self.rx.try_iter().for_each(|command| group.take(command));
+        self.worker.commit(group)
+    }
+
+    /// The same, and seals what is open.
+    pub fn finish(mut self) -> Result<(), indexer::IndexError> {
+        self.commit()?;
+        self.worker.finish()
+    }
+}
+
+impl std::fmt::Debug for Steps {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Steps").finish_non_exhaustive()
     }
 }
 
@@ -345,11 +378,9 @@ impl Worker {
         for (stream, gaps) in group.gaps {
             // What was recorded since the gap was told has the last word.
             let until = written.get(&stream).copied().flatten();
-            for gap in gaps
-                .into_iter()
-                .filter(|g| until.is_none_or(|until| g.from >= until))
-            {
-                batch.gap(stream, gap);
+            let lasts = |first: &Gap| until.is_none_or(|until| first.from >= until);
+            if gaps.first().is_some_and(lasts) {
+                batch.gap_in_progress(stream, gaps);
             }
         }
         for stream in group.close {
@@ -395,8 +426,10 @@ impl Worker {
             .for_each(|writer| writer.tell_lost(&mut batch));
         for (stream, gaps) in &refused.gaps {
             let until = self.streams.get(stream).and_then(StreamWriter::durable_until);
-            let told = gaps.iter().filter(|g| until.is_none_or(|until| g.from >= until));
-            told.for_each(|gap| batch.gap(*stream, *gap));
+            let lasts = |first: &Gap| until.is_none_or(|until| first.from >= until);
+            if gaps.first().is_some_and(lasts) {
+                batch.gap_in_progress(*stream, gaps.clone());
+            }
         }
         if let Err(e) = self.index.commit(batch) {
             if e.is_disk_full() {

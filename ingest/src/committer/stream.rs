@@ -15,6 +15,8 @@ use super::rotation;
 use crate::config::IngestConfig;
 use crate::fragmenter::Finished;
 
+/// Space is reserved in steps of this, but no more than a segment takes.
+const RESERVE_BYTES: u64 = 16 << 20;
 /// Notes that are carried; a fragment has some of its own.
 const CARRIED_MAX: usize = NOTES_MAX - 4;
 
@@ -242,7 +244,8 @@ impl StreamWriter {
             prev: self.head,
             init: init.hash,
         };
-        let writer = SegmentWriter::create(cx.disk, cx.pool, header, init, 0)?;
+        let reserve = cx.config.segment_bytes_max.min(RESERVE_BYTES);
+        let writer = SegmentWriter::create(cx.disk, cx.pool, header, init, reserve)?;
         self.next_seq += 1;
         let row = SegmentRow {
             id,

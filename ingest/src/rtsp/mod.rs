@@ -14,6 +14,7 @@ mod config;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+mod recovery_point;
 mod session;
 mod tracks;
 

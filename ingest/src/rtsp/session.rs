@@ -19,6 +19,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 
 use super::align::Alignment;
 use super::error::Phase;
+use super::recovery_point;
 use super::tracks::{self, Chosen};
 use super::{SessionConfig, SessionError, Transport};
 use crate::event::{Event, Sample, SenderReport, TrackParams};
@@ -238,8 +239,11 @@ impl Session {
         let passed_us = span(self.last_picture_us, now.mono_us);
         self.last_picture_us = now.mono_us;
         self.patience_us = micros(self.config.limits.no_data);
-        let keyframe =
-            frame.is_random_access_point() || (self.hevc && tracks::begins_with_irap(frame.data()));
+        let recovers = match self.hevc {
+            true => tracks::begins_with_irap(frame.data()),
+            false => recovery_point::has(frame.data()),
+        };
+        let keyframe = frame.is_random_access_point() || recovers;
 
         if self
             .run
