@@ -59,6 +59,7 @@ impl RecordingConfig {
             backlog_bytes_max: memory(self.backlog_size),
             backlog_bytes_max_all: memory(self.backlog_size_all),
             no_data: self.no_data,
+            ..IngestConfig::default()
         }
     }
 }

@@ -11,10 +11,13 @@
 
 mod align;
 mod config;
+mod describe;
 mod error;
+mod reach;
 mod session;
 mod tracks;
 
 pub use config::{SessionConfig, SessionLimits, Transport};
 pub use error::SessionError;
+pub use reach::Reach;
 pub use session::Session;

@@ -43,6 +43,7 @@ impl Connection {
         host: Host<&str>,
         port: u16,
         guard: &crate::client::Guard,
+        named: crate::client::Named,
     ) -> Result<Self, std::io::Error> {
         let found: Vec<std::net::SocketAddr> = match host {
             Host::Domain(h) => tokio::net::lookup_host((h, port)).await?.collect(),
@@ -51,7 +52,7 @@ impl Connection {
         };
         // What a name resolves to is checked here and connected to here: asking again could bring
         // another answer.
-        let allowed: Vec<_> = found.iter().filter(|a| guard.allows(a.ip())).copied().collect();
+        let allowed: Vec<_> = found.iter().filter(|a| guard.allows(a.ip(), named)).copied().collect();
         if allowed.is_empty() && !found.is_empty() {
             return Err(std::io::Error::new(
                 std::io::ErrorKind::PermissionDenied,

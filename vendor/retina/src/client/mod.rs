@@ -468,25 +468,34 @@ fn keepalive_interval(session: &SessionHeader) -> std::time::Duration {
     std::time::Duration::from_secs(std::cmp::min(u64::from(session.timeout_sec), 60)) / 2
 }
 
+/// Who named an address that is about to be connected or sent to.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// It stands in the URL that the session was made for.
+    ByCaller,
+    /// The server's answers led to it.
+    ByServer,
+}
+
 /// Which addresses may be connected or sent to. Asked with every address after resolution: for the
 /// connection, for a fresh connection to tear a session down, and for where UDP is said to come from.
 #[derive(Clone)]
-pub struct Guard(Arc<dyn Fn(IpAddr) -> bool + Send + Sync>);
+pub struct Guard(Arc<dyn Fn(IpAddr, Named) -> bool + Send + Sync>);
 
 impl Guard {
-    pub fn new(allows: impl Fn(IpAddr) -> bool + Send + Sync + 'static) -> Self {
+    pub fn new(allows: impl Fn(IpAddr, Named) -> bool + Send + Sync + 'static) -> Self {
         Self(Arc::new(allows))
     }
 
-    pub fn allows(&self, ip: IpAddr) -> bool {
-        (self.0)(ip)
+    pub fn allows(&self, ip: IpAddr, named: Named) -> bool {
+        (self.0)(ip, named)
     }
 }
 
 impl Default for Guard {
     /// Allows everything.
     fn default() -> Self {
-        Self::new(|_| true)
+        Self::new(|_, _| true)
     }
 }
 
@@ -1210,11 +1219,11 @@ enum SessionFlag {
 }
 
 impl RtspConnection {
-    async fn connect(url: &Url, guard: &Guard) -> Result<Self, Error> {
+    async fn connect(url: &Url, guard: &Guard, named: Named) -> Result<Self, Error> {
         let host =
             RtspConnection::validate_url(url).map_err(|e| wrap!(ErrorInt::InvalidArgument(e)))?;
         let port = url.port().unwrap_or(554);
-        let inner = crate::tokio::Connection::connect(host, port, guard)
+        let inner = crate::tokio::Connection::connect(host, port, guard, named)
             .await
             .map_err(|e| wrap!(ErrorInt::ConnectError(e)))?;
         Ok(Self {
@@ -1521,7 +1530,7 @@ impl Session<Described> {
     ///
     /// Expects to be called from a tokio runtime.
     pub async fn describe(url: Url, options: SessionOptions) -> Result<Self, Error> {
-        let conn = RtspConnection::connect(&url, &options.guard).await?;
+        let conn = RtspConnection::connect(&url, &options.guard, Named::ByCaller).await?;
         Self::describe_with_conn(conn, options, url).await
     }
 
@@ -1775,7 +1784,9 @@ impl Session<Described> {
                     Some(s) => s,
                     None => conn.inner.ctx().peer_addr.ip(),
                 };
-                if !inner.options.guard.allows(source) {
+                if source != conn.inner.ctx().peer_addr.ip()
+                    && !inner.options.guard.allows(source, Named::ByServer)
+                {
                     bail!(ErrorInt::RtspResponseError {
                         conn_ctx: *conn.inner.ctx(),
                         msg_ctx,

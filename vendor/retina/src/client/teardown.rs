@@ -6,7 +6,7 @@ use url::Url;
 
 use crate::rtsp::msg::{self, OwnedMessage, StatusCode};
 
-use super::{ResponseMode, RtspConnection, SessionOptions, Tool};
+use super::{Named, ResponseMode, RtspConnection, SessionOptions, Tool};
 use crate::{Error, error::ErrorInt};
 
 const EXISTING_CONN_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
@@ -157,7 +157,7 @@ pub(super) async fn teardown_loop_forever(
             .as_mut()
             .reset(tokio::time::Instant::now() + timeout);
         let attempt = async {
-            let conn = RtspConnection::connect(&url, &options.guard).await?;
+            let conn = RtspConnection::connect(&url, &options.guard, Named::ByServer).await?;
             attempt(&mut req, tool.as_ref(), options, &mut requested_auth, conn).await
         };
         tokio::select! {
