@@ -85,9 +85,12 @@ impl SessionError {
     }
 }
 
-/// The first paragraph of a text of retina's (connection details follow it), without anything secret.
+/// The first paragraph of a text of retina's (connection details follow it), without dumps of what the camera
+/// sent and without anything secret.
 fn presentable(text: &str, config: &SessionConfig) -> String {
-    let first = text.split("\n\n").next().unwrap_or_default();
+    let first = ["\n\n", "; buffered:", "\nLength: "]
+        .iter()
+        .fold(text, |text, dump| text.split(dump).next().unwrap_or_default());
     let mut words: Vec<&str> = first.split_whitespace().collect();
     for word in &mut words {
         // Cameras put credentials into the URLs that they hand out.

@@ -57,7 +57,8 @@ pub(crate) fn to(client: &mut Client, request: &Request) -> Answer {
         "DESCRIBE" => describe(client, request, played),
         "SETUP" => setup(client, request),
         "PLAY" => Answer::Play(with(request, "200 OK", "Session: 1\r\nRange: npt=now-\r\n")),
-        "TEARDOWN" => Answer::Close,
+        "TEARDOWN" if client.does == M::KeepsSessions => Answer::Close,
+        "TEARDOWN" => Answer::Say(status(request, "200 OK")),
         _ if client.does == M::IgnoresKeepalives => Answer::Silence,
         _ => Answer::Say(status(request, "200 OK")),
     }
@@ -136,7 +137,9 @@ fn setup(client: &mut Client, request: &Request) -> Answer {
         _ => 60,
     };
     let asked = request.header("transport").unwrap_or_default();
-    let ports = asked.split(';').find_map(|part| part.strip_prefix("client_port="));
+    let ports = asked
+        .split(';')
+        .find_map(|part| part.strip_prefix("client_port="));
     let transport = match ports.and_then(|ports| ports.split('-').next()?.parse::<u16>().ok()) {
         Some(port) => {
             let Some((media, reports)) = pair() else {

@@ -90,10 +90,6 @@ impl Camera {
         }
     }
 
-    pub(crate) fn port(&self) -> u16 {
-        self.port
-    }
-
     pub(crate) fn url(&self) -> String {
         format!("rtsp://viewer:s3cret@127.0.0.1:{}/cam/0", self.port)
     }

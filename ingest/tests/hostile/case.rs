@@ -57,7 +57,12 @@ impl Case {
         Self::new(name, does, Expected::Ends(cause, text))
     }
 
-    pub(crate) fn recovers(name: &'static str, does: Misbehaviour, cause: GapCause, text: &'static str) -> Self {
+    pub(crate) fn recovers(
+        name: &'static str,
+        does: Misbehaviour,
+        cause: GapCause,
+        text: &'static str,
+    ) -> Self {
         Self::new(name, does, Expected::EndsThenRecords(cause, text))
     }
 

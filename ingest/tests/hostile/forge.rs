@@ -14,7 +14,8 @@ pub(crate) const HEADER_BYTES: usize = 12;
 
 impl Header {
     pub(crate) fn of(packet: &[u8]) -> Self {
-        let word = |at: usize| u32::from_be_bytes([packet[at], packet[at + 1], packet[at + 2], packet[at + 3]]);
+        let word =
+            |at: usize| u32::from_be_bytes([packet[at], packet[at + 1], packet[at + 2], packet[at + 3]]);
         Self {
             marker: packet[1] & 0x80 != 0,
             sequence: u16::from_be_bytes([packet[2], packet[3]]),
@@ -59,31 +60,30 @@ pub(crate) fn sps(macroblocks: u32) -> Vec<u8> {
     for byte in [66_u8, 0, 52] {
         bits.extend((0..8).rev().map(|i| byte >> i & 1 == 1));
     }
-    let mut ue = |value: u32| {
-        let coded = u64::from(value) + 1;
-        let length = 64 - coded.leading_zeros();
-        bits.extend((1..length).map(|_| false));
-        bits.extend((0..length).rev().map(|i| coded >> i & 1 == 1));
-    };
-    // Id, frame number, picture order by type 2, one reference, then a flag as the code of 0 is one set bit.
+    // Id, frame number, picture order by type 2, one reference, then no gaps in frame numbers.
     for value in [0, 0, 2, 1] {
-        ue(value);
+        exp_golomb(&mut bits, value);
     }
     bits.push(false);
-    let mut ue = |value: u32| {
-        let coded = u64::from(value) + 1;
-        let length = 64 - coded.leading_zeros();
-        bits.extend((1..length).map(|_| false));
-        bits.extend((0..length).rev().map(|i| coded >> i & 1 == 1));
-    };
-    ue(macroblocks - 1);
-    ue(macroblocks - 1);
+    for _ in 0..2 {
+        exp_golomb(&mut bits, macroblocks - 1);
+    }
     // Frames only, direct inference, no cropping, no VUI, and the stop bit.
     bits.extend([true, true, false, false, true]);
     let mut nal = vec![0x67];
     for byte in bits.chunks(8) {
         let value = (0..8).fold(0, |v, i| v << 1 | u8::from(byte.get(i).copied().unwrap_or(false)));
+        if nal.ends_with(&[0, 0]) && value <= 3 {
+            nal.push(3);
+        }
         nal.push(value);
     }
     nal
+}
+
+fn exp_golomb(bits: &mut Vec<bool>, value: u32) {
+    let coded = u64::from(value) + 1;
+    let length = 64 - coded.leading_zeros();
+    bits.extend((1..length).map(|_| false));
+    bits.extend((0..length).rev().map(|i| coded >> i & 1 == 1));
 }

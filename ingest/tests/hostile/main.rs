@@ -28,7 +28,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 /// Names the case that a process of its own is to run.
 const CASE: &str = "TIERLINE_HOSTILE_CASE";
 /// Processes at a time: they mostly wait for timers.
-const PROCESSES: usize = 10;
+const PROCESSES: usize = 20;
 
 fn main() -> ExitCode {
     if let Ok(name) = std::env::var(CASE) {
@@ -41,9 +41,11 @@ fn main() -> ExitCode {
         .into_iter()
         .map(|case| Trial::test(case.name, move || alone(case.name)))
         .collect();
-    trials.extend(control::ALL.iter().map(|control| {
-        Trial::test(control.name, || control::must_fail(control)).with_ignored_flag(true)
-    }));
+    trials.extend(
+        control::ALL
+            .iter()
+            .map(|control| Trial::test(control.name, || control::must_fail(control)).with_ignored_flag(true)),
+    );
     trials.push(Trial::test("soak", || alone("soak")).with_ignored_flag(true));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -65,5 +67,8 @@ fn spawn(name: &str, without: Option<&str>) -> (bool, String) {
     }
     let output = command.output().expect("a process of its own");
     let text = [output.stdout, output.stderr].concat();
-    (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+    (
+        output.status.success(),
+        String::from_utf8_lossy(&text).into_owned(),
+    )
 }

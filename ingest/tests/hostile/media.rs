@@ -32,7 +32,10 @@ pub(crate) fn start(client: &mut Client) -> bool {
         does: client.does,
         shared: client.shared.clone(),
         socket,
-        datagrams: client.datagrams.take().map(|sockets| Datagrams::new(client.does, sockets)),
+        datagrams: client
+            .datagrams
+            .take()
+            .map(|sockets| Datagrams::new(client.does, sockets)),
         packets: 0,
         keyframes: 0,
         sequence_shift: 0,
@@ -93,6 +96,7 @@ impl Pump {
                 self.socket.shutdown(Shutdown::Write)?;
                 std::thread::sleep(Duration::from_secs(3600));
             }
+            M::KeepsSessions if due => return self.socket.shutdown(Shutdown::Both),
             M::ChangesCredentials | M::BecomesH265 if due && self.session == 0 => {
                 return self.socket.shutdown(Shutdown::Both);
             }
@@ -109,19 +113,20 @@ impl Pump {
             }
             M::GarbageBetweenFrames if now_and_then => self.socket.write_all(&[0xa5; 77])?,
             M::UnknownChannels => self.interleaved((self.packets % 200) as u8 + 50, &[0x5a; 1000])?,
-            M::FloodsUnknownChannel if due => loop {
-                self.interleaved(77, &[0x5a; LARGE_BYTES])?;
-            },
-            M::FloodsReports if due => loop {
-                self.interleaved(1, &[0x80, 201, 0, 1, 0, 0, 0, 0])?;
-            },
+            M::FloodsInPicture if due && !Header::of(&packet).marker => {
+                self.shift(&mut packet);
+                self.interleaved(0, &packet)?;
+                self.flood(77, &[0x5a; LARGE_BYTES])?;
+            }
             M::TimestampsJump if self.every(Duration::from_secs(2)) => {
                 self.timestamp_shift = self.timestamp_shift.wrapping_add(3600 * 90_000);
             }
             M::TimestampsGoBack if self.every(Duration::from_secs(2)) => {
                 self.timestamp_shift = self.timestamp_shift.wrapping_sub(600 * 90_000);
             }
-            M::ParametersEverySecond if kind == 7 => packet[HEADER_BYTES + 3] = self.keyframes as u8 % 20 + 30,
+            M::ParametersEverySecond if kind == 7 => {
+                packet[HEADER_BYTES + 3] = self.keyframes as u8 % 20 + 30
+            }
             M::NoKeyframe => forge::without_keyframe(&mut packet[HEADER_BYTES..]),
             M::OneKeyframe if self.keyframes > 1 => forge::without_keyframe(&mut packet[HEADER_BYTES..]),
             M::ChangesSource if due => packet[8] ^= 0xff,
@@ -139,16 +144,28 @@ impl Pump {
     /// Packets of its own making, from a picture's end on.
     fn forge(&mut self, packet: &[u8]) -> io::Result<()> {
         let mut header = Header::of(packet);
-        header.sequence = header.sequence.wrapping_add(self.sequence_shift);
         let due = header.marker;
+        if due {
+            // The picture ends well; what is forged follows it.
+            let mut packet = packet.to_vec();
+            self.shift(&mut packet);
+            self.interleaved(0, &packet)?;
+            header.sequence = header.sequence.wrapping_add(self.sequence_shift).wrapping_add(1);
+        }
         match self.does {
-            M::ParametersHuge if due => self.insert(header, &[&[0x67, 66, 0, 52][..], &[0x55; 10_000]].concat()),
+            M::ParametersHuge if due => {
+                self.insert(header, &[&[0x67, 66, 0, 52][..], &[0x55; 10_000]].concat())
+            }
             M::PictureTooLarge if due => self.insert(header, &forge::sps(4096)),
             M::EmptyPacket if due => self.insert(header, &[]),
-            M::EmptyAggregate if due => self.insert(header, &[24, 0, 0]),
+            M::EmptyAggregate if due => self.insert(header, &[24, 0, 0, 1]),
             M::TruncatedFragment if due => self.insert(header, &[28 | 0x60]),
             M::FragmentWithoutEnd if due => self.insert(header, &[28 | 0x60, 0x80 | 1, 1, 2, 3]),
-            M::EndlessPicture if due => self.endless(header, &[&[28 | 0x60, 1][..], &[0x5a; LARGE_BYTES]].concat()),
+            M::FloodsUnknownChannel if due => self.flood(77, &[0x5a; LARGE_BYTES]),
+            M::FloodsReports if due => self.flood(1, &[0x80, 201, 0, 1, 0, 0, 0, 0]),
+            M::EndlessPicture if due => {
+                self.endless(header, &[&[28 | 0x60, 1][..], &[0x5a; LARGE_BYTES]].concat())
+            }
             M::EndlessNals if due => {
                 let nals = [&[24 | 0x60][..], &[0, 1, 6].repeat(LARGE_BYTES / 3)].concat();
                 self.endless(header, &nals)
@@ -174,10 +191,8 @@ impl Pump {
                 }
                 self.interleaved(0, &packet)
             }
-            M::GarbageDatagrams if due => {
-                self.interleaved(0, &[0x17; 300])?;
-                self.interleaved(0, packet)
-            }
+            M::GarbageDatagrams if due => self.interleaved(0, &[0x17; 300]),
+            _ if due => Ok(()),
             _ => {
                 let mut packet = packet.to_vec();
                 self.shift(&mut packet);
@@ -212,6 +227,17 @@ impl Pump {
         loop {
             next.sequence = next.sequence.wrapping_add(1);
             self.interleaved(0, &next.packet(payload))?;
+            if self.datagrams.is_some() {
+                // A datagram that its socket has no room for is lost, and its picture with it.
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+    }
+
+    /// The same on one channel without end.
+    fn flood(&mut self, channel: u8, bytes: &[u8]) -> io::Result<()> {
+        loop {
+            self.interleaved(channel, bytes)?;
         }
     }
 
@@ -258,7 +284,8 @@ impl Pump {
         }
         let length = bytes.len() as u16;
         let [high, low] = length.to_be_bytes();
-        self.socket.write_all(&[&[b'$', channel, high, low], bytes].concat())
+        self.socket
+            .write_all(&[&[b'$', channel, high, low], bytes].concat())
     }
 }
 

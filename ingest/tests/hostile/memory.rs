@@ -7,7 +7,12 @@ use std::time::Duration;
 /// Resident memory in KiB.
 pub(crate) fn resident_kib() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").expect("statm");
-    let pages: u64 = statm.split(' ').nth(1).expect("resident").parse().expect("a number");
+    let pages: u64 = statm
+        .split(' ')
+        .nth(1)
+        .expect("resident")
+        .parse()
+        .expect("a number");
     pages * 4
 }
 

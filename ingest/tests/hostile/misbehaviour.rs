@@ -28,6 +28,8 @@ pub(crate) enum Misbehaviour {
     RedirectsOnce,
     SessionTimeout(u32),
     IgnoresKeepalives,
+    /// Ends its sessions soon, and closes the connection instead of letting go of them.
+    KeepsSessions,
     UdpSourceElsewhere,
     /// Describes its pictures as H.265 from the second session on, and ends the first soon.
     BecomesH265,
@@ -40,6 +42,8 @@ pub(crate) enum Misbehaviour {
     GarbageBetweenFrames,
     UnknownChannels,
     FloodsUnknownChannel,
+    /// The same after the beginning of a picture.
+    FloodsInPicture,
     FloodsReports,
     TimestampsJump,
     TimestampsGoBack,

@@ -18,7 +18,10 @@ pub(crate) fn assert_nothing_lost(site: &Site, farm: &Camsim, number: usize, id:
     let no = site.stream(id).expect("a stream");
     let timeline = site.index.timeline(no, TimeRange::ALL).expect("timeline");
     let harmless = |cause| matches!(cause, GapCause::Connecting | GapCause::ServiceStopped);
-    assert!(timeline.gaps.iter().all(|gap| harmless(gap.cause)), "{id}: {timeline:?}");
+    assert!(
+        timeline.gaps.iter().all(|gap| harmless(gap.cause)),
+        "{id}: {timeline:?}"
+    );
     assert_eq!(timeline.runs.len(), 1, "{id}: {timeline:?}");
     let kept = kept(site, id);
     let sent: Vec<[u8; 32]> = (farm.logged_frames(number).iter())
@@ -26,9 +29,13 @@ pub(crate) fn assert_nothing_lost(site: &Site, farm: &Camsim, number: usize, id:
         .map(|frame| frame.sha256)
         .collect();
     let begin = (0..sent.len()).find(|&at| sent[at..].starts_with(&kept));
-    let begin = begin.unwrap_or_else(|| panic!("{id}: {} of {} pictures, but others", kept.len(), sent.len()));
+    let begin =
+        begin.unwrap_or_else(|| panic!("{id}: {} of {} pictures, but others", kept.len(), sent.len()));
     let missing = sent.len() - kept.len() - begin;
-    assert!(begin <= BEFORE_KEYFRAME, "{id}: {begin} pictures at the beginning");
+    assert!(
+        begin <= BEFORE_KEYFRAME,
+        "{id}: {begin} pictures at the beginning"
+    );
     assert!(missing <= UNDER_WAY, "{id}: {missing} pictures at the end");
     kept.len()
 }

@@ -61,7 +61,11 @@ fn run(case: &Case) {
     let before_kib = memory::resident_kib();
     let watch = memory::Watch::begin();
     let camera = hostile(case, &farm);
-    site.add("hostile", &camera.url().replace("127.0.0.1", case.host), case.transport);
+    site.add(
+        "hostile",
+        &camera.url().replace("127.0.0.1", case.host),
+        case.transport,
+    );
     let seen = watch_session(&site, case);
     let growth_kib = watch.highest_kib().saturating_sub(before_kib);
     drop(watch);
@@ -84,10 +88,18 @@ fn run(case: &Case) {
 fn strict(case: &Case, farm: &Camsim) {
     let mut site = Site::start(config(case.access_unit_bytes, false));
     let camera = hostile(case, farm);
-    site.add("hostile", &camera.url().replace("127.0.0.1", case.host), case.transport);
+    site.add(
+        "hostile",
+        &camera.url().replace("127.0.0.1", case.host),
+        case.transport,
+    );
     let seen = watch_session(&site, case);
     site.stop();
-    println!("hostile: {}: {seen:?}, {} connections", case.name, camera.connections());
+    println!(
+        "hostile: {}: {seen:?}, {} connections",
+        case.name,
+        camera.connections()
+    );
     assert_causes(&site, case);
     assert_eq!(camera.connections(), 0);
 }
@@ -120,7 +132,10 @@ fn watch_session(site: &Site, case: &Case) -> Seen {
         if status.state == SessionState::Recording {
             recorded = Some(at);
         }
-        if let Some(error) = status.last_error.filter(|_| status.state == SessionState::Backoff) {
+        if let Some(error) = status
+            .last_error
+            .filter(|_| status.state == SessionState::Backoff)
+        {
             if last.as_ref() != Some(&error) {
                 eprintln!("{at:?}: {error}");
             }
@@ -146,7 +161,12 @@ fn watch_session(site: &Site, case: &Case) -> Seen {
                 after: ended.map_or(recorded.unwrap_or_default(), |(at, _)| at),
             };
         }
-        assert!(at < PATIENCE, "{:?}: in state {}, {last:?}", case.expected, status.state.as_str());
+        assert!(
+            at < PATIENCE,
+            "{:?}: in state {}, {last:?}",
+            case.expected,
+            status.state.as_str()
+        );
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -167,8 +187,24 @@ fn assert_causes(site: &Site, case: &Case) {
 fn h265(dir: &Path) -> std::path::PathBuf {
     let path = dir.join("clip.h265");
     let made = std::process::Command::new("ffmpeg")
-        .args(["-v", "error", "-f", "lavfi", "-i", "testsrc=size=320x180:rate=30", "-t", "2"])
-        .args(["-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "keyint=30:bframes=0:log-level=none"])
+        .args([
+            "-v",
+            "error",
+            "-f",
+            "lavfi",
+            "-i",
+            "testsrc=size=320x180:rate=30",
+            "-t",
+            "2",
+        ])
+        .args([
+            "-c:v",
+            "libx265",
+            "-preset",
+            "ultrafast",
+            "-x265-params",
+            "keyint=30:bframes=0:log-level=none",
+        ])
         .args(["-f", "hevc"])
         .arg(&path)
         .status();

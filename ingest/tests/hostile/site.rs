@@ -54,7 +54,10 @@ impl Site {
     pub(crate) fn start(config: IngestConfig) -> Self {
         let dir = tempfile::tempdir().expect("folder");
         let index = Index::open(&dir.path().join("index"), &IndexOptions::default()).expect("index");
-        let (index, disk) = (Arc::new(index), Disk::open(&dir.path().join("hot")).expect("disk"));
+        let (index, disk) = (
+            Arc::new(index),
+            Disk::open(&dir.path().join("hot")).expect("disk"),
+        );
         let clock = Arc::new(SystemClock::default());
         let ingest = Ingest::start(config, index.clone(), disk.clone(), clock).expect("start");
         Self {
@@ -99,7 +102,10 @@ impl Site {
             state == Some(SessionState::Recording)
         };
         while !ids.iter().all(recorded) {
-            assert!(begin.elapsed() < Duration::from_secs(20), "{ids:?} are not recorded");
+            assert!(
+                begin.elapsed() < Duration::from_secs(20),
+                "{ids:?} are not recorded"
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
     }

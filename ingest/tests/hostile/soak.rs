@@ -18,17 +18,26 @@ struct Chance(u64);
 
 impl Chance {
     fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) as usize % n
     }
 }
 
 fn from_env(name: &str, otherwise: u64) -> u64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
+    std::env::var(name)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(otherwise)
 }
 
 pub(crate) fn run() {
-    let (seconds, seed) = (from_env("TIERLINE_SOAK_SECONDS", 60), from_env("TIERLINE_SOAK_SEED", 1));
+    let (seconds, seed) = (
+        from_env("TIERLINE_SOAK_SECONDS", 60),
+        from_env("TIERLINE_SOAK_SEED", 1),
+    );
     eprintln!("TIERLINE_SOAK_SEED={seed} TIERLINE_SOAK_SECONDS={seconds}");
     let mut chance = Chance(seed);
     let all: Vec<_> = (cases::all().into_iter())

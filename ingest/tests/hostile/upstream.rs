@@ -18,9 +18,16 @@ pub(crate) struct Packet {
 impl Upstream {
     /// Begins a session with the camera at `url`.
     pub(crate) fn open(url: &str) -> io::Result<Self> {
-        let address = url.trim_start_matches("rtsp://").split('/').next().unwrap_or_default();
+        let address = url
+            .trim_start_matches("rtsp://")
+            .split('/')
+            .next()
+            .unwrap_or_default();
         let mut socket = BufReader::new(TcpStream::connect(address)?);
-        let (_, description) = ask(&mut socket, &format!("DESCRIBE {url} RTSP/1.0\r\nCSeq: 1\r\n\r\n"))?;
+        let (_, description) = ask(
+            &mut socket,
+            &format!("DESCRIBE {url} RTSP/1.0\r\nCSeq: 1\r\n\r\n"),
+        )?;
         let setup = format!(
             "SETUP {url}/trackID=0 RTSP/1.0\r\nCSeq: 2\r\nTransport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n\r\n"
         );
@@ -30,7 +37,11 @@ impl Upstream {
 
     /// Lets it send.
     pub(crate) fn play(&mut self, url: &str) -> io::Result<()> {
-        ask(&mut self.socket, &format!("PLAY {url} RTSP/1.0\r\nCSeq: 3\r\n\r\n")).map(drop)
+        ask(
+            &mut self.socket,
+            &format!("PLAY {url} RTSP/1.0\r\nCSeq: 3\r\n\r\n"),
+        )
+        .map(drop)
     }
 
     pub(crate) fn next(&mut self) -> io::Result<Packet> {

@@ -35,6 +35,8 @@ pub(crate) struct Connection {
     read_buf: MarkBuf,
     /// Write buffer for outgoing messages (written then flushed).
     write_buf: Vec<u8>,
+    /// What an access unit in progress may hold in `read_buf`, with all that came after its beginning.
+    access_unit_bytes: u64,
 }
 
 impl Connection {
@@ -79,7 +81,12 @@ impl Connection {
                 .build(),
             read_buf: MarkBuf::new(DEFAULT_READ_CAPACITY),
             write_buf: Vec::new(),
+            access_unit_bytes: u64::MAX,
         })
+    }
+
+    pub(crate) fn set_access_unit_bytes(&mut self, bytes: u64) {
+        self.access_unit_bytes = bytes;
     }
 
     pub(crate) fn ctx(&self) -> &ConnectionContext {
@@ -110,6 +117,14 @@ impl Connection {
             received: Instant::now(),
         }
     }
+}
+
+/// An access unit does not end within what it may hold.
+pub(crate) fn access_unit_too_long(most: u64) -> std::io::Error {
+    std::io::Error::new(
+        std::io::ErrorKind::InvalidData,
+        format!("access unit longer than {most} bytes"),
+    )
 }
 
 /// Tries to decode a message from the read buffer without I/O.
@@ -183,7 +198,6 @@ fn try_decode(
 
 /// An intermediate error type used internally.
 #[derive(Debug)]
-#[allow(dead_code)] // IoError reserved for future use
 enum CodecError {
     IoError(std::io::Error),
     ParseError { description: String, pos: u64 },
@@ -210,6 +224,19 @@ impl Stream for Connection {
                         e,
                     ))));
                 }
+            }
+
+            // Everything since the beginning of an access unit stays in the buffer, be it part of the unit
+            // or not: the bound has to stand where the buffer grows.
+            if this.read_buf.pinned_len() > this.access_unit_bytes {
+                let source = access_unit_too_long(this.access_unit_bytes);
+                let error = codec_err_to_error(
+                    &this.ctx,
+                    &this.parser,
+                    &this.read_buf,
+                    CodecError::IoError(source),
+                );
+                return std::task::Poll::Ready(Some(Err(error)));
             }
 
             // Need more data. Read from the stream into the ring buffer

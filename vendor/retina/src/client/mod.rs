@@ -1219,13 +1219,15 @@ enum SessionFlag {
 }
 
 impl RtspConnection {
-    async fn connect(url: &Url, guard: &Guard, named: Named) -> Result<Self, Error> {
+    async fn connect(url: &Url, options: &SessionOptions, named: Named) -> Result<Self, Error> {
         let host =
             RtspConnection::validate_url(url).map_err(|e| wrap!(ErrorInt::InvalidArgument(e)))?;
         let port = url.port().unwrap_or(554);
-        let inner = crate::tokio::Connection::connect(host, port, guard, named)
+        let inner = crate::tokio::Connection::connect(host, port, &options.guard, named)
             .await
             .map_err(|e| wrap!(ErrorInt::ConnectError(e)))?;
+        let mut inner = inner;
+        inner.set_access_unit_bytes(options.access_unit_bytes.0);
         Ok(Self {
             inner,
             channels: ChannelMappings::default(),
@@ -1530,7 +1532,7 @@ impl Session<Described> {
     ///
     /// Expects to be called from a tokio runtime.
     pub async fn describe(url: Url, options: SessionOptions) -> Result<Self, Error> {
-        let conn = RtspConnection::connect(&url, &options.guard, Named::ByCaller).await?;
+        let conn = RtspConnection::connect(&url, &options, Named::ByCaller).await?;
         Self::describe_with_conn(conn, options, url).await
     }
 
@@ -2510,6 +2512,14 @@ impl Session<Playing> {
                 ChannelType::Rtp => &udp_sockets.rtp,
             };
             let body_pos = udp_sockets.read_buf.end();
+            if udp_sockets.read_buf.pinned_len() > inner.options.access_unit_bytes.0 {
+                return Poll::Ready(Some(Err(wrap!(ErrorInt::UdpRecvError {
+                    conn_ctx: *conn_ctx,
+                    stream_ctx: stream_ctx.to_owned(),
+                    when: crate::WallTime::now(),
+                    source: crate::tokio::access_unit_too_long(inner.options.access_unit_bytes.0),
+                }))));
+            }
             match Self::poll_udp_recv(socket, cx, &mut udp_sockets.read_buf, conn_ctx, stream_ctx) {
                 Poll::Ready(Ok(n)) => {
                     udp_sockets.read_buf.advance_end(usize::from(n));
@@ -2950,12 +2960,6 @@ impl futures::Stream for Demuxed {
                                     payload_pos,
                                     payload_len,
                                 ))
-                                .and_then(|()| match inner.options.access_unit_bytes.0 {
-                                    most if buf.pinned_len() > most => {
-                                        Err(format!("access unit longer than {most} bytes"))
-                                    }
-                                    _ => Ok(()),
-                                })
                                 .map_err(|description| {
                                     let conn_ctx = *inner.conn.as_ref().unwrap().inner.ctx();
                                     wrap!(ErrorInt::RtpPacketError {
