@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Resident memory in KiB.
-pub(crate) fn resident_kib() -> u64 {
+fn resident_kib() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").expect("statm");
     let pages: u64 = statm
         .split(' ')
@@ -18,13 +18,15 @@ pub(crate) fn resident_kib() -> u64 {
 
 /// Watches the highest resident memory until it is dropped.
 pub(crate) struct Watch {
+    before_kib: u64,
     highest: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
 }
 
 impl Watch {
     pub(crate) fn begin() -> Self {
-        let highest = Arc::new(AtomicU64::new(resident_kib()));
+        let before_kib = resident_kib();
+        let highest = Arc::new(AtomicU64::new(before_kib));
         let stop = Arc::new(AtomicBool::new(false));
         let (seen, stopped) = (highest.clone(), stop.clone());
         crate::camera::spawn(move || {
@@ -33,16 +35,26 @@ impl Watch {
                 std::thread::sleep(Duration::from_millis(10));
             }
         });
-        Self { highest, stop }
+        Self {
+            before_kib,
+            highest,
+            stop,
+        }
     }
 
-    pub(crate) fn highest_kib(&self) -> u64 {
-        self.highest.load(Ordering::Relaxed)
+    /// By how much memory has grown at most.
+    pub(crate) fn growth_kib(&self) -> u64 {
+        self.highest
+            .load(Ordering::Relaxed)
+            .saturating_sub(self.before_kib)
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
+        if std::thread::panicking() {
+            println!("memory: {} KiB more at most", self.growth_kib());
+        }
     }
 }

@@ -58,7 +58,6 @@ fn run(case: &Case) {
     if !case.loopback_allowed {
         return strict(case, &farm);
     }
-    let before_kib = memory::resident_kib();
     let watch = memory::Watch::begin();
     let camera = hostile(case, &farm);
     site.add(
@@ -67,7 +66,7 @@ fn run(case: &Case) {
         case.transport,
     );
     let seen = watch_session(&site, case);
-    let growth_kib = watch.highest_kib().saturating_sub(before_kib);
+    let growth_kib = watch.growth_kib();
     drop(watch);
     site.stop();
     let kept: Vec<usize> = (0..2)

@@ -51,7 +51,6 @@ pub(crate) fn run() {
         site.add(id, &farm.url(number), Default::default());
     }
     site.wait_for(&honest.iter().map(String::as_str).collect::<Vec<_>>());
-    let before_kib = memory::resident_kib();
     let watch = memory::Watch::begin();
     let cameras: Vec<Camera> = (0..HOSTILE)
         .map(|n| {
@@ -69,7 +68,7 @@ pub(crate) fn run() {
         cameras[camera].set(all[case].does);
         changes += 1;
     }
-    let growth_kib = watch.highest_kib().saturating_sub(before_kib);
+    let growth_kib = watch.growth_kib();
     drop(watch);
     site.stop();
     let kept: Vec<usize> = (0..HONEST)

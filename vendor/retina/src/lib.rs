@@ -532,6 +532,9 @@ fn to_usize<V: Into<u32>>(v: V) -> usize {
     }
     v.into() as usize
 }
+fn to_usize_saturating(v: u64) -> usize {
+    usize::try_from(v).unwrap_or(usize::MAX)
+}
 fn to_u64(v: usize) -> u64 {
     const {
         assert!(std::mem::size_of::<usize>() <= std::mem::size_of::<u64>());

@@ -228,7 +228,8 @@ impl Stream for Connection {
 
             // Everything since the beginning of an access unit stays in the buffer, be it part of the unit
             // or not: the bound has to stand where the buffer grows.
-            if this.read_buf.pinned_len() > this.access_unit_bytes {
+            let pinned = this.read_buf.pinned_len();
+            if pinned > this.access_unit_bytes {
                 let source = access_unit_too_long(this.access_unit_bytes);
                 let error = codec_err_to_error(
                     &this.ctx,
@@ -258,9 +259,13 @@ impl Stream for Connection {
                 std::task::Poll::Pending => return std::task::Poll::Pending,
             }
             let (first, second) = this.read_buf.spare_capacity(4096);
+            // Read no further beyond the bound than one interleaved packet is long.
+            let room = crate::to_usize_saturating(this.access_unit_bytes - pinned).max(64 * 1024);
+            let first_len = first.len().min(room);
+            let second_len = second.len().min(room - first_len);
             let mut bufs = [
-                std::io::IoSliceMut::new(first),
-                std::io::IoSliceMut::new(second),
+                std::io::IoSliceMut::new(&mut first[..first_len]),
+                std::io::IoSliceMut::new(&mut second[..second_len]),
             ];
             match this.stream.try_read_vectored(&mut bufs) {
                 Ok(0) => {
