@@ -6,10 +6,10 @@ use std::thread::JoinHandle;
 
 use anyhow::{Context, anyhow};
 use archive::buffer::Pool;
-use archive::destination::{Destination, destination};
+
 use archive::disk::Disk;
 use archive::{Clock, SystemClock};
-use http_api::{HttpState, Server};
+use http_api::{Destination, HttpState, Server, destination};
 use indexer::{Index, SegmentRow};
 use ingest::{Ingest, IngestConfig};
 use tiering::{Rules, TieringConfig, Worker};

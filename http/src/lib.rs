@@ -26,6 +26,7 @@ mod routes;
 mod server;
 mod state;
 
+pub use archive::destination::{Destination, destination};
 pub use auth::Glob;
 pub use config::{Action, ApiKeyConfig, CONNECTIONS_MAX, ConfigError, HttpConfig, Timeouts};
 pub use routes::{Access, Route, all_routes};

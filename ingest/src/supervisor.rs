@@ -229,9 +229,9 @@ impl Recorder {
             let (cause, text) = (error.cause(), error.to_string());
             self.ended(cause);
             tracing::warn!(stream = %self.id, cause = cause.as_str(), error = %text, "the session ended");
-            self.shared
-                .index
-                .set_status(self.no, |s| s.last_error = Some(text));
+            self.shared.index.set_status(self.no, |s| {
+                (s.last_cause, s.last_error) = (Some(cause), Some(text))
+            });
             self.set_state(SessionState::Backoff);
             let lasted = Duration::from_micros(self.shared.clock.monotonic_us().saturating_sub(began));
             backoff.recorded_for(lasted);
@@ -325,7 +325,7 @@ impl Recorder {
             s.clock_offset_ms = offset;
             s.packets_lost += u64::from(lost);
             s.provisional_until = Some(end);
-            s.last_error = None;
+            (s.last_cause, s.last_error) = (None, None);
         });
         let refused = if shed {
             Some((GapCause::DiskFull, Box::new(finished)))

@@ -204,7 +204,7 @@ fn sessions() -> Vec<Case> {
             SessionLost,
             "keepalive",
         ),
-        ends(
+        Case::recovers(
             "a_camera_that_becomes_h265_is_recorded_as_that",
             M::BecomesH265,
             SessionLost,

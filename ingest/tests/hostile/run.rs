@@ -180,6 +180,25 @@ fn assert_causes(site: &Site, case: &Case) {
         }
         Expected::Records => assert!(!timeline.runs.is_empty(), "{timeline:?}"),
     }
+    let lost = site.index.status(no).packets_lost;
+    match case.does {
+        Misbehaviour::Loses | Misbehaviour::Reorders | Misbehaviour::SequenceJumps => assert!(lost > 0),
+        Misbehaviour::Duplicates | Misbehaviour::TimestampsJump | Misbehaviour::Goodbye => {
+            assert_eq!(lost, 0)
+        }
+        Misbehaviour::BecomesH265 => {
+            let last = site.index.last_segment(no).expect("a row").expect("a segment");
+            let (_, id) = site.index.streams_of(&"hostile".parse().expect("id")).remove(0);
+            let path = archive::layout::segment_path(&id, &last.name());
+            let reader = archive::segment::SegmentReader::open(&site.disk, &path).expect("a segment");
+            let (_, init, ..) = reader.head().expect("a head");
+            assert!(
+                init.tracks.iter().any(|t| t.codec.starts_with("hvc1")),
+                "{init:?}"
+            );
+        }
+        _ => {}
+    }
 }
 
 /// Two seconds of H.265.
