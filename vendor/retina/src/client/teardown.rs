@@ -187,6 +187,9 @@ pub(super) async fn teardown_loop_forever(
         }
         timeout = std::cmp::min(timeout * 2, FRESH_CONN_MAX_TIMEOUT);
     }
+
+    // The caller's timeout ends this: until then the session may be alive.
+    std::future::pending().await
 }
 
 /// Makes a single attempt on the supplied connection; caller is responsible for the timeout.
