@@ -84,7 +84,7 @@ impl Pump {
         let (kind, begins) = forge::nal_type(&packet[HEADER_BYTES..]);
         self.keyframes += u64::from(kind == 5 && begins);
         let due = self.packets > HONEST_PACKETS;
-        let now_and_then = due && self.packets % 50 == 0;
+        let now_and_then = due && self.packets.is_multiple_of(50);
         let does = self.does;
         match does {
             M::StallsMidFrame if due => {

@@ -30,9 +30,9 @@ impl Datagrams {
         }
         self.sent += 1;
         match self.does {
-            M::Loses if self.sent % 40 == 0 => Ok(()),
+            M::Loses if self.sent.is_multiple_of(40) => Ok(()),
             M::Duplicates => sent(&self.media, bytes).and_then(|()| sent(&self.media, bytes)),
-            M::Reorders if self.sent % 40 == 0 => {
+            M::Reorders if self.sent.is_multiple_of(40) => {
                 self.held = Some(bytes.to_vec());
                 Ok(())
             }
