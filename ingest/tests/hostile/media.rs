@@ -116,7 +116,7 @@ impl Pump {
             M::FloodsInPicture if due && !Header::of(&packet).marker => {
                 self.shift(&mut packet);
                 self.interleaved(0, &packet)?;
-                self.flood(77, &[0x5a; LARGE_BYTES])?;
+                self.flood(77, &[0x5a; 4])?;
             }
             M::TimestampsJump if self.every(Duration::from_secs(2)) => {
                 self.timestamp_shift = self.timestamp_shift.wrapping_add(3600 * 90_000);
@@ -161,7 +161,7 @@ impl Pump {
             M::EmptyAggregate if due => self.insert(header, &[24, 0, 0, 1]),
             M::TruncatedFragment if due => self.insert(header, &[28 | 0x60]),
             M::FragmentWithoutEnd if due => self.insert(header, &[28 | 0x60, 0x80 | 1, 1, 2, 3]),
-            M::FloodsUnknownChannel if due => self.flood(77, &[0x5a; LARGE_BYTES]),
+            M::FloodsUnknownChannel if due => self.flood(77, &[0x5a; 4]),
             M::FloodsReports if due => self.flood(1, &[0x80, 201, 0, 1, 0, 0, 0, 0]),
             M::EndlessPicture if due => {
                 self.endless(header, &[&[28 | 0x60, 1][..], &[0x5a; LARGE_BYTES]].concat())
@@ -234,10 +234,13 @@ impl Pump {
         }
     }
 
-    /// The same on one channel without end.
+    /// The same on one channel without end, faster than anybody can take it apart.
     fn flood(&mut self, channel: u8, bytes: &[u8]) -> io::Result<()> {
+        let [high, low] = (bytes.len() as u16).to_be_bytes();
+        let frame = [&[b'$', channel, high, low], bytes].concat();
+        let many = frame.repeat((256 << 10) / frame.len());
         loop {
-            self.interleaved(channel, bytes)?;
+            self.socket.write_all(&many)?;
         }
     }
 
