@@ -26,6 +26,8 @@ use crate::event::{Event, Sample, SenderReport, TrackParams};
 
 /// How often a silent session is looked at.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
+/// So many items that are no pictures may come at once before other sessions have their turn.
+const ITEMS_AT_ONCE: u32 = 1024;
 /// After the camera said goodbye for its pictures, it is given this long to begin anew.
 const GOODBYE_US: u64 = 2_000_000;
 /// Sound is held back at most this long while its place is being found.
@@ -169,7 +171,12 @@ impl Session {
     /// `NoData` when no picture came in time, `SessionLost` when the camera ended the session or broke the
     /// protocol.
     pub async fn next(&mut self) -> Result<Event, SessionError> {
+        let mut items = 0;
         loop {
+            items += 1;
+            if u32::is_multiple_of(items, ITEMS_AT_ONCE) {
+                tokio::task::yield_now().await;
+            }
             if let Some(event) = self.ready.pop_front() {
                 return Ok(event);
             }

@@ -218,10 +218,10 @@ fn sessions() -> Vec<Case> {
             "",
         ),
         ends(
-            "a_flood_on_an_unknown_channel_is_silence",
+            "a_flood_on_an_unknown_channel_ends_the_session",
             M::FloodsUnknownChannel,
-            NoData,
-            "no picture for",
+            SessionLost,
+            "not asked for",
         ),
         ends(
             "a_flood_of_reports_is_silence",

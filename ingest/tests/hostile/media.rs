@@ -116,7 +116,7 @@ impl Pump {
             M::FloodsInPicture if due && !Header::of(&packet).marker => {
                 self.shift(&mut packet);
                 self.interleaved(0, &packet)?;
-                self.flood(77, &[0x5a; 4])?;
+                self.flood(77, &[0x5a; 1000])?;
             }
             M::TimestampsJump if self.every(Duration::from_secs(2)) => {
                 self.timestamp_shift = self.timestamp_shift.wrapping_add(3600 * 90_000);

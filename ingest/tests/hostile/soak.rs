@@ -67,6 +67,9 @@ pub(crate) fn run() {
         let (camera, case) = (chance.below(HOSTILE), chance.below(all.len()));
         cameras[camera].set(all[case].does);
         changes += 1;
+        if changes % 120 == 0 {
+            println!("{:?}: {} KiB resident", begin.elapsed(), memory::resident_kib());
+        }
     }
     let growth_kib = watch.growth_kib();
     drop(watch);

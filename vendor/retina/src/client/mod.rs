@@ -507,6 +507,12 @@ impl Default for AccessUnitBytes {
     }
 }
 
+/// The most interleaved data that is passed over between what was asked for.
+const MAX_IGNORED_BYTES: u64 = 16 << 20;
+
+/// What is passed over in one go before others have their turn, in messages.
+const MAX_IGNORED_MESSAGES: u32 = 1024;
+
 /// Servers may keep a session as long as they like; we neither wait for it nor try to end it for longer.
 const MAX_SESSION_TIMEOUT_SEC: u32 = 120;
 
@@ -1115,6 +1121,9 @@ struct RtspConnection {
 
     /// If Retina has received data on an unassigned RTSP interleaved data channel.
     seen_unassigned: bool,
+
+    /// Bytes of interleaved data that were passed over since the last that was not.
+    ignored_bytes: u64,
 }
 
 /// Mode to use in `RtspConnection::send` when looking for a response.
@@ -1233,6 +1242,7 @@ impl RtspConnection {
             channels: ChannelMappings::default(),
             next_cseq: 1,
             seen_unassigned: false,
+            ignored_bytes: 0,
         })
     }
 
@@ -1297,6 +1307,7 @@ impl RtspConnection {
                         }
                     }
                     msg::Message::Data(d) => {
+                        self.ignore(&msg_ctx, msg.body_len)?;
                         if matches!(mode, ResponseMode::Teardown) {
                             debug!("ignoring RTSP interleaved data during TEARDOWN");
                             continue;
@@ -1391,6 +1402,22 @@ impl RtspConnection {
             }
             return Ok((msg_ctx, cseq, resp, resp_body));
         }
+    }
+
+    /// Counts data that nobody asked for, and has an end with it.
+    fn ignore(&mut self, msg_ctx: &RtspMessageContext, body_len: u32) -> Result<(), Error> {
+        // Small messages cost more than their bytes.
+        self.ignored_bytes += u64::from(body_len).max(256);
+        if self.ignored_bytes > MAX_IGNORED_BYTES {
+            bail!(ErrorInt::RtspFramingError {
+                conn_ctx: *self.inner.ctx(),
+                msg_ctx: *msg_ctx,
+                description: format!(
+                    "more than {MAX_IGNORED_BYTES} bytes of interleaved data that was not asked for"
+                ),
+            });
+        }
+        Ok(())
     }
 
     /// Handles data on an unassigned RTSP channel.
@@ -2364,6 +2391,7 @@ impl Session<Playing> {
         let m = match conn.channels.lookup(channel_id) {
             Some(m) => m,
             None => {
+                conn.ignore(msg_ctx, u32::from(body_len))?;
                 let body = conn.inner.body_bytes(body_pos, u32::from(body_len));
                 conn.handle_unassigned_data(
                     *msg_ctx,
@@ -2375,6 +2403,7 @@ impl Session<Playing> {
                 return Ok(None);
             }
         };
+        conn.ignored_bytes = 0;
         Ok(Some(StreamItem {
             pkt_ctx: crate::PacketContext(crate::PacketContextInner::Tcp { msg_ctx: *msg_ctx }),
             stream_i: m.stream_i,
@@ -2670,7 +2699,14 @@ impl Session<Playing> {
         mut self: Pin<&mut Self>,
         cx: &mut std::task::Context<'_>,
     ) -> Poll<Option<Result<ValidatedItem, Error>>> {
+        let mut turns = 0;
         loop {
+            // One read may bring very many messages that nobody wants: others must have their turn too.
+            turns += 1;
+            if turns > MAX_IGNORED_MESSAGES {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             // First try receiving data on the RTSP connection. Let this starve
             // sending keepalives; if we can't keep up, the server should
             // probably drop us.
@@ -3187,6 +3223,7 @@ mod tests {
             channels: ChannelMappings::default(),
             next_cseq: 1,
             seen_unassigned: false,
+            ignored_bytes: 0,
         };
         (client, server)
     }
