@@ -6,11 +6,12 @@ use std::thread::JoinHandle;
 
 use anyhow::{Context, anyhow};
 use archive::buffer::Pool;
+
 use archive::disk::Disk;
 use archive::{Clock, SystemClock};
 use http_api::{Destination, HttpState, Server, destination};
 use indexer::{Index, SegmentRow};
-use ingest::Ingest;
+use ingest::{Ingest, IngestConfig};
 use tiering::{Rules, TieringConfig, Worker};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -84,7 +85,10 @@ impl Service {
             http_api::start(&http, state)?
         };
         let ingest = Ingest::start(
-            config.recording.ingest(),
+            IngestConfig {
+                loopback_allowed: config.allows_loopback(),
+                ..config.recording.ingest()
+            },
             index.clone(),
             disk.clone(),
             clock.clone(),

@@ -9,6 +9,7 @@
 
 pub mod buffer;
 pub mod codec;
+pub mod destination;
 pub mod disk;
 pub mod error;
 pub mod export;

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use archive::destination::{Destination, destination};
 use archive::fuzzing::{Input, Target};
 use archive::{Epoch, FragmentEntry, SegmentId, Sha256, StreamNo, Tier, Timescale, WallTime};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
@@ -10,7 +11,7 @@ use indexer::{SegmentFragments, SegmentRow, SegmentState};
 
 use crate::auth::{Glob, fuzzing as auth};
 use crate::byte_range::{Wanted, wanted};
-use crate::camera_url::{self, Destination};
+use crate::camera_url;
 use crate::hls::{Codecs, EventList, LiveWindow, Variant, multivariant, vod};
 use crate::keyframe::from_keyframe;
 use crate::query::Query;
@@ -95,9 +96,9 @@ pub fn camera_urls(data: &[u8]) {
     match camera_url::parse(text) {
         Ok(url) => {
             assert!(url.scheme() == "rtsp" && url.host_str().is_some_and(|h| !h.is_empty()));
-            assert_ne!(camera_url::destination(&url), Destination::Forbidden);
+            assert_ne!(destination(&url), Destination::Forbidden);
             let again = camera_url::parse(url.as_str()).expect("reads back");
-            assert_eq!(camera_url::destination(&again), camera_url::destination(&url));
+            assert_eq!(destination(&again), destination(&url));
         }
         Err(what) => assert!(what.len() < 200),
     }

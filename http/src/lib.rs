@@ -33,8 +33,8 @@ mod routes;
 mod server;
 mod state;
 
+pub use archive::destination::{Destination, destination};
 pub use auth::Glob;
-pub use camera_url::{Destination, destination, destination_of};
 pub use config::{Action, ApiKeyConfig, CONNECTIONS_MAX, ConfigError, HttpConfig, Timeouts};
 pub use routes::{Access, Route, all_routes};
 pub use server::{Server, StartError, start};

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use archive::{StreamNo, WallTime};
+use archive::{GapCause, StreamNo, WallTime};
 use serde::Serialize;
 
 /// What a stream's session is doing.
@@ -53,6 +53,8 @@ pub struct StreamStatus {
     pub clock_offset_ms: Option<i64>,
     /// The end of the last fragment that is complete, durable or not.
     pub provisional_until: Option<WallTime>,
+    /// Why nothing has been recorded since the last session ended, as the gap says it too.
+    pub last_cause: Option<GapCause>,
     /// Why the last session ended; never with credentials.
     pub last_error: Option<String>,
     /// RTP packets lost since the start.

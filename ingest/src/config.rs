@@ -20,6 +20,14 @@ pub struct IngestConfig {
     pub backlog_bytes_max_all: usize,
     /// A camera that sends no picture for this long is connected to anew.
     pub no_data: Duration,
+    /// A camera that sends no keyframe for this long after it began to play is connected to anew.
+    pub no_keyframe: Duration,
+    /// A camera must answer each request within this time.
+    pub answer: Duration,
+    /// A longer access unit ends its session, in bytes.
+    pub access_unit_bytes_max: u64,
+    /// Whether cameras that do not stand in the configuration file may be on this machine.
+    pub loopback_allowed: bool,
 }
 
 impl Default for IngestConfig {
@@ -32,6 +40,10 @@ impl Default for IngestConfig {
             backlog_bytes_max: 48 << 20,
             backlog_bytes_max_all: 1 << 30,
             no_data: Duration::from_secs(10),
+            no_keyframe: Duration::from_secs(120),
+            answer: Duration::from_secs(10),
+            access_unit_bytes_max: 16 << 20,
+            loopback_allowed: true,
         }
     }
 }

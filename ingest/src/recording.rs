@@ -178,7 +178,7 @@ impl Recording {
             s.clock_offset_ms = offset;
             s.packets_lost += u64::from(lost);
             s.provisional_until = Some(end);
-            s.last_error = None;
+            (s.last_cause, s.last_error) = (None, None);
         });
         let refused = if shed {
             Some((GapCause::DiskFull, Box::new(finished)))

@@ -12,7 +12,7 @@ use indexer::{CameraRow, Index, SessionState, StreamConfig};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::backoff::Backoff;
+use crate::backoff::{self, Backoff};
 use crate::beat::Beat;
 use crate::committer::Submit;
 use crate::config::IngestConfig;
@@ -21,7 +21,7 @@ use crate::event::Event;
 use crate::lateness::Told;
 use crate::overload::{Overload, Rank, Signals};
 use crate::recording::Recording;
-use crate::rtsp::{Session, SessionConfig, Transport};
+use crate::rtsp::{Reach, Session, SessionConfig, SessionError, Transport};
 
 /// A stream that is new is tried again after this when the index cannot take its name.
 const FULL_WAIT: Duration = Duration::from_secs(5);
@@ -47,6 +47,7 @@ const LOOK: Duration = Duration::from_millis(500);
 struct Wanted {
     config: StreamConfig,
     priority: u8,
+    reach: Reach,
 }
 
 struct Running {
@@ -135,8 +136,14 @@ impl Streams {
                 id,
                 streams,
                 priority,
+                from_config,
                 ..
             } = camera;
+            let reach = match from_config {
+                true => Reach::Anywhere,
+                false if shared.config.loopback_allowed => Reach::Loopback,
+                false => Reach::Network,
+            };
             let rank = Rank::of(priority, &id);
             self.ranks.push(rank);
             for config in streams.into_iter().filter(|s| s.enabled) {
@@ -144,7 +151,12 @@ impl Streams {
                 if rank < floor {
                     shed.push(id);
                 } else {
-                    wanted.insert(id, Wanted { config, priority });
+                    let wish = Wanted {
+                        config,
+                        priority,
+                        reach,
+                    };
+                    wanted.insert(id, wish);
                 }
             }
         }
@@ -373,7 +385,7 @@ struct Recorder {
 
 enum Ended {
     Stopped(GapCause),
-    Failed(GapCause, String),
+    Failed(SessionError),
 }
 
 impl Recorder {
@@ -387,25 +399,29 @@ impl Recorder {
             let began = self.shared.clock.monotonic_us();
             // What a camera sends may meet a defect: that ends its session, not its recording.
             let session = AssertUnwindSafe(self.session(&mut first)).catch_unwind();
-            let (cause, text) = match session.await {
+            let error = match session.await {
                 Ok(Ended::Stopped(cause)) => return self.stopped(cause),
-                Ok(Ended::Failed(cause, text)) => (cause, text),
-                Err(_) => (
-                    GapCause::SessionLost,
-                    "a defect in reading what the camera sends".into(),
-                ),
+                Ok(Ended::Failed(error)) => error,
+                Err(_) => {
+                    SessionError::new(GapCause::SessionLost, "a defect in reading what the camera sends")
+                }
             };
+            let (cause, text) = (error.cause(), error.to_string());
             self.recording.end_session(self.shared.clock.wall(), cause);
             self.late.forget();
             tracing::warn!(stream = %self.id, cause = cause.as_str(), error = %text, "the session ended");
-            self.shared
-                .index
-                .set_status(self.recording.no(), |s| s.last_error = Some(text));
+            self.shared.index.set_status(self.recording.no(), |s| {
+                (s.last_cause, s.last_error) = (Some(cause), Some(text))
+            });
             self.set_state(SessionState::Backoff);
             let lasted = Duration::from_micros(self.shared.clock.monotonic_us().saturating_sub(began));
             backoff.recorded_for(lasted);
             let random = random(began ^ u64::from(self.recording.no().0) << 40);
-            let wait = tokio::time::sleep(backoff.next_wait(random));
+            let longest = match error.refused_credentials() {
+                true => backoff::LONGEST_LOCKED,
+                false => backoff::LONGEST,
+            };
+            let wait = tokio::time::sleep(backoff.next_wait(random, longest));
             tokio::select! {
                 () = wait => {}
                 cause = stopped(&mut self.stop) => return self.stopped(cause),
@@ -422,9 +438,14 @@ impl Recorder {
         let config = SessionConfig::new(self.wanted.config.url.expose().as_str(), transport);
         let mut config = match config {
             Ok(config) => config,
-            Err(e) => return Ended::Failed(e.cause(), e.to_string()),
+            Err(e) => return Ended::Failed(e),
         };
-        config.limits.no_data = self.shared.config.no_data;
+        let settings = &self.shared.config;
+        config.reach = self.wanted.reach;
+        config.limits.answer = settings.answer;
+        config.limits.no_data = settings.no_data;
+        config.limits.no_keyframe = settings.no_keyframe;
+        config.limits.access_unit_bytes = settings.access_unit_bytes_max;
         config.group = self.sessions.clone();
         let connected = tokio::select! {
             connected = Session::connect(&config, self.shared.clock.clone()) => connected,
@@ -432,7 +453,7 @@ impl Recorder {
         };
         let mut session = match connected {
             Ok(session) => session,
-            Err(e) => return Ended::Failed(e.cause(), e.to_string()),
+            Err(e) => return Ended::Failed(e),
         };
         if !std::mem::take(first) {
             self.shared
@@ -476,7 +497,7 @@ impl Recorder {
                         return Ended::Stopped(cause);
                     }
                 }
-                Err(e) => return Ended::Failed(e.cause(), e.to_string()),
+                Err(e) => return Ended::Failed(e),
             }
         }
     }
@@ -492,8 +513,10 @@ impl Recorder {
     }
 }
 
+/// Ready as soon as the task is to stop, even if its session has used up what one task may do at a time: a
+/// camera that never pauses must not keep us from stopping.
 async fn stopped(stop: &mut watch::Receiver<Option<GapCause>>) -> GapCause {
-    match stop.wait_for(Option::is_some).await {
+    match tokio::task::unconstrained(stop.wait_for(Option::is_some)).await {
         Ok(cause) => cause.unwrap_or(GapCause::ServiceStopped),
         Err(_) => GapCause::ServiceStopped,
     }

@@ -30,6 +30,12 @@ pub(crate) struct RecordingConfig {
     /// A camera that sends no picture for this long is connected to anew.
     #[serde(with = "archive::units::duration")]
     pub(crate) no_data: Duration,
+    /// A camera that sends no keyframe for this long after it began to play is connected to anew.
+    #[serde(with = "archive::units::duration")]
+    pub(crate) no_keyframe: Duration,
+    /// A larger coded picture ends its session.
+    #[serde(with = "archive::units::size")]
+    pub(crate) access_unit_size: u64,
 }
 
 impl Default for RecordingConfig {
@@ -43,6 +49,8 @@ impl Default for RecordingConfig {
             backlog_size: defaults.backlog_bytes_max as u64,
             backlog_size_all: defaults.backlog_bytes_max_all as u64,
             no_data: defaults.no_data,
+            no_keyframe: defaults.no_keyframe,
+            access_unit_size: defaults.access_unit_bytes_max,
         }
     }
 }
@@ -59,6 +67,9 @@ impl RecordingConfig {
             backlog_bytes_max: memory(self.backlog_size),
             backlog_bytes_max_all: memory(self.backlog_size_all),
             no_data: self.no_data,
+            no_keyframe: self.no_keyframe,
+            access_unit_bytes_max: self.access_unit_size,
+            ..IngestConfig::default()
         }
     }
 }

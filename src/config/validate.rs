@@ -20,6 +20,7 @@ const SEGMENT_SIZE: (u64, u64) = (16 << 20, 4 << 30);
 const COMMIT_INTERVAL: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 const POLL_INTERVAL: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(500));
 const NO_DATA: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
+const NO_KEYFRAME: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(600));
 /// One fragment at least must be able to wait.
 const BACKLOG_SIZE_MIN: u64 = 16 << 20;
 /// One camera does not have more.
@@ -77,6 +78,7 @@ fn recording(config: &Config, at: &KeyPath, found: &mut Vec<(KeyPath, String)>) 
         ("commit_interval", r.commit_interval, COMMIT_INTERVAL),
         ("poll_interval", r.poll_interval, POLL_INTERVAL),
         ("no_data", r.no_data, NO_DATA),
+        ("no_keyframe", r.no_keyframe, NO_KEYFRAME),
     ] {
         if !(min..=max).contains(&value) {
             let [value, min, max] = [value, min, max].map(format_duration);
@@ -89,6 +91,7 @@ fn recording(config: &Config, at: &KeyPath, found: &mut Vec<(KeyPath, String)>) 
     let (min, max) = SEGMENT_SIZE;
     for (key, value, min, max) in [
         ("segment_size", r.segment_size, min, max),
+        ("access_unit_size", r.access_unit_size, 1 << 20, 16 << 20),
         ("backlog_size", r.backlog_size, BACKLOG_SIZE_MIN, u64::MAX),
         (
             "backlog_size_all",

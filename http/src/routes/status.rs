@@ -1,7 +1,7 @@
 //! `GET /api/v1/cameras/{camera}/status`: how each stream of a camera does.
 
 use archive::time::{HOUR_US, SECOND_US};
-use archive::{TimeRange, WallTime};
+use archive::{GapCause, TimeRange, WallTime};
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{Response, StatusCode};
@@ -41,6 +41,9 @@ struct Row {
     /// Gaps that touch the current UTC day, and their length in it.
     gaps_today: usize,
     gap_seconds_today: f64,
+    /// Why the last session ended, while nothing has been recorded since: a cause of gaps, and a sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_error: Option<String>,
 }
@@ -111,6 +114,7 @@ fn row(stream: &StreamHandle, now: WallTime) -> Result<Row, Problem> {
         packets_lost: status.packets_lost,
         gaps_today: gaps.len(),
         gap_seconds_today: gap_us as f64 / SECOND_US as f64,
+        cause: status.last_cause.map(GapCause::as_str),
         last_error: status.last_error,
     })
 }

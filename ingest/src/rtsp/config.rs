@@ -9,7 +9,7 @@ use percent_encoding::percent_decode_str;
 use retina::client::{Credentials, SessionGroup};
 use url::Url;
 
-use super::SessionError;
+use super::{Reach, SessionError};
 
 /// How RTP packets travel.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
@@ -28,8 +28,12 @@ pub struct SessionLimits {
     pub answer: Duration,
     /// For a picture while playing.
     pub no_data: Duration,
+    /// For the first picture at which decoding can begin, from the beginning of a session.
+    pub no_keyframe: Duration,
     /// For the camera's description of its streams, in bytes.
     pub description_bytes: usize,
+    /// For one access unit with its packets' headers, in bytes: a longer one ends the session.
+    pub access_unit_bytes: u64,
 }
 
 impl Default for SessionLimits {
@@ -37,7 +41,9 @@ impl Default for SessionLimits {
         Self {
             answer: Duration::from_secs(10),
             no_data: Duration::from_secs(10),
+            no_keyframe: Duration::from_secs(120),
             description_bytes: 64 << 10,
+            access_unit_bytes: 16 << 20,
         }
     }
 }
@@ -50,6 +56,8 @@ pub struct SessionConfig {
     pub(super) credentials: Option<Credentials>,
     /// How RTP packets travel.
     pub transport: Transport,
+    /// Where it may connect to.
+    pub reach: Reach,
     /// How long to wait.
     pub limits: SessionLimits,
     /// Where sessions that have yet to be torn down are remembered; one for all streams of a camera.
@@ -79,6 +87,7 @@ impl SessionConfig {
             url,
             credentials,
             transport,
+            reach: Reach::default(),
             limits: SessionLimits::default(),
             group: Arc::new(SessionGroup::default()),
         })

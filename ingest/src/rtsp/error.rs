@@ -13,6 +13,8 @@ const TEXT_CHARS_MAX: usize = 300;
 pub struct SessionError {
     cause: GapCause,
     text: String,
+    /// The camera does not know the credentials, or does not let them in.
+    credentials: bool,
 }
 
 /// What was going on when retina gave up, which decides what its error means.
@@ -40,10 +42,11 @@ impl Phase {
 }
 
 impl SessionError {
-    pub(super) fn new(cause: GapCause, text: impl Into<String>) -> Self {
+    pub(crate) fn new(cause: GapCause, text: impl Into<String>) -> Self {
         Self {
             cause,
             text: text.into(),
+            credentials: false,
         }
     }
 
@@ -57,7 +60,10 @@ impl SessionError {
             (None, _) => GapCause::SessionLost,
         };
         let text = presentable(&error.to_string(), config);
-        Self::new(cause, format!("while {}: {text}", phase.doing()))
+        Self {
+            credentials: matches!(error.status_code(), Some(401 | 403)),
+            ..Self::new(cause, format!("while {}: {text}", phase.doing()))
+        }
     }
 
     pub(super) fn timeout(phase: Phase, config: &SessionConfig) -> Self {
@@ -68,15 +74,23 @@ impl SessionError {
         )
     }
 
+    /// Whether the camera refused the credentials: asking often may make it lock the account.
+    pub fn refused_credentials(&self) -> bool {
+        self.credentials
+    }
+
     /// The cause of the gap that begins with this error.
     pub fn cause(&self) -> GapCause {
         self.cause
     }
 }
 
-/// The first paragraph of a text of retina's (connection details follow it), without anything secret.
+/// The first paragraph of a text of retina's (connection details follow it), without dumps of what the camera
+/// sent and without anything secret.
 fn presentable(text: &str, config: &SessionConfig) -> String {
-    let first = text.split("\n\n").next().unwrap_or_default();
+    let first = ["\n\n", "; buffered:", "\nLength: "]
+        .iter()
+        .fold(text, |text, dump| text.split(dump).next().unwrap_or_default());
     let mut words: Vec<&str> = first.split_whitespace().collect();
     for word in &mut words {
         // Cameras put credentials into the URLs that they hand out.

@@ -11,13 +11,16 @@
 
 mod align;
 mod config;
+mod describe;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+mod reach;
 mod recovery_point;
 mod session;
 mod tracks;
 
 pub use config::{SessionConfig, SessionLimits, Transport};
 pub use error::SessionError;
+pub use reach::Reach;
 pub use session::Session;

@@ -10,14 +10,15 @@ use std::time::Duration;
 use archive::{Clock, GapCause, Timescale, TrackKind, WallTime};
 use futures::Stream as _;
 use retina::client::{
-    Demuxed, InitialTimestampPolicy, PlayOptions, SessionIdPolicy, SessionOptions, SetupOptions,
-    TcpTransportOptions, TeardownPolicy, UdpTransportOptions, UnknownRtcpSsrcPolicy,
+    Demuxed, InitialTimestampPolicy, PlayOptions, SetupOptions, TcpTransportOptions, UdpTransportOptions,
+    UnknownRtcpSsrcPolicy,
 };
 use retina::codec::{AudioFrame, CodecItem, FrameFormat, VideoFrame};
 use retina::rtcp::ReceivedCompoundPacket;
 use tokio::time::{Interval, MissedTickBehavior};
 
 use super::align::Alignment;
+use super::describe::describe;
 use super::error::Phase;
 use super::recovery_point;
 use super::tracks::{self, Chosen};
@@ -26,6 +27,8 @@ use crate::event::{Event, Sample, SenderReport, TrackParams};
 
 /// How often a silent session is looked at.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
+/// So many items that are no pictures may come at once before other sessions have their turn.
+const ITEMS_AT_ONCE: u32 = 1024;
 /// After the camera said goodbye for its pictures, it is given this long to begin anew.
 const GOODBYE_US: u64 = 2_000_000;
 /// Sound is held back at most this long while its place is being found.
@@ -58,6 +61,8 @@ pub struct Session {
     patience_us: u64,
     /// When the last picture came, or else when playing began, on the monotonic clock.
     last_picture_us: u64,
+    /// When playing began, until a picture comes at which decoding can begin.
+    awaits_keyframe_us: Option<u64>,
     /// Whether the pictures are H.265.
     hevc: bool,
     video_scale: Timescale,
@@ -102,14 +107,7 @@ impl Session {
     /// `Unreachable` when it does not answer in time, `Refused` when it answers with an error,
     /// `Unsupported` when it offers nothing that can be recorded, `SessionLost` when it breaks off.
     pub async fn connect(config: &SessionConfig, clock: Arc<dyn Clock>) -> Result<Self, SessionError> {
-        let options = SessionOptions::default()
-            .creds(config.credentials.clone())
-            .user_agent(concat!("tierline/", env!("CARGO_PKG_VERSION")).to_owned())
-            .session_group(config.group.clone())
-            .session_id(SessionIdPolicy::UseFirst)
-            .teardown(TeardownPolicy::Auto);
-        let describe = retina::client::Session::describe(config.url.clone(), options);
-        let mut session = answered(Phase::Describe, config, describe).await?;
+        let mut session = describe(config).await?;
         if session.sdp().len() > config.limits.description_bytes {
             return Err(SessionError::new(
                 GapCause::Unsupported,
@@ -154,6 +152,7 @@ impl Session {
             watch,
             patience_us: micros(config.limits.no_data),
             last_picture_us: clock.monotonic_us(),
+            awaits_keyframe_us: Some(clock.monotonic_us()),
             clock,
             hevc,
             video_scale,
@@ -173,7 +172,12 @@ impl Session {
     /// `NoData` when no picture came in time, `SessionLost` when the camera ended the session or broke the
     /// protocol.
     pub async fn next(&mut self) -> Result<Event, SessionError> {
+        let mut items = 0;
         loop {
+            items += 1;
+            if u32::is_multiple_of(items, ITEMS_AT_ONCE) {
+                tokio::task::yield_now().await;
+            }
             if let Some(event) = self.ready.pop_front() {
                 return Ok(event);
             }
@@ -192,6 +196,8 @@ impl Session {
                 CodecItem::Rtcp(packet) => self.control(&packet, now),
                 _ => {}
             }
+            // A camera that always has something else to say never lets everything be read.
+            self.endures_silence(now.mono_us, 2)?;
         }
     }
 
@@ -208,20 +214,35 @@ impl Session {
             Poll::Pending => {}
         }
         // Everything that had arrived was read: only now is silence the camera's.
-        while self.watch.poll_tick(cx).is_ready() {
-            let silent_us = self.clock.monotonic_us().saturating_sub(self.last_picture_us);
-            if silent_us > self.patience_us {
-                let seconds = silent_us / 1_000_000;
-                let what = if self.run.is_some() {
-                    "no picture"
-                } else {
-                    "no picture that can be decoded"
-                };
-                let error = SessionError::new(GapCause::NoData, format!("{what} for {seconds} s"));
-                return Poll::Ready(Err(error));
-            }
+        // The ticks only wake us: a flood of garbage uses up what one task may do, and timers with it.
+        while self.watch.poll_tick(cx).is_ready() {}
+        if let Err(error) = self.endures_silence(self.clock.monotonic_us(), 1) {
+            return Poll::Ready(Err(error));
         }
         Poll::Pending
+    }
+
+    /// An error when no picture came for `times` as long as is waited for one.
+    fn endures_silence(&self, now_us: u64, times: u64) -> Result<(), SessionError> {
+        let no_data = |what: &str, us: u64| {
+            let text = format!("{what} for {} s", us / 1_000_000);
+            Err(SessionError::new(GapCause::NoData, text))
+        };
+        let silent_us = now_us.saturating_sub(self.last_picture_us);
+        if silent_us > self.patience_us.saturating_mul(times) {
+            return if self.run.is_some() {
+                no_data("no picture", silent_us)
+            } else {
+                no_data("no picture that can be decoded", silent_us)
+            };
+        }
+        let blind_us = self
+            .awaits_keyframe_us
+            .map_or(0, |since| now_us.saturating_sub(since));
+        if blind_us > micros(self.config.limits.no_keyframe) {
+            return no_data("no keyframe", blind_us);
+        }
+        Ok(())
     }
 
     /// A picture. Usually it is the next event; what must come before it goes through `ready`, and it too.
@@ -244,6 +265,9 @@ impl Session {
             false => recovery_point::has(frame.data()),
         };
         let keyframe = frame.is_random_access_point() || recovers;
+        if keyframe {
+            self.awaits_keyframe_us = None;
+        }
 
         if self
             .run
@@ -449,7 +473,7 @@ fn sound_offset(align: &Alignment, run: &Run, video: Timescale, audio: Timescale
 }
 
 /// Waits for the camera's answer.
-async fn answered<T>(
+pub(super) async fn answered<T>(
     phase: Phase,
     config: &SessionConfig,
     answer: impl Future<Output = Result<T, retina::Error>>,

@@ -89,10 +89,7 @@ fn an_error_answer_is_a_refusal() {
             vec!["RTSP/1.0 453 Not Enough Bandwidth\r\nCSeq: CSEQ\r\n\r\n"],
             "453",
         ),
-        (
-            vec!["RTSP/1.0 302 Moved\r\nCSeq: CSEQ\r\nLocation: rtsp://a:b@c/\r\n\r\n"],
-            "302",
-        ),
+        (vec!["RTSP/1.0 302 Moved\r\nCSeq: CSEQ\r\n\r\n"], "302"),
         (
             vec![
                 &*described(VIDEO),

@@ -474,6 +474,7 @@ struct UdpPair {
 impl UdpPair {
     fn for_ip(ip_addr: IpAddr) -> Result<Self, std::io::Error> {
         const MAX_TRIES: usize = 10;
+        const RECV_BUFFER: usize = 4 << 20;
         const ALLOWED_RTP_RANGE: Range<u16> = 5000..65000; // stolen from ffmpeg's defaults.
         let mut rng = rand::thread_rng();
         for i in 0..MAX_TRIES {
@@ -491,6 +492,10 @@ impl UdpPair {
                 }
                 Err(e) => return Err(e),
             };
+            // A keyframe comes as a burst. The system grants what its own limit allows.
+            if let Err(e) = socket2::SockRef::from(&rtp_socket).set_recv_buffer_size(RECV_BUFFER) {
+                trace!("unable to enlarge the RTP socket's buffer: {e}");
+            }
             let rtcp_addr = SocketAddr::new(ip_addr, rtp_port + 1);
             let rtcp_socket = match UdpSocket::bind(rtcp_addr) {
                 Ok(s) => s,
@@ -526,6 +531,9 @@ fn to_usize<V: Into<u32>>(v: V) -> usize {
         assert!(std::mem::size_of::<u32>() <= std::mem::size_of::<usize>());
     }
     v.into() as usize
+}
+fn to_usize_saturating(v: u64) -> usize {
+    usize::try_from(v).unwrap_or(usize::MAX)
 }
 fn to_u64(v: usize) -> u64 {
     const {

@@ -35,6 +35,8 @@ pub(crate) struct Connection {
     read_buf: MarkBuf,
     /// Write buffer for outgoing messages (written then flushed).
     write_buf: Vec<u8>,
+    /// What an access unit in progress may hold in `read_buf`, with all that came after its beginning.
+    access_unit_bytes: u64,
 }
 
 impl Connection {
@@ -43,6 +45,7 @@ impl Connection {
         host: Host<&str>,
         port: u16,
         guard: &crate::client::Guard,
+        named: crate::client::Named,
     ) -> Result<Self, std::io::Error> {
         let found: Vec<std::net::SocketAddr> = match host {
             Host::Domain(h) => tokio::net::lookup_host((h, port)).await?.collect(),
@@ -51,7 +54,7 @@ impl Connection {
         };
         // What a name resolves to is checked here and connected to here: asking again could bring
         // another answer.
-        let allowed: Vec<_> = found.iter().filter(|a| guard.allows(a.ip())).copied().collect();
+        let allowed: Vec<_> = found.iter().filter(|a| guard.allows(a.ip(), named)).copied().collect();
         if allowed.is_empty() && !found.is_empty() {
             return Err(std::io::Error::new(
                 std::io::ErrorKind::PermissionDenied,
@@ -78,7 +81,12 @@ impl Connection {
                 .build(),
             read_buf: MarkBuf::new(DEFAULT_READ_CAPACITY),
             write_buf: Vec::new(),
+            access_unit_bytes: u64::MAX,
         })
+    }
+
+    pub(crate) fn set_access_unit_bytes(&mut self, bytes: u64) {
+        self.access_unit_bytes = bytes;
     }
 
     pub(crate) fn ctx(&self) -> &ConnectionContext {
@@ -109,6 +117,14 @@ impl Connection {
             received: Instant::now(),
         }
     }
+}
+
+/// An access unit does not end within what it may hold.
+pub(crate) fn access_unit_too_long(most: u64) -> std::io::Error {
+    std::io::Error::new(
+        std::io::ErrorKind::InvalidData,
+        format!("access unit longer than {most} bytes"),
+    )
 }
 
 /// Tries to decode a message from the read buffer without I/O.
@@ -182,7 +198,6 @@ fn try_decode(
 
 /// An intermediate error type used internally.
 #[derive(Debug)]
-#[allow(dead_code)] // IoError reserved for future use
 enum CodecError {
     IoError(std::io::Error),
     ParseError { description: String, pos: u64 },
@@ -211,6 +226,20 @@ impl Stream for Connection {
                 }
             }
 
+            // Everything since the beginning of an access unit stays in the buffer, be it part of the unit
+            // or not: the bound has to stand where the buffer grows.
+            let pinned = this.read_buf.pinned_len();
+            if pinned > this.access_unit_bytes {
+                let source = access_unit_too_long(this.access_unit_bytes);
+                let error = codec_err_to_error(
+                    &this.ctx,
+                    &this.parser,
+                    &this.read_buf,
+                    CodecError::IoError(source),
+                );
+                return std::task::Poll::Ready(Some(Err(error)));
+            }
+
             // Need more data. Read from the stream into the ring buffer
             // using vectored I/O to fill both halves of the ring.
             match this.stream.poll_read_ready(cx) {
@@ -230,9 +259,13 @@ impl Stream for Connection {
                 std::task::Poll::Pending => return std::task::Poll::Pending,
             }
             let (first, second) = this.read_buf.spare_capacity(4096);
+            // Read no further beyond the bound than one interleaved packet is long.
+            let room = crate::to_usize_saturating(this.access_unit_bytes - pinned).max(64 * 1024);
+            let first_len = first.len().min(room);
+            let second_len = second.len().min(room - first_len);
             let mut bufs = [
-                std::io::IoSliceMut::new(first),
-                std::io::IoSliceMut::new(second),
+                std::io::IoSliceMut::new(&mut first[..first_len]),
+                std::io::IoSliceMut::new(&mut second[..second_len]),
             ];
             match this.stream.try_read_vectored(&mut bufs) {
                 Ok(0) => {

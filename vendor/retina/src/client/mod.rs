@@ -468,25 +468,34 @@ fn keepalive_interval(session: &SessionHeader) -> std::time::Duration {
     std::time::Duration::from_secs(std::cmp::min(u64::from(session.timeout_sec), 60)) / 2
 }
 
+/// Who named an address that is about to be connected or sent to.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// It stands in the URL that the session was made for.
+    ByCaller,
+    /// The server's answers led to it.
+    ByServer,
+}
+
 /// Which addresses may be connected or sent to. Asked with every address after resolution: for the
 /// connection, for a fresh connection to tear a session down, and for where UDP is said to come from.
 #[derive(Clone)]
-pub struct Guard(Arc<dyn Fn(IpAddr) -> bool + Send + Sync>);
+pub struct Guard(Arc<dyn Fn(IpAddr, Named) -> bool + Send + Sync>);
 
 impl Guard {
-    pub fn new(allows: impl Fn(IpAddr) -> bool + Send + Sync + 'static) -> Self {
+    pub fn new(allows: impl Fn(IpAddr, Named) -> bool + Send + Sync + 'static) -> Self {
         Self(Arc::new(allows))
     }
 
-    pub fn allows(&self, ip: IpAddr) -> bool {
-        (self.0)(ip)
+    pub fn allows(&self, ip: IpAddr, named: Named) -> bool {
+        (self.0)(ip, named)
     }
 }
 
 impl Default for Guard {
     /// Allows everything.
     fn default() -> Self {
-        Self::new(|_| true)
+        Self::new(|_, _| true)
     }
 }
 
@@ -497,6 +506,12 @@ impl Default for AccessUnitBytes {
         Self(16 << 20)
     }
 }
+
+/// The most interleaved data that is passed over between what was asked for.
+const MAX_IGNORED_BYTES: u64 = 16 << 20;
+
+/// What is passed over in one go before others have their turn, in messages.
+const MAX_IGNORED_MESSAGES: u32 = 1024;
 
 /// Servers may keep a session as long as they like; we neither wait for it nor try to end it for longer.
 const MAX_SESSION_TIMEOUT_SEC: u32 = 120;
@@ -1106,6 +1121,9 @@ struct RtspConnection {
 
     /// If Retina has received data on an unassigned RTSP interleaved data channel.
     seen_unassigned: bool,
+
+    /// Bytes of interleaved data that were passed over since the last that was not.
+    ignored_bytes: u64,
 }
 
 /// Mode to use in `RtspConnection::send` when looking for a response.
@@ -1210,18 +1228,21 @@ enum SessionFlag {
 }
 
 impl RtspConnection {
-    async fn connect(url: &Url, guard: &Guard) -> Result<Self, Error> {
+    async fn connect(url: &Url, options: &SessionOptions, named: Named) -> Result<Self, Error> {
         let host =
             RtspConnection::validate_url(url).map_err(|e| wrap!(ErrorInt::InvalidArgument(e)))?;
         let port = url.port().unwrap_or(554);
-        let inner = crate::tokio::Connection::connect(host, port, guard)
+        let inner = crate::tokio::Connection::connect(host, port, &options.guard, named)
             .await
             .map_err(|e| wrap!(ErrorInt::ConnectError(e)))?;
+        let mut inner = inner;
+        inner.set_access_unit_bytes(options.access_unit_bytes.0);
         Ok(Self {
             inner,
             channels: ChannelMappings::default(),
             next_cseq: 1,
             seen_unassigned: false,
+            ignored_bytes: 0,
         })
     }
 
@@ -1286,6 +1307,7 @@ impl RtspConnection {
                         }
                     }
                     msg::Message::Data(d) => {
+                        self.ignore(&msg_ctx, msg.body_len)?;
                         if matches!(mode, ResponseMode::Teardown) {
                             debug!("ignoring RTSP interleaved data during TEARDOWN");
                             continue;
@@ -1380,6 +1402,22 @@ impl RtspConnection {
             }
             return Ok((msg_ctx, cseq, resp, resp_body));
         }
+    }
+
+    /// Counts data that nobody asked for, and has an end with it.
+    fn ignore(&mut self, msg_ctx: &RtspMessageContext, body_len: u32) -> Result<(), Error> {
+        // Small messages cost more than their bytes.
+        self.ignored_bytes += u64::from(body_len).max(256);
+        if self.ignored_bytes > MAX_IGNORED_BYTES {
+            bail!(ErrorInt::RtspFramingError {
+                conn_ctx: *self.inner.ctx(),
+                msg_ctx: *msg_ctx,
+                description: format!(
+                    "more than {MAX_IGNORED_BYTES} bytes of interleaved data that was not asked for"
+                ),
+            });
+        }
+        Ok(())
     }
 
     /// Handles data on an unassigned RTSP channel.
@@ -1521,7 +1559,7 @@ impl Session<Described> {
     ///
     /// Expects to be called from a tokio runtime.
     pub async fn describe(url: Url, options: SessionOptions) -> Result<Self, Error> {
-        let conn = RtspConnection::connect(&url, &options.guard).await?;
+        let conn = RtspConnection::connect(&url, &options, Named::ByCaller).await?;
         Self::describe_with_conn(conn, options, url).await
     }
 
@@ -1775,7 +1813,9 @@ impl Session<Described> {
                     Some(s) => s,
                     None => conn.inner.ctx().peer_addr.ip(),
                 };
-                if !inner.options.guard.allows(source) {
+                if source != conn.inner.ctx().peer_addr.ip()
+                    && !inner.options.guard.allows(source, Named::ByServer)
+                {
                     bail!(ErrorInt::RtspResponseError {
                         conn_ctx: *conn.inner.ctx(),
                         msg_ctx,
@@ -2351,6 +2391,7 @@ impl Session<Playing> {
         let m = match conn.channels.lookup(channel_id) {
             Some(m) => m,
             None => {
+                conn.ignore(msg_ctx, u32::from(body_len))?;
                 let body = conn.inner.body_bytes(body_pos, u32::from(body_len));
                 conn.handle_unassigned_data(
                     *msg_ctx,
@@ -2362,6 +2403,7 @@ impl Session<Playing> {
                 return Ok(None);
             }
         };
+        conn.ignored_bytes = 0;
         Ok(Some(StreamItem {
             pkt_ctx: crate::PacketContext(crate::PacketContextInner::Tcp { msg_ctx: *msg_ctx }),
             stream_i: m.stream_i,
@@ -2499,6 +2541,14 @@ impl Session<Playing> {
                 ChannelType::Rtp => &udp_sockets.rtp,
             };
             let body_pos = udp_sockets.read_buf.end();
+            if udp_sockets.read_buf.pinned_len() > inner.options.access_unit_bytes.0 {
+                return Poll::Ready(Some(Err(wrap!(ErrorInt::UdpRecvError {
+                    conn_ctx: *conn_ctx,
+                    stream_ctx: stream_ctx.to_owned(),
+                    when: crate::WallTime::now(),
+                    source: crate::tokio::access_unit_too_long(inner.options.access_unit_bytes.0),
+                }))));
+            }
             match Self::poll_udp_recv(socket, cx, &mut udp_sockets.read_buf, conn_ctx, stream_ctx) {
                 Poll::Ready(Ok(n)) => {
                     udp_sockets.read_buf.advance_end(usize::from(n));
@@ -2649,7 +2699,14 @@ impl Session<Playing> {
         mut self: Pin<&mut Self>,
         cx: &mut std::task::Context<'_>,
     ) -> Poll<Option<Result<ValidatedItem, Error>>> {
+        let mut turns = 0;
         loop {
+            // One read may bring very many messages that nobody wants: others must have their turn too.
+            turns += 1;
+            if turns > MAX_IGNORED_MESSAGES {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             // First try receiving data on the RTSP connection. Let this starve
             // sending keepalives; if we can't keep up, the server should
             // probably drop us.
@@ -2939,12 +2996,6 @@ impl futures::Stream for Demuxed {
                                     payload_pos,
                                     payload_len,
                                 ))
-                                .and_then(|()| match inner.options.access_unit_bytes.0 {
-                                    most if buf.pinned_len() > most => {
-                                        Err(format!("access unit longer than {most} bytes"))
-                                    }
-                                    _ => Ok(()),
-                                })
                                 .map_err(|description| {
                                     let conn_ctx = *inner.conn.as_ref().unwrap().inner.ctx();
                                     wrap!(ErrorInt::RtpPacketError {
@@ -3172,6 +3223,7 @@ mod tests {
             channels: ChannelMappings::default(),
             next_cseq: 1,
             seen_unassigned: false,
+            ignored_bytes: 0,
         };
         (client, server)
     }

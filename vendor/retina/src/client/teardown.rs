@@ -6,11 +6,13 @@ use url::Url;
 
 use crate::rtsp::msg::{self, OwnedMessage, StatusCode};
 
-use super::{ResponseMode, RtspConnection, SessionOptions, Tool};
+use super::{Named, ResponseMode, RtspConnection, SessionOptions, Tool};
 use crate::{Error, error::ErrorInt};
 
 const EXISTING_CONN_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 const FRESH_CONN_INITIAL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(1);
+/// A server that does not let go of a session after so many attempts is left to its own timeout.
+const FRESH_CONN_MAX_ATTEMPTS: u32 = 3;
 const FRESH_CONN_MAX_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(16);
 
 /// Handles `TEARDOWN` loop in the background, removing the stale session entry on success or
@@ -152,12 +154,12 @@ pub(super) async fn teardown_loop_forever(
     // Now retry with a fresh connection each time, giving longer times to
     // subsequent attempts.
     let mut timeout = FRESH_CONN_INITIAL_TIMEOUT;
-    for attempt_num in 1.. {
+    for attempt_num in 1..=FRESH_CONN_MAX_ATTEMPTS {
         attempt_deadline
             .as_mut()
             .reset(tokio::time::Instant::now() + timeout);
         let attempt = async {
-            let conn = RtspConnection::connect(&url, &options.guard).await?;
+            let conn = RtspConnection::connect(&url, options, Named::ByServer).await?;
             attempt(&mut req, tool.as_ref(), options, &mut requested_auth, conn).await
         };
         tokio::select! {
@@ -185,6 +187,9 @@ pub(super) async fn teardown_loop_forever(
         }
         timeout = std::cmp::min(timeout * 2, FRESH_CONN_MAX_TIMEOUT);
     }
+
+    // The caller's timeout ends this: until then the session may be alive.
+    std::future::pending().await
 }
 
 /// Makes a single attempt on the supplied connection; caller is responsible for the timeout.

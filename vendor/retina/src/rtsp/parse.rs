@@ -817,6 +817,25 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn max_head_size() {
+        let limited = || Parser::builder().max_head_size(100).build();
+        // Headers without end, fed as they come.
+        let mut parser = limited();
+        parser.feed(&mut &b"RTSP/1.0 200 OK\r\n"[..]).unwrap_err();
+        let refused = (0..20).any(|_| {
+            let r = parser.feed(&mut &b"X: yyyyyyy\r\n"[..]);
+            matches!(r, Err(FeedError::Invalid(_)))
+        });
+        assert!(refused);
+        // One line without end, at the beginning and among headers.
+        for head in ["RTSP/1.0 200 ", "RTSP/1.0 200 OK\r\nX: "] {
+            let line = format!("{head}{}", "y".repeat(100));
+            let r = limited().feed(&mut line.as_bytes());
+            assert!(matches!(r, Err(FeedError::Invalid(_))), "{head}");
+        }
+    }
+
+    #[test]
     fn max_message_size() {
         let data = b"GET * RTSP/1.0\r\nContent-Length: 5\r\n\r\nhello";
         let total = data.len();
