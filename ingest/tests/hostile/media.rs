@@ -32,6 +32,7 @@ pub(crate) fn start(client: &mut Client) -> bool {
         does: client.does,
         shared: client.shared.clone(),
         socket,
+        upstream: None,
         datagrams: client
             .datagrams
             .take()
@@ -45,7 +46,7 @@ pub(crate) fn start(client: &mut Client) -> bool {
     };
     spawn(move || {
         // An error is the client's leaving.
-        let _ = upstream.play(&url).and_then(|()| pump.run(&mut upstream));
+        let _ = upstream.play(&url).and_then(|()| pump.run(upstream));
     });
     true
 }
@@ -54,6 +55,8 @@ struct Pump {
     does: M,
     shared: Arc<Shared>,
     socket: TcpStream,
+    /// Where genuine media comes from, until it is no longer needed: unread it would pile up there.
+    upstream: Option<Upstream>,
     datagrams: Option<Datagrams>,
     packets: u64,
     keyframes: u64,
@@ -64,8 +67,9 @@ struct Pump {
 }
 
 impl Pump {
-    fn run(&mut self, upstream: &mut Upstream) -> io::Result<()> {
-        loop {
+    fn run(&mut self, upstream: Upstream) -> io::Result<()> {
+        self.upstream = Some(upstream);
+        while let Some(upstream) = &mut self.upstream {
             let packet = upstream.next()?;
             if self.does == M::SendsNothing {
                 continue;
@@ -77,6 +81,7 @@ impl Pump {
             self.packets += 1;
             self.spoil(packet.bytes)?;
         }
+        Ok(())
     }
 
     /// Sends a packet or what comes instead of it.
@@ -90,11 +95,15 @@ impl Pump {
             M::StallsMidFrame if due => {
                 self.socket.write_all(&[b'$', 0, 4, 0])?;
                 self.socket.write_all(&packet[..100.min(packet.len())])?;
-                std::thread::sleep(Duration::from_secs(3600));
+                // The connection stays open; its other thread holds it.
+                self.upstream = None;
+                return Ok(());
             }
             M::HalfCloses if due => {
                 self.socket.shutdown(Shutdown::Write)?;
-                std::thread::sleep(Duration::from_secs(3600));
+                // The connection stays open; its other thread holds it.
+                self.upstream = None;
+                return Ok(());
             }
             M::KeepsSessions if due => return self.socket.shutdown(Shutdown::Both),
             M::ChangesCredentials | M::BecomesH265 if due && self.session == 0 => {
@@ -103,7 +112,9 @@ impl Pump {
             M::TearsDown if now_and_then => self.request("TEARDOWN")?,
             M::TearsDownAndStops if due => {
                 self.request("TEARDOWN")?;
-                std::thread::sleep(Duration::from_secs(3600));
+                // The connection stays open; its other thread holds it.
+                self.upstream = None;
+                return Ok(());
             }
             M::LengthOfFrameWrong if now_and_then => {
                 let length = (packet.len() + 37) as u16;
@@ -224,6 +235,7 @@ impl Pump {
             first[1] |= 0x80;
         }
         self.interleaved(0, &next.packet(&first))?;
+        self.upstream = None;
         loop {
             next.sequence = next.sequence.wrapping_add(1);
             self.interleaved(0, &next.packet(payload))?;
@@ -239,6 +251,7 @@ impl Pump {
         let [high, low] = (bytes.len() as u16).to_be_bytes();
         let frame = [&[b'$', channel, high, low], bytes].concat();
         let many = frame.repeat((256 << 10) / frame.len());
+        self.upstream = None;
         loop {
             self.socket.write_all(&many)?;
         }
@@ -247,6 +260,7 @@ impl Pump {
     /// Whole pictures of this size, one a second.
     fn large(&mut self, header: Header, bytes: usize) -> io::Result<()> {
         let mut next = header;
+        self.upstream = None;
         loop {
             next.timestamp = next.timestamp.wrapping_add(90_000);
             let pieces = bytes / LARGE_BYTES;

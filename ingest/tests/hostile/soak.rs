@@ -11,7 +11,7 @@ use crate::{cases, memory, oracle};
 const HONEST: usize = 4;
 const HOSTILE: usize = 24;
 /// Each hostile camera may cost what a session costs, and one access unit at a time.
-const GROWTH_MIB: u64 = 160;
+const GROWTH_MIB: u64 = 64;
 
 /// A small generator: the same seed does the same.
 struct Chance(u64);
