@@ -81,12 +81,13 @@ fn costs_nothing(fault: Fault, fired: Option<(&str, &str)>) -> bool {
     matches!(fault, Fault::Eio | Fault::Short) || fault == Fault::Full && at_commit
 }
 
-/// Without its index nothing goes on, and nothing may be said to be durable. A full disk is no reason
-/// while the archive records.
+/// Without its index nothing goes on, and nothing may be said to be durable. A full disk is no reason while the
+/// archive records; a start and a stop need space.
 fn may_fail(ended: &Ended) -> bool {
-    let of_index = matches!(ended.fired(), Some(("Commit" | "Committed", _)));
-    let is_full = ended.failure().is_some_and(|what| what.contains("No space"));
-    of_index && !(is_full && ended.was_recording())
+    match ended.failure().is_some_and(|what| what.contains("No space")) {
+        true => !ended.was_recording(),
+        false => matches!(ended.fired(), Some(("Commit" | "Committed", _))),
+    }
 }
 
 #[derive(Default)]
