@@ -75,9 +75,10 @@ fn one(template: &Template, fault: Fault, at: u64) -> (Option<String>, Vec<Strin
 }
 
 /// Whether all footage is kept all the same: what one file does not take, the next one does, and what the
-/// index does not take it is told again. A segment that cannot even begin because the disk is full is a gap.
+/// index does not take it is told again. A segment that cannot even begin because the disk is full is a gap, and
+/// so is what comes while the index is full.
 fn costs_nothing(fault: Fault, fired: Option<(&str, &str)>) -> bool {
-    let at_commit = matches!(fired, Some(("Commit" | "Committed", _)));
+    let at_commit = matches!(fired, Some(("Commit", _)));
     matches!(fault, Fault::Eio | Fault::Short) || fault == Fault::Full && at_commit
 }
 
