@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help demo test bench bench-index bench-playlist bench-serve bench-ingest bench-live profile soak soak-run check build
-.PHONY: fmt-check clippy arrows deny rocksdb
+.PHONY: soak-faults fmt-check clippy arrows deny rocksdb
 .NOTPARALLEL:
 
 export TIERLINE_CACHE ?= $(HOME)/.cache/tierline
@@ -74,6 +74,9 @@ setup-%:
 
 rocksdb:
 	@tools/rocksdb.sh ensure
+
+soak-faults: setup-test rocksdb ## faults at every step, crashes inside recovery and power cuts, with their controls: an hour
+	cargo test --locked --test faults -- --ignored --test-threads=1 --nocapture
 
 fmt-check:
 	cargo fmt --all --check

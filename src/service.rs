@@ -258,3 +258,24 @@ fn camera_rule(allow_loopback: bool) -> CameraRule {
         Destination::Forbidden => Err("this address is never a camera's".to_owned()),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sealing(outcome: impl FnOnce() -> anyhow::Result<Worker> + Send + 'static) -> Retaining {
+        let thread = std::thread::spawn(outcome);
+        while !thread.is_finished() {
+            std::thread::yield_now();
+        }
+        Retaining::Sealing(thread)
+    }
+
+    #[test]
+    fn retention_that_cannot_begin_is_a_failure_of_the_service() {
+        let mut retaining = sealing(|| Err(anyhow!("the index failed")));
+        assert!(retaining.has_failed());
+        assert!(retaining.stop().is_err());
+        assert!(sealing(|| panic!("a defect")).has_failed());
+    }
+}

@@ -45,6 +45,12 @@ strace strace failing system calls on purpose
 faketime faketime setting the clock that the service sees
 curl curl talking to the service from outside
 jq jq reading its answers
+nbdkit nbdkit disks that lose their power
+nbdkit-plugin-python - disks that lose their power
+nbdfuse nbdfuse disks that lose their power
+fuse3 fusermount3 disks that lose their power
+e2fsprogs mkfs.ext4 file systems on disks that lose their power
+xfsprogs mkfs.xfs file systems on disks that lose their power
 END
 }
 bench_packages() {

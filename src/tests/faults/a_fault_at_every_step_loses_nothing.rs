@@ -75,18 +75,20 @@ fn one(template: &Template, fault: Fault, at: u64) -> (Option<String>, Vec<Strin
 }
 
 /// Whether all footage is kept all the same: what one file does not take, the next one does, and what the
-/// index does not take it is told again. A segment that cannot even begin because the disk is full is a gap.
+/// index does not take it is told again. A segment that cannot even begin because the disk is full is a gap, and
+/// so is what comes while the index is full.
 fn costs_nothing(fault: Fault, fired: Option<(&str, &str)>) -> bool {
     let at_commit = matches!(fired, Some(("Commit", _)));
     matches!(fault, Fault::Eio | Fault::Short) || fault == Fault::Full && at_commit
 }
 
-/// Without its index nothing goes on, and nothing may be said to be durable. A full disk is no reason
-/// while the archive records.
+/// Without its index nothing goes on, and nothing may be said to be durable. A full disk is no reason while the
+/// archive records; a start and a stop need space.
 fn may_fail(ended: &Ended) -> bool {
-    let of_index = matches!(ended.fired(), Some(("Commit" | "Committed", _)));
-    let is_full = ended.failure().is_some_and(|what| what.contains("No space"));
-    of_index && !(is_full && ended.was_recording())
+    match ended.failure().is_some_and(|what| what.contains("No space")) {
+        true => !ended.was_recording(),
+        false => matches!(ended.fired(), Some(("Commit" | "Committed", _))),
+    }
 }
 
 #[derive(Default)]

@@ -77,7 +77,7 @@ impl Camera {
         for picture in 0..PICTURES {
             let pts = self.seconds * TICKS + picture * TICKS / PICTURES;
             let wall = self.origin.plus_micros(pts * SECOND_US / TICKS);
-            let most = if picture == 0 { 30_000 } else { 6_000 };
+            let most = if picture == 0 { 12_000 } else { 2_000 };
             let len = 200 + self.dice.below(most) as usize;
             let sample = Sample {
                 track: TrackKind::Video,

@@ -69,7 +69,13 @@ impl Fault {
             Self::Eio => step != Step::ProbeDirect,
             Self::Full | Self::FullFor(_) => matches!(
                 step,
-                Step::CreateDir | Step::Create | Step::Reserve | Step::Write | Step::Rename | Step::Commit
+                Step::CreateDir
+                    | Step::Create
+                    | Step::Reserve
+                    | Step::Write
+                    | Step::Rename
+                    | Step::Commit
+                    | Step::Committed
             ),
             Self::Short | Self::Torn => step == Step::Write,
             Self::Rowless => matches!(step, Step::Create),

@@ -58,6 +58,9 @@ pub(crate) fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// Memory that a campaign may take.
+const MEMORY_MIN: u64 = 1 << 30;
+
 /// When the `n`th process on an archive runs: each an hour after the one before.
 pub(crate) fn start_of(n: i64) -> WallTime {
     let first: WallTime = "2026-11-20T06:00:00Z".parse().expect("a time");
@@ -67,7 +70,8 @@ pub(crate) fn start_of(n: i64) -> WallTime {
 /// A folder in memory, where there is one: what matters here is the order of steps and not the disk.
 pub(crate) fn folder() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
-    let made = match memory.is_dir() {
+    let free = rustix::fs::statvfs(memory).map_or(0, |stat| stat.f_bavail * stat.f_frsize);
+    let made = match free >= MEMORY_MIN {
         true => tempfile::tempdir_in(memory),
         false => tempfile::tempdir(),
     };

@@ -96,7 +96,7 @@ impl Rig {
     /// Disks with a file system each, mounted, whose power fails at one of the first `writes` writes after
     /// [`arm`](Self::arm).
     pub(crate) fn new(file_system: FileSystem, disks: &[&'static str], seed: u64, writes: u64) -> Self {
-        let folder = super::super::site::folder();
+        let folder = tempfile::tempdir().expect("a folder");
         let mut rig = Self {
             folder,
             disks: disks.to_vec(),
