@@ -6,7 +6,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-index bench-playlist bench-serve bench-ingest soak check build
+.PHONY: help demo test bench bench-index bench-playlist bench-serve bench-ingest bench-scale soak check build
 .PHONY: fmt-check clippy arrows deny rocksdb
 .NOTPARALLEL:
 
@@ -46,6 +46,9 @@ bench-ingest: setup-bench build ## recording 10, 40 and 100 cameras beside rawti
 	cargo build --locked --release --example rawtick
 	benches/ingest_compare.py --tierline "$$CARGO_TARGET_DIR/release/tierline" \
 		--rawtick "$$CARGO_TARGET_DIR/release/examples/rawtick" --out "$$TIERLINE_BENCH_OUT" $(BENCH_ARGS)
+
+bench-scale: setup-bench build ## 300 cameras for ten minutes on two cores, and 2,000 streams with 100 active
+	benches/scale.py --tierline "$$CARGO_TARGET_DIR/release/tierline" --out "$$TIERLINE_BENCH_OUT" $(BENCH_ARGS)
 
 soak: setup-test rocksdb ## the long forms of the tests, for hours
 	@echo "soak: running the long forms, that is the tests marked as ignored, one at a time"
