@@ -240,7 +240,10 @@ fn attack(service: &Service, camera: &str, idle: usize, time: Duration, worst: &
         answered >= 20 && put_off * 20 <= answered,
         "{answered} answered, {put_off} put off"
     );
-    assert!(Seen::get(&attack.seen("slow heads").closed) > 0, "no slow heads were closed");
+    assert!(
+        Seen::get(&attack.seen("slow heads").closed) > 0,
+        "no slow heads were closed"
+    );
     for (name, limit) in [("slow heads", HEAD_MAX), ("slow bodies", BODY_MAX)] {
         let seen = attack.seen(name);
         let longest = Duration::from_millis(Seen::get(&seen.longest_ms));
