@@ -6,7 +6,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-index bench-playlist bench-serve bench-ingest bench-live profile soak soak-run check build
+.PHONY: help demo test bench bench-index bench-playlist bench-serve bench-ingest bench-live bench-scale profile soak soak-run check build
 .PHONY: soak-faults fmt-check clippy arrows deny rocksdb
 .NOTPARALLEL:
 
@@ -53,6 +53,9 @@ bench-live: setup-bench build ## what a live viewer costs, and a start after kil
 
 profile: setup-profile build ## where the CPU goes while recording and serving, by perf
 	benches/profile.py --tierline "$$CARGO_TARGET_DIR/release/tierline" --out "$$TIERLINE_BENCH_OUT" $(BENCH_ARGS)
+
+bench-scale: setup-bench build ## 300 cameras for ten minutes on two cores, and 2,000 streams with 100 active
+	benches/scale.py --tierline "$$CARGO_TARGET_DIR/release/tierline" --out "$$TIERLINE_BENCH_OUT" $(BENCH_ARGS)
 
 soak: setup-test rocksdb ## the long forms of the tests, for hours
 	@echo "soak: running the long forms, that is the tests marked as ignored, one at a time"
