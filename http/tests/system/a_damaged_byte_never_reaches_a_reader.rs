@@ -55,7 +55,7 @@ struct Campaign {
 fn campaign(flips: usize) {
     let _alone = alone();
     let asked = std::env::var("TIERLINE_SOAK_SEED").ok().and_then(|s| s.parse().ok());
-    let seed = asked.unwrap_or(1);
+    let seed: u64 = asked.unwrap_or(1);
     println!("TIERLINE_SOAK_SEED={seed}");
     let recorded = Recorded::new();
     let cameras = recorded.site.cameras();

@@ -36,7 +36,8 @@ impl Recorded {
         let cameras = site.cameras();
         for seconds in [9, 7] {
             let service = site.start();
-            service.wait_until_durable(&cameras, Duration::from_secs(seconds));
+            service.wait_until_durable(&cameras, Duration::from_secs(30));
+            std::thread::sleep(Duration::from_secs(seconds));
             service.kill();
         }
         let mut files = Vec::new();
