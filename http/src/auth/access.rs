@@ -14,7 +14,7 @@ use archive::{
     ArchiveError, CameraId, Clock, FragmentRef, Gap, InitSegment, SegmentId, Sha256, StreamId, StreamName,
     StreamNo, TenantId, TimeRange, WallTime,
 };
-use indexer::{
+use indexer::{Damage, 
     Batch, CameraRow, HourCoverage, Index, IndexError, Live, SegmentFragments, SegmentRow, SegmentState,
     StreamStatus, Timeline,
 };
@@ -245,6 +245,11 @@ impl StreamHandle {
     /// See [`Index::fragments`].
     pub(crate) fn fragments(&self, range: TimeRange) -> Result<Vec<SegmentFragments>, Problem> {
         Ok(self.footage.index.fragments(self.no, range)?)
+    }
+
+    /// See [`Index::damage`].
+    pub(crate) fn damage(&self, range: TimeRange) -> Result<Vec<Damage>, Problem> {
+        Ok(self.footage.index.damage(self.no, range)?)
     }
 
     pub(crate) fn segments(&self, range: TimeRange) -> Result<Vec<SegmentRow>, Problem> {

@@ -149,8 +149,9 @@ impl Truth {
     fn playlists(&self, source: Source, camera: &str, seen: &mut Seen) {
         let vod = source.get(&self.playlist(camera), None);
         let live = source.get(&format!("/hls/{camera}/main/live.m3u8"), None);
+        let growing = source.get(&format!("/hls/{camera}/main/media.m3u8?from={}", self.from), None);
         seen.count(&vod);
-        for text in [vod.text(), live.text().filter(|_| live.status == 200)].into_iter().flatten() {
+        for text in [vod, growing, live].iter().filter_map(Answer::text) {
             let (fragments, inits, _) = read_playlist(camera, &text);
             for fragment in fragments {
                 if !self.fragments.contains(&fragment) {
@@ -275,7 +276,7 @@ fn samples(file: &[u8]) -> (Vec<Sha256>, bool) {
 /// Fragments, the paths of init segments, and the times that are given.
 fn read_playlist(camera: &str, text: &str) -> (Vec<Fragment>, BTreeSet<String>, Vec<String>) {
     let (mut fragments, mut inits, mut starts) = (Vec::new(), BTreeSet::new(), Vec::new());
-    let (mut duration, mut range) = (String::new(), None);
+    let (mut duration, mut range, mut absent) = (String::new(), None, false);
     for line in text.lines() {
         if let Some(rest) = line.strip_prefix("#EXTINF:") {
             duration = rest.to_owned();
@@ -288,8 +289,13 @@ fn read_playlist(camera: &str, text: &str) -> (Vec<Fragment>, BTreeSet<String>, 
             inits.insert(format!("/hls/{camera}/main/{}", rest.trim_end_matches('"')));
         } else if let Some(rest) = line.strip_prefix("#EXT-X-PROGRAM-DATE-TIME:") {
             starts.push(rest.to_owned());
+        } else if line == "#EXT-X-GAP" {
+            absent = true;
         } else if !line.starts_with('#') && !line.is_empty() {
             let range = range.take().expect("a byte range");
+            if std::mem::take(&mut absent) {
+                continue;
+            }
             fragments.push(Fragment {
                 path: format!("/hls/{camera}/main/{line}"),
                 start: range.start,
