@@ -1,6 +1,6 @@
 //! The configuration, which the binary's sources are compiled in for.
 #![no_main]
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 #[path = "../../src/config/mod.rs"]
 mod config;

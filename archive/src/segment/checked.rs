@@ -4,6 +4,7 @@
 //! a box must also tell the same of its fragment as the index, so that a whole fragment out of another place is
 //! not taken for this one. Head and end of the file are small and checked whole.
 
+use std::io::ErrorKind;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -77,6 +78,10 @@ impl CheckedReader {
 
     /// The bytes `range` of the file in one piece or several. Up to a block more is read at each end.
     pub fn read(&mut self, range: Range<u64>) -> Result<Vec<Bytes>, ReadFailure> {
+        if cfg!(feature = "without_checked_reads") {
+            let len = (range.end - range.start) as usize;
+            return Ok(vec![self.reader.read_aligned(range.start, len)?]);
+        }
         let mut pieces = Vec::new();
         let mut at = range.start;
         while at < range.end {
@@ -119,7 +124,8 @@ impl CheckedReader {
             let wanted = until.min(end(e));
             (e.offset + (wanted - e.offset).next_multiple_of(SUM)).min(end(e))
         });
-        let bytes = self.reader.read_aligned(start, (stop - start) as usize)?;
+        let read = self.reader.read_aligned(start, (stop - start) as usize);
+        let bytes = read.map_err(|error| self.cut_off(error, all.get(first..last).unwrap_or_default()))?;
         for (index, entry) in all.iter().enumerate().take(last).skip(first) {
             self.check(index, entry, start, &bytes)
                 .map_err(|error| match error {
@@ -127,10 +133,27 @@ impl CheckedReader {
                         error,
                         damaged: Some(entry.clone()),
                     },
-                    error => error.into(),
+                    error => self.cut_off(error, std::slice::from_ref(entry)),
                 })?;
         }
         Ok((start, bytes))
+    }
+
+    /// A file that ends before one of `wanted` does has lost that fragment.
+    fn cut_off(&self, error: ArchiveError, wanted: &[FragmentEntry]) -> ReadFailure {
+        let len = match &error {
+            ArchiveError::Io { source, .. } if source.kind() == ErrorKind::UnexpectedEof => self.reader.len(),
+            _ => return error.into(),
+        };
+        let lost = len.ok().and_then(|len| wanted.iter().find(|e| end(e) > len));
+        let Some(lost) = lost else {
+            return error.into();
+        };
+        let e = Malformed("the file ends before this fragment does");
+        ReadFailure {
+            error: self.reader.malformed(lost.offset, &e),
+            damaged: Some(lost.clone()),
+        }
     }
 
     /// The head of the file. A header that was damaged may still be a header: the first fragment tells which one

@@ -15,7 +15,7 @@ use archive::{
     StreamNo, TenantId, TimeRange, WallTime,
 };
 use indexer::{
-    Batch, CameraRow, HourCoverage, Index, IndexError, Live, Pulse, SegmentFragments, SegmentRow,
+    Batch, CameraRow, Damage, HourCoverage, Index, IndexError, Live, Pulse, SegmentFragments, SegmentRow,
     SegmentState, StreamStatus, Timeline,
 };
 use tokio::sync::watch;
@@ -250,6 +250,11 @@ impl StreamHandle {
     /// See [`Index::fragments`].
     pub(crate) fn fragments(&self, range: TimeRange) -> Result<Vec<SegmentFragments>, Problem> {
         Ok(self.footage.index.fragments(self.no, range)?)
+    }
+
+    /// See [`Index::damage`].
+    pub(crate) fn damage(&self, range: TimeRange) -> Result<Vec<Damage>, Problem> {
+        Ok(self.footage.index.damage(self.no, range)?)
     }
 
     pub(crate) fn segments(&self, range: TimeRange) -> Result<Vec<SegmentRow>, Problem> {

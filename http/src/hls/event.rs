@@ -25,6 +25,8 @@ pub(crate) struct EventList {
     last: Option<(u64, u64)>,
     /// The wall time after it.
     end: WallTime,
+    /// How many damaged fragments were passed over.
+    damaged: usize,
 }
 
 impl EventList {
@@ -38,6 +40,16 @@ impl EventList {
             tail: String::new(),
             last: None,
             end: from,
+            damaged: 0,
+        }
+    }
+
+    /// Begins anew when the number of fragments that are known to be damaged changed: the list must not go on
+    /// naming what cannot be read.
+    pub(crate) fn without_damage(&mut self, from: WallTime, damaged: usize) {
+        if self.damaged != damaged {
+            *self = Self::new(from);
+            self.damaged = damaged;
         }
     }
 

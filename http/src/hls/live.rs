@@ -39,6 +39,8 @@ struct Shown {
     timescale: Timescale,
     /// Whether a discontinuity stands before it.
     breaks: bool,
+    /// Whether its bytes were found to be damaged since it was first listed.
+    damaged: bool,
 }
 
 impl LiveWindow {
@@ -93,6 +95,7 @@ impl LiveWindow {
             entry,
             timescale,
             breaks,
+            damaged: false,
         });
     }
 
@@ -114,6 +117,22 @@ impl LiveWindow {
         }
     }
 
+    /// When the first fragment of the window begins; `None` while empty.
+    pub(crate) fn begin(&self) -> Option<WallTime> {
+        self.fragments.front().map(|shown| shown.entry.wall_start)
+    }
+
+    /// Marks what was found to be damaged. Its line stays, since players count lines, and says that there is
+    /// nothing to fetch. True when something is marked that was not before.
+    pub(crate) fn mark(&mut self, is_damaged: impl Fn(&SegmentRow, &FragmentEntry) -> bool) -> bool {
+        let mut news = false;
+        for shown in self.fragments.iter_mut().filter(|shown| !shown.damaged) {
+            shown.damaged = is_damaged(&shown.segment, &shown.entry);
+            news |= shown.damaged;
+        }
+        news
+    }
+
     /// The playlist; `None` when the window is empty.
     pub(crate) fn text(&self) -> Option<String> {
         let first = self.fragments.front()?;
@@ -125,6 +144,9 @@ impl LiveWindow {
             body.push_str("#EXT-X-DISCONTINUITY\n");
         }
         for shown in &self.fragments {
+            if shown.damaged {
+                body.push_str("#EXT-X-GAP\n");
+            }
             lines.push(&mut body, &shown.segment, &shown.entry, shown.timescale);
         }
         let mut text = String::with_capacity(body.len() + 160);

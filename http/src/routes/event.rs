@@ -25,6 +25,9 @@ const BYTES_MAX: usize = 64 << 20;
 /// Who asks for footage from a moment ago on gets the newest there is.
 const EDGE_US: i64 = 15 * SECOND_US;
 
+/// No playlist begins further before the time that was asked for.
+const LOOK_BACK_US: i64 = 1200 * SECOND_US;
+
 type Key = (StreamNo, WallTime);
 
 /// The playlists that someone is watching.
@@ -99,6 +102,9 @@ fn pieces(lists: &EventLists, stream: &StreamHandle, from: WallTime) -> Result<V
     let key = (stream.no(), from);
     let shared = lists.get(key);
     let mut list = shared.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(all) = TimeRange::new(from.plus_micros(-LOOK_BACK_US), WallTime::MAX) {
+        list.without_damage(from, stream.damage(all)?.len());
+    }
     let start = if list.is_empty() {
         let start = first(stream, from)?.ok_or_else(|| stream.no_media(from))?;
         list.start_at(from.micros_since(start));

@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use archive::time::SECOND_US;
-use archive::{StreamNo, TimeRange, WallTime};
+use archive::{FragmentEntry, StreamNo, TimeRange, WallTime};
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{Response, Uri};
 use bytes::Bytes;
+use indexer::SegmentRow;
 
 use super::AppState;
 use super::hls::{codecs, playlist, variant};
@@ -115,8 +116,21 @@ pub(super) async fn media(
     let watched = app.lives.of(stream.no());
     let mut watched = watched.lock().unwrap_or_else(PoisonError::into_inner);
     let commits = stream.live().borrow().commits;
-    if watched.text.is_empty() || watched.commits != commits {
+    let recorded = watched.text.is_empty() || watched.commits != commits;
+    if recorded {
         refresh(&mut watched.window, &stream, until)?;
+    }
+    let shown = watched
+        .window
+        .begin()
+        .and_then(|from| TimeRange::new(from, until.max(from)));
+    let damage = shown.map_or(Ok(Vec::new()), |range| stream.damage(range))?;
+    let is_damaged = |segment: &SegmentRow, entry: &FragmentEntry| {
+        damage
+            .iter()
+            .any(|d| d.segment == segment.id && d.offset == entry.offset)
+    };
+    if watched.window.mark(is_damaged) || recorded {
         let text = watched.window.text().ok_or_else(|| not_live(&stream, now))?;
         watched.text = Bytes::from(text);
         watched.commits = commits;

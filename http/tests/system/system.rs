@@ -15,6 +15,9 @@
 )]
 mod rig;
 
+mod damage;
+
+mod a_damaged_byte_never_reaches_a_reader;
 mod a_failed_fdatasync_is_never_acknowledged;
 mod a_full_disk_loses_nothing_and_recording_resumes;
 mod a_kill_loses_nothing_that_was_reported_durable;

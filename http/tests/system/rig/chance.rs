@@ -19,6 +19,11 @@ impl Chance {
         Self(seed)
     }
 
+    /// The sequence of a seed.
+    pub(crate) fn of(seed: u64) -> Self {
+        Self(seed)
+    }
+
     /// SplitMix64.
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
