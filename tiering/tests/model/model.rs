@@ -217,7 +217,7 @@ impl Stream {
         hold!(begin <= from, "the fragment at {from} begins before {begin}");
         self.gaps.retain(|at, gap| *at < begin || gap.cause == GapCause::Retention);
         if begin < from {
-            hold!(run_start, "a hole before {from} without a new run");
+            hold!(run_start || e.rough, "a hole before {from} without a new run");
             if e.before.is_empty() {
                 let cause = *e.session.causes.iter().next().ok_or(format!("a hole from {begin} to {from} for no reason"))?;
                 self.gaps.insert(begin, Gap { from: begin, to: Some(from), cause });
@@ -246,7 +246,7 @@ impl Stream {
         // The clock may have gone back behind the last picture.
         let ended_us = range.to().micros_since(e.last.wall) + e.session.back_us;
         let before_us = std::mem::replace(&mut self.ahead_us, ended_us);
-        if e.session.imported || e.session.nonsense {
+        if e.session.imported || e.session.nonsense || e.rough {
             return Ok(());
         }
         let may_us = if e.begins_session {
