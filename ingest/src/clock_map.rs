@@ -241,7 +241,11 @@ impl ClockMap {
         {
             let stepped = |note: &Note| matches!(note, Note::ClockStep { by_us, .. } if *by_us > 0);
             let is_clock = is_media || self.steps.iter().any(stepped);
-            self.begin = Some(if is_clock { GapCause::ClockStep } else { GapCause::NoData });
+            self.begin = Some(if is_clock {
+                GapCause::ClockStep
+            } else {
+                GapCause::NoData
+            });
         } else if self.media_stood_still() {
             self.begin = Some(GapCause::NoData);
         }

@@ -151,7 +151,11 @@ impl Reaper {
             None => {}
         }
         if self.doubted == reading.trusted {
-            let mark = if reading.trusted { WallTime::MIN } else { WallTime::MAX };
+            let mark = if reading.trusted {
+                WallTime::MIN
+            } else {
+                WallTime::MAX
+            };
             self.index.set_mark(DOUBT, mark)?;
             self.doubted = !reading.trusted;
         }

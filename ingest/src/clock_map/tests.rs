@@ -456,7 +456,12 @@ fn ten_years_with_leap_seconds_wraps_and_the_ends_of_eras_stay_tiled() {
         let off = world.error_us() - world.host_us;
         assert!(off.abs() < SECOND_US, "{off} us off after ten years");
         assert_eq!(world.steps().len(), 20);
-        assert!(world.gaps().iter().all(|(cause, _)| *cause == GapCause::PacketsLost));
+        assert!(
+            world
+                .gaps()
+                .iter()
+                .all(|(cause, _)| *cause == GapCause::PacketsLost)
+        );
     }
 }
 

@@ -58,7 +58,10 @@ fn a_camera_that_sends_keyframes_only_gets_a_fragment_a_second() {
     let found = fragments(&[true; 500]);
     let first = INTRA_KEYFRAMES as usize - 1;
     assert!(found[..first].iter().all(|n| *n == 1), "{found:?}");
-    assert!(found[first + 1..found.len() - 1].iter().all(|n| *n == 25), "{found:?}");
+    assert!(
+        found[first + 1..found.len() - 1].iter().all(|n| *n == 25),
+        "{found:?}"
+    );
     assert_eq!(found.iter().sum::<usize>(), 500);
 }
 

@@ -32,7 +32,11 @@ fn sample_entry(version: u16) -> Vec<u8> {
         w.u16(24);
         w.u16(0xffff);
         let [a, b] = version.to_be_bytes();
-        w.boxed(b"avcC", |w| w.bytes(&[1, 0x4d, 0x40, 0x1f, 0xff, 0xe1, 0, 4, 0x67, 0x4d, a, b, 1, 0, 1, 0x68]));
+        w.boxed(b"avcC", |w| {
+            w.bytes(&[
+                1, 0x4d, 0x40, 0x1f, 0xff, 0xe1, 0, 4, 0x67, 0x4d, a, b, 1, 0, 1, 0x68,
+            ])
+        });
     });
     w.0
 }
@@ -89,7 +93,11 @@ pub(crate) fn file(gops: u8) -> Vec<u8> {
     for gop in 0..u64::from(gops) {
         let mut b = FragmentBuilder::new(&pool, None);
         for i in 0..2 {
-            b.push_video((gop * 180_000 + i * 90_000).cast_signed(), i == 0, &imported_picture(2 * gop + i));
+            b.push_video(
+                (gop * 180_000 + i * 90_000).cast_signed(),
+                i == 0,
+                &imported_picture(2 * gop + i),
+            );
         }
         let closing = Closing {
             wall_start: WallTime::from_micros((gop * 2_000_000).cast_signed()),

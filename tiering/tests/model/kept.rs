@@ -48,8 +48,15 @@ fn an_import_ends_the_gap_of_a_stream_that_was_never_recorded() {
 
 #[test]
 fn an_import_into_the_future_leaves_the_gap_as_it_was() {
-    holds(vec![record(0, 1, 2, 25 * SECOND_US), Op::KillBeforeRows, import(12_500_001)]);
-    holds_from(1_483_228_790 * SECOND_US, vec![Op::HostStep(-56 * YEAR_US), import(0)]);
+    holds(vec![
+        record(0, 1, 2, 25 * SECOND_US),
+        Op::KillBeforeRows,
+        import(12_500_001),
+    ]);
+    holds_from(
+        1_483_228_790 * SECOND_US,
+        vec![Op::HostStep(-56 * YEAR_US), import(0)],
+    );
 }
 
 #[test]

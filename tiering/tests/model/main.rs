@@ -47,12 +47,17 @@ fn run(cases: u32, seed: u64) {
     });
     match result {
         Err(TestError::Fail(why, story)) => {
-            panic!("seed {seed}, found after {done} cases with those of shrinking: {why}\nsmallest: {story:?}")
+            panic!(
+                "seed {seed}, found after {done} cases with those of shrinking: {why}\nsmallest: {story:?}"
+            )
         }
         Err(e) => panic!("seed {seed}: {e}"),
         Ok(()) => {}
     }
-    eprintln!("model: {cases} cases without a finding, seed {seed}, {:?}", started.elapsed());
+    eprintln!(
+        "model: {cases} cases without a finding, seed {seed}, {:?}",
+        started.elapsed()
+    );
 }
 
 fn from_env(key: &str, default: u64) -> u64 {
@@ -69,7 +74,10 @@ fn the_archive_does_what_its_model_says() {
 #[ignore = "soak: the same for hours"]
 fn the_archive_does_what_its_model_says_for_hours() {
     let cases = from_env("TIERLINE_SOAK_CASES", 20_000);
-    run(u32::try_from(cases).expect("fewer"), from_env("TIERLINE_SOAK_SEED", 1));
+    run(
+        u32::try_from(cases).expect("fewer"),
+        from_env("TIERLINE_SOAK_SEED", 1),
+    );
 }
 
 proptest! {

@@ -183,7 +183,10 @@ impl Stream {
             (None, Some(end)) => self.pieces.push((end, GapCause::ServiceKilled)),
         }
         self.rough |= self.pieces.len() > PIECES_MAX;
-        let from = self.end.or_else(|| known.first().map(|gap| gap.from)).unwrap_or(now);
+        let from = self
+            .end
+            .or_else(|| known.first().map(|gap| gap.from))
+            .unwrap_or(now);
         self.gap(now, from, GapCause::Connecting);
     }
 
@@ -196,7 +199,11 @@ impl Stream {
         if let Some(end) = self.end {
             self.pieces.push((end, GapCause::NotImported));
         }
-        let known: Vec<_> = self.gaps.range(base..start.max(base)).map(|(_, gap)| *gap).collect();
+        let known: Vec<_> = self
+            .gaps
+            .range(base..start.max(base))
+            .map(|(_, gap)| *gap)
+            .collect();
         for gap in known.iter().filter(|gap| gap.cause != GapCause::Retention) {
             self.gap(gap.from, gap.from, gap.cause);
         }
@@ -208,19 +215,39 @@ impl Stream {
     /// Rules: it begins where the last ended, or a gap with its cause fills the time between; sequences go on;
     /// it stands where the host's clock says, as far as that clock told no nonsense.
     pub(crate) fn placed(&mut self, range: TimeRange, seq: u64, run_start: bool) -> Check {
-        let e = self.waiting.pop_front().ok_or("a fragment that nobody handed in")?;
+        let e = self
+            .waiting
+            .pop_front()
+            .ok_or("a fragment that nobody handed in")?;
         let (from, to) = (range.from(), range.to());
         hold!(from < to, "a fragment without length at {from}");
-        hold!(seq == self.next_seq || seq + 1 == self.next_seq, "segment {seq} after {}", self.next_seq);
+        hold!(
+            seq == self.next_seq || seq + 1 == self.next_seq,
+            "segment {seq} after {}",
+            self.next_seq
+        );
         self.next_seq = seq + 1;
         let begin = self.end.or(e.before.first().map(|p| p.0)).unwrap_or(from);
         hold!(begin <= from, "the fragment at {from} begins before {begin}");
-        self.gaps.retain(|at, gap| *at < begin || gap.cause == GapCause::Retention);
+        self.gaps
+            .retain(|at, gap| *at < begin || gap.cause == GapCause::Retention);
         if begin < from {
             hold!(run_start || e.rough, "a hole before {from} without a new run");
             if e.before.is_empty() {
-                let cause = *e.session.causes.iter().next().ok_or(format!("a hole from {begin} to {from} for no reason"))?;
-                self.gaps.insert(begin, Gap { from: begin, to: Some(from), cause });
+                let cause = *e
+                    .session
+                    .causes
+                    .iter()
+                    .next()
+                    .ok_or(format!("a hole from {begin} to {from} for no reason"))?;
+                self.gaps.insert(
+                    begin,
+                    Gap {
+                        from: begin,
+                        to: Some(from),
+                        cause,
+                    },
+                );
                 self.one_of.insert(begin, e.session.causes.clone());
             }
             if e.rough {
@@ -228,15 +255,30 @@ impl Stream {
             }
             let ends = e.before.iter().skip(1).map(|p| p.0).chain([from]);
             for (&(at, cause), end) in e.before.iter().zip(ends) {
-                let gap = Gap { from: at, to: Some(end.min(from)), cause };
+                let gap = Gap {
+                    from: at,
+                    to: Some(end.min(from)),
+                    cause,
+                };
                 if at < end.min(from) {
                     self.gaps.insert(at, gap);
                 }
             }
         }
         self.near_the_host(&e, begin, range)?;
-        let born_us = if e.session.imported { e.last.true_us + (to.micros_since(e.last.wall)) } else { e.last.true_us };
-        self.media.insert(from, Fragment { end: to, seq, born_us });
+        let born_us = if e.session.imported {
+            e.last.true_us + (to.micros_since(e.last.wall))
+        } else {
+            e.last.true_us
+        };
+        self.media.insert(
+            from,
+            Fragment {
+                end: to,
+                seq,
+                born_us,
+            },
+        );
         self.end = Some(to);
         Ok(())
     }
@@ -254,16 +296,27 @@ impl Stream {
         } else {
             (before_us + e.session.back_us).max(AHEAD_US + SECOND_US)
         };
-        hold!(ahead_us <= may_us, "{} is {ahead_us} us ahead of the host; at most {may_us}", range.from());
+        hold!(
+            ahead_us <= may_us,
+            "{} is {ahead_us} us ahead of the host; at most {may_us}",
+            range.from()
+        );
         let clear = e.session.causes.is_empty() && e.session.back_us == 0;
-        hold!(!clear || ahead_us >= -LAG_US - SECOND_US, "{} is {ahead_us} us behind the host", range.from());
+        hold!(
+            !clear || ahead_us >= -LAG_US - SECOND_US,
+            "{} is {ahead_us} us behind the host",
+            range.from()
+        );
         Ok(())
     }
 
     /// All that was told of the gap in progress is durable.
     pub(crate) fn gap_told(&mut self) {
-        let Some(&(begin, _)) = self.pieces.first() else { return };
-        self.gaps.retain(|at, gap| *at < begin || gap.cause == GapCause::Retention);
+        let Some(&(begin, _)) = self.pieces.first() else {
+            return;
+        };
+        self.gaps
+            .retain(|at, gap| *at < begin || gap.cause == GapCause::Retention);
         let ends = self.pieces.iter().skip(1).map(|p| Some(p.0)).chain([None]);
         for (&(from, cause), to) in self.pieces.iter().zip(ends) {
             self.gaps.insert(from, Gap { from, to, cause });
@@ -277,7 +330,10 @@ impl Stream {
     /// Reads from the archive what is not known here.
     pub(crate) fn learn(&mut self, told: &[Gap]) {
         for gap in told {
-            let possible = self.one_of.get(&gap.from).is_some_and(|causes| causes.contains(&gap.cause));
+            let possible = self
+                .one_of
+                .get(&gap.from)
+                .is_some_and(|causes| causes.contains(&gap.cause));
             if let Some(ours) = self.gaps.get_mut(&gap.from).filter(|_| possible) {
                 ours.cause = gap.cause;
             }
@@ -285,7 +341,8 @@ impl Stream {
         for (from, to) in std::mem::take(&mut self.roughly) {
             let inside = |gap: &Gap| gap.from >= from && gap.from < to && gap.cause != GapCause::Retention;
             self.gaps.retain(|_, gap| !inside(gap));
-            self.gaps.extend(told.iter().filter(|gap| inside(gap)).map(|gap| (gap.from, *gap)));
+            self.gaps
+                .extend(told.iter().filter(|gap| inside(gap)).map(|gap| (gap.from, *gap)));
         }
         self.one_of.clear();
     }
@@ -312,19 +369,33 @@ impl Stream {
         let joined = self.gaps.range(..from).next_back().map(|(_, gap)| *gap);
         let joined = joined.filter(|g| g.cause == GapCause::Retention && g.to == Some(from));
         let from = joined.map_or(from, |g| g.from);
-        self.gaps.insert(from, Gap { from, to: Some(to), cause: GapCause::Retention });
+        self.gaps.insert(
+            from,
+            Gap {
+                from,
+                to: Some(to),
+                cause: GapCause::Retention,
+            },
+        );
     }
 
     /// Rule: from the first to the last instant every microsecond is recorded once, or is in one gap.
     pub(crate) fn tiles(&self) -> Check {
         let mut spans: Vec<(WallTime, WallTime)> = self.media.iter().map(|(at, f)| (*at, f.end)).collect();
         let last = spans.last().map(|s| s.1);
-        spans.extend(self.gaps.values().map(|g| (g.from, g.to.unwrap_or(WallTime::MAX))));
+        spans.extend(
+            self.gaps
+                .values()
+                .map(|g| (g.from, g.to.unwrap_or(WallTime::MAX))),
+        );
         spans.sort_unstable();
         for pair in spans.windows(2) {
             let [(_, end), (next, _)] = pair else { continue };
             let behind = last.is_none_or(|last| *end > last);
-            hold!(end == next || (behind && end < next), "time is not tiled: ..{end} is followed by {next}..");
+            hold!(
+                end == next || (behind && end < next),
+                "time is not tiled: ..{end} is followed by {next}.."
+            );
         }
         Ok(())
     }
@@ -345,7 +416,9 @@ impl Stream {
     /// Rule: a range is answered by the fragments that overlap it.
     pub(crate) fn overlapping(&self, range: TimeRange) -> Vec<(WallTime, WallTime)> {
         let spans = self.media.iter().map(|(at, f)| (*at, f.end));
-        spans.filter(|(from, to)| !range.is_empty() && *from < range.to() && *to > range.from()).collect()
+        spans
+            .filter(|(from, to)| !range.is_empty() && *from < range.to() && *to > range.from())
+            .collect()
     }
 
     /// Rule: a seek finds the fragment that contains the time, or the first after it.
@@ -396,12 +469,18 @@ impl Age {
             self.upset_us = Some(at.true_us);
         }
         // A start knows the time to ten minutes, and believes what is at most an hour ahead of that.
-        let unseen_us = if first { HOUR_US + 600 * SECOND_US } else { 60 * SECOND_US };
+        let unseen_us = if first {
+            HOUR_US + 600 * SECOND_US
+        } else {
+            60 * SECOND_US
+        };
         for by_us in self.fresh.drain(..).filter(|by_us| by_us.abs() <= unseen_us) {
             self.excused_us += by_us.abs();
         }
         self.offset_us = at.wall.micros() - at.true_us;
-        let confirmed = self.upset_us.is_some_and(|upset| at.true_us - upset >= confirm_us);
+        let confirmed = self
+            .upset_us
+            .is_some_and(|upset| at.true_us - upset >= confirm_us);
         let best_us = *self.believed_us.get_or_insert(self.offset_us);
         self.is_return = self.offset_us <= best_us + self.excused_us;
         if self.is_return || confirmed {

@@ -12,7 +12,12 @@ pub(crate) const YEAR_US: i64 = 365 * DAY_US;
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Op {
     /// The camera sends so many GOPs of `pictures` pictures over `gop_us` each; it is connected if it was not.
-    Record { stream: usize, gops: u8, pictures: u8, gop_us: i64 },
+    Record {
+        stream: usize,
+        gops: u8,
+        pictures: u8,
+        gop_us: i64,
+    },
     /// Nothing happens for a while.
     Wait(i64),
     /// The session ends.
@@ -95,14 +100,16 @@ impl Story {
             select(&[6 * HOUR_US, DAY_US][..]),
             prop::collection::vec(op(), 1..28),
         )
-            .prop_map(|(begin_us, segment_us, segment_bytes, hot_us, confirm_us, ops)| Self {
-                begin_us,
-                segment_us,
-                segment_bytes,
-                hot_us,
-                confirm_us,
-                ops,
-            })
+            .prop_map(
+                |(begin_us, segment_us, segment_bytes, hot_us, confirm_us, ops)| Self {
+                    begin_us,
+                    segment_us,
+                    segment_bytes,
+                    hot_us,
+                    confirm_us,
+                    ops,
+                },
+            )
     }
 }
 
@@ -147,7 +154,13 @@ fn jump() -> impl Strategy<Value = i64> {
 
 fn op() -> impl Strategy<Value = Op> {
     let gop = prop_oneof![4 => Just(2 * SECOND_US), 1 => 40_000..9 * SECOND_US, 1 => Just(25 * SECOND_US)];
-    let camera_says = select(vec![0, -2_208_988_800 * SECOND_US, BEGINNINGS[0], BEGINNINGS[2], 99 * YEAR_US]);
+    let camera_says = select(vec![
+        0,
+        -2_208_988_800 * SECOND_US,
+        BEGINNINGS[0],
+        BEGINNINGS[2],
+        99 * YEAR_US,
+    ]);
     prop_oneof![
         12 => (stream(), 1..12_u8, 1..6_u8, gop)
             .prop_map(|(stream, gops, pictures, gop_us)| Op::Record { stream, gops, pictures, gop_us }),

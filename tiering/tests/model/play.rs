@@ -28,9 +28,13 @@ pub(crate) fn play(story: &Story) -> Check {
     p.start(Before::Nothing)?;
     p.real.enrol();
     for (i, op) in story.ops.iter().enumerate() {
-        p.one(op).and_then(|()| p.verify()).map_err(|e| format!("operation {i}, {op:?}: {e}"))?;
+        p.one(op)
+            .and_then(|()| p.verify())
+            .map_err(|e| format!("operation {i}, {op:?}: {e}"))?;
     }
-    p.commit().and_then(|()| p.verify()).map_err(|e| format!("at the end: {e}"))?;
+    p.commit()
+        .and_then(|()| p.verify())
+        .map_err(|e| format!("at the end: {e}"))?;
     p.clean(true).map_err(|e| format!("at the end: {e}"))
 }
 
@@ -52,17 +56,29 @@ enum Before {
     KilledBeforeRows,
     Stopped,
     /// So many fragments, all of which were taken or not.
-    Imported { stream: usize, fragments: usize, all: bool },
+    Imported {
+        stream: usize,
+        fragments: usize,
+        all: bool,
+    },
 }
 
 impl Play<'_> {
     fn at(&self) -> At {
-        At { wall: self.host.wall(), true_us: self.host.true_us }
+        At {
+            wall: self.host.wall(),
+            true_us: self.host.true_us,
+        }
     }
 
     fn one(&mut self, op: &Op) -> Check {
         match *op {
-            Op::Record { stream, gops, pictures, gop_us } => self.record(stream, gops, pictures, gop_us),
+            Op::Record {
+                stream,
+                gops,
+                pictures,
+                gop_us,
+            } => self.record(stream, gops, pictures, gop_us),
             Op::Wait(us) => {
                 self.host.pass(us);
                 if self.host.is_frozen() {
@@ -124,7 +140,11 @@ impl Play<'_> {
                 return self.start(Before::Stopped);
             }
             Op::Reap => return self.reap(false),
-            Op::Import { stream, after_us, gops } => return self.import(stream, after_us, gops),
+            Op::Import {
+                stream,
+                after_us,
+                gops,
+            } => return self.import(stream, after_us, gops),
             Op::Rebuild => {
                 self.commit()?;
                 return self.clean(true);
@@ -184,7 +204,12 @@ impl Play<'_> {
             self.handed_in(stream, |r, now| r.push(Event::Start { tracks, new_run }, now));
         } else {
             let now = self.host.wall();
-            assert!(!self.real.recording(stream).push(Event::Start { tracks, new_run }, now));
+            assert!(
+                !self
+                    .real
+                    .recording(stream)
+                    .push(Event::Start { tracks, new_run }, now)
+            );
         }
     }
 
@@ -192,7 +217,10 @@ impl Play<'_> {
     fn handed_in(&mut self, stream: usize, does: impl FnOnce(&mut ingest::Recording, WallTime) -> bool) {
         let end = self.media_end(stream);
         let now = self.host.wall();
-        assert!(does(self.real.recording(stream), now), "no fragment where the model has one");
+        assert!(
+            does(self.real.recording(stream), now),
+            "no fragment where the model has one"
+        );
         if self.shed {
             self.model[stream].give_up_last(end);
         }
@@ -258,7 +286,10 @@ impl Play<'_> {
         if self.model[stream].picture(&data, keyframe, pts_us, at) {
             self.handed_in(stream, |r, now| r.push(sample, now));
         } else {
-            assert!(!self.real.recording(stream).push(sample, at.wall), "a fragment where the model has none");
+            assert!(
+                !self.real.recording(stream).push(sample, at.wall),
+                "a fragment where the model has none"
+            );
         }
     }
 
@@ -319,21 +350,41 @@ impl Play<'_> {
             let no = self.real.no(stream);
             let known = self.model[stream].media.last_key_value().map(|(at, _)| *at);
             let id = clip::stream_id(stream);
-            for s in self.real.index().fragments(no, TimeRange::ALL).map_err(|e| e.to_string())? {
+            for s in self
+                .real
+                .index()
+                .fragments(no, TimeRange::ALL)
+                .map_err(|e| e.to_string())?
+            {
                 let path = self.real.disk.path(&segment_path(&id, &s.segment.name()));
                 let mut file = None;
-                for f in s.fragments.iter().filter(|f| known.is_none_or(|known| f.wall_start > known)) {
+                for f in s
+                    .fragments
+                    .iter()
+                    .filter(|f| known.is_none_or(|known| f.wall_start > known))
+                {
                     let m = &mut self.model[stream];
-                    let pictures = m.waiting.front().map(|e| e.pictures.clone()).ok_or("an unknown fragment")?;
+                    let pictures = m
+                        .waiting
+                        .front()
+                        .map(|e| e.pictures.clone())
+                        .ok_or("an unknown fragment")?;
                     m.placed(f.range(), s.segment.id.seq, f.run_start)?;
                     let bytes = file.get_or_insert_with(|| std::fs::read(&path).expect("read"));
                     let end = f.offset as usize + f.len as usize;
                     let there = bytes.get(end - pictures.len()..end) == Some(&pictures[..]);
-                    hold!(there, "the pictures at {} are not those that were sent", f.wall_start);
+                    hold!(
+                        there,
+                        "the pictures at {} are not those that were sent",
+                        f.wall_start
+                    );
                 }
             }
             let left = self.model[stream].waiting.len();
-            hold!(!all || left == 0, "{left} fragments of stream {stream} were not recorded");
+            hold!(
+                !all || left == 0,
+                "{left} fragments of stream {stream} were not recorded"
+            );
             self.learn(stream)?;
         }
         Ok(())
@@ -355,7 +406,9 @@ impl Play<'_> {
         self.absorb(!matches!(before, Before::Imported { all: false, .. }))?;
         match before {
             Before::Stopped => self.model.iter_mut().for_each(Stream::gap_told),
-            Before::Imported { stream, fragments, .. } => {
+            Before::Imported {
+                stream, fragments, ..
+            } => {
                 self.model[stream].imported(fragments);
                 self.model[stream].gap_told();
             }
@@ -393,7 +446,12 @@ impl Play<'_> {
     fn reap(&mut self, first: bool) -> Check {
         let (wall, true_us) = (self.host.wall(), self.host.true_us);
         self.age.pass(first, self.at(), self.story.confirm_us);
-        let rows = |p: &Self, i| p.real.index().segments_all_states(p.real.no(i), TimeRange::ALL).expect("rows");
+        let rows = |p: &Self, i| {
+            p.real
+                .index()
+                .segments_all_states(p.real.no(i), TimeRange::ALL)
+                .expect("rows")
+        };
         let before: Vec<_> = (0..STREAMS).map(|i| rows(self, i)).collect();
         self.real.reap(wall, self.host.mono_us());
         // This disk is not full: the reaper took it back.
@@ -407,12 +465,20 @@ impl Play<'_> {
                 row.state != SegmentState::Open && age_us >= self.story.hot_us
             });
             let due = due.count();
-            hold!(!self.age.is_steady() || due == gone, "{gone} segments went where {due} were due");
+            hold!(
+                !self.age.is_steady() || due == gone,
+                "{gone} segments went where {due} were due"
+            );
             for row in &before[..gone] {
                 let born = self.model[stream].media.range(..row.wall_end).next_back();
                 let age_us = true_us - born.map_or(true_us, |(_, f)| f.born_us);
                 let allowed = self.age.allows(age_us, self.story.hot_us);
-                hold!(allowed, "segment {} went at an age of {} s", row.id.seq, age_us / SECOND_US);
+                hold!(
+                    allowed,
+                    "segment {} went at an age of {} s",
+                    row.id.seq,
+                    age_us / SECOND_US
+                );
                 let path = segment_path(&clip::stream_id(stream), &row.name());
                 hold!(!self.real.disk.path(&path).exists(), "{path} is still there");
                 self.model[stream].deleted(row.wall_start, row.wall_end);
@@ -426,20 +492,29 @@ impl Play<'_> {
         self.real.kill();
         let now = self.host.wall();
         let m = &mut self.model[stream];
-        let start = m.end.map_or(now.plus_micros(-HOUR_US), |end| end.plus_micros(after_us));
+        let start = m
+            .end
+            .map_or(now.plus_micros(-HOUR_US), |end| end.plus_micros(after_us));
         m.resume_import(start);
         for gop in 0..u64::from(gops) {
             for i in 0..2 {
                 let taken_us = (2 * gop + i).cast_signed() * SECOND_US;
                 let wall = start.plus_micros(taken_us);
-                let at = At { wall, true_us: self.host.true_us - now.micros_since(wall) };
+                let at = At {
+                    wall,
+                    true_us: self.host.true_us - now.micros_since(wall),
+                };
                 m.picture(&clip::imported_picture(2 * gop + i), i == 0, taken_us, at);
             }
         }
         m.close();
         let all = self.real.import(stream, start, clip::file(gops), now);
         let fragments = gops.into();
-        self.start(Before::Imported { stream, fragments, all })
+        self.start(Before::Imported {
+            stream,
+            fragments,
+            all,
+        })
     }
 
     fn clean(&self, rebuild: bool) -> Check {
@@ -455,16 +530,26 @@ impl Play<'_> {
             m.tiles()?;
             let all = index.fragments(no, TimeRange::ALL).map_err(|e| e.to_string())?;
             let there: Vec<_> = (all.iter())
-                .flat_map(|s| s.fragments.iter().map(|f| (f.wall_start, f.wall_end(), s.segment.id.seq)))
+                .flat_map(|s| {
+                    s.fragments
+                        .iter()
+                        .map(|f| (f.wall_start, f.wall_end(), s.segment.id.seq))
+                })
                 .collect();
             let known: Vec<_> = m.media.iter().map(|(at, f)| (*at, f.end, f.seq)).collect();
-            hold!(there == known, "stream {stream}: fragments {there:?}, not {known:?}");
+            hold!(
+                there == known,
+                "stream {stream}: fragments {there:?}, not {known:?}"
+            );
             let gaps = index.gaps(no, TimeRange::ALL).map_err(|e| e.to_string())?;
             let known: Vec<_> = m.gaps.values().copied().collect();
             hold!(gaps == known, "stream {stream}: gaps {gaps:?}, not {known:?}");
             let live = index.live(no).borrow().durable_until;
             let end = m.media.last_key_value().map(|(_, f)| f.end);
-            hold!(end.is_none() || live == end, "stream {stream}: live until {live:?}, not {end:?}");
+            hold!(
+                end.is_none() || live == end,
+                "stream {stream}: live until {live:?}, not {end:?}"
+            );
             if let Some(span) = index.span(no).map_err(|e| e.to_string())? {
                 self.range(stream, span)?;
             }
@@ -473,30 +558,53 @@ impl Play<'_> {
     }
 
     fn query(&self, stream: usize, from: u16, to: u16) -> Check {
-        let Some(span) = self.real.index().span(self.real.no(stream)).map_err(|e| e.to_string())? else {
+        let Some(span) = self
+            .real
+            .index()
+            .span(self.real.no(stream))
+            .map_err(|e| e.to_string())?
+        else {
             return Ok(());
         };
-        let part = |n: u16| span.from().plus_micros((i128::from(span.micros()) * i128::from(n) / 1000) as i64);
-        TimeRange::new(part(from.min(to)), part(to.max(from))).map_or(Ok(()), |range| self.range(stream, range))
+        let part = |n: u16| {
+            span.from()
+                .plus_micros((i128::from(span.micros()) * i128::from(n) / 1000) as i64)
+        };
+        TimeRange::new(part(from.min(to)), part(to.max(from)))
+            .map_or(Ok(()), |range| self.range(stream, range))
     }
 
     fn range(&self, stream: usize, range: TimeRange) -> Check {
         let (m, no, index) = (&self.model[stream], self.real.no(stream), self.real.index());
         let err = |e: indexer::IndexError| e.to_string();
         let found = index.fragments(no, range).map_err(err)?;
-        let found: Vec<_> =
-            found.iter().flat_map(|s| &s.fragments).map(|f| (f.wall_start, f.wall_end())).collect();
+        let found: Vec<_> = found
+            .iter()
+            .flat_map(|s| &s.fragments)
+            .map(|f| (f.wall_start, f.wall_end()))
+            .collect();
         hold!(found == m.overlapping(range), "fragments of {range:?}: {found:?}");
         let runs = index.timeline(no, range).map_err(err)?.runs;
         let runs: Vec<_> = runs.iter().map(|r| r.range).collect();
-        hold!(runs == m.runs(range), "runs of {range:?}: {runs:?}, not {:?}", m.runs(range));
+        hold!(
+            runs == m.runs(range),
+            "runs of {range:?}: {runs:?}, not {:?}",
+            m.runs(range)
+        );
         for at in [range.from(), range.to(), range.to().plus_micros(-1)] {
             let found = index.seek(no, at).map_err(err)?.map(|f| f.entry.wall_start);
-            hold!(found == m.seek(at), "a seek to {at} finds {found:?}, not {:?}", m.seek(at));
+            hold!(
+                found == m.seek(at),
+                "a seek to {at} finds {found:?}, not {:?}",
+                m.seek(at)
+            );
             let nearest = index.nearest(no, at).map_err(err)?;
             let after = m.seek(at).map(|start| start.max(at));
             let before = m.media.range(..=at).next_back().map(|(_, f)| f.end.min(at));
-            hold!((nearest.before, nearest.after) == (before, after), "nearest to {at}: {nearest:?}");
+            hold!(
+                (nearest.before, nearest.after) == (before, after),
+                "nearest to {at}: {nearest:?}"
+            );
         }
         self.coverage(stream, range)
     }
@@ -505,17 +613,26 @@ impl Play<'_> {
     fn coverage(&self, stream: usize, range: TimeRange) -> Check {
         let (m, no, index) = (&self.model[stream], self.real.no(stream), self.real.index());
         let rows = index.coverage(no, range).map_err(|e| e.to_string())?;
-        let segments = index.segments(no, TimeRange::ALL).map_err(|e| e.to_string())?.len() as i64;
+        let segments = index
+            .segments(no, TimeRange::ALL)
+            .map_err(|e| e.to_string())?
+            .len() as i64;
         let mut covered = std::collections::BTreeSet::new();
         for row in rows {
             covered.insert(row.hour);
             for (i, (us, ms)) in m.minutes(row.hour).into_iter().zip(row.recorded_ms).enumerate() {
                 let differ = us / 1000 - i64::from(ms);
-                hold!((0..=segments).contains(&differ), "coverage of minute {i} of {}: {ms} ms, not {us} us", row.hour);
+                hold!(
+                    (0..=segments).contains(&differ),
+                    "coverage of minute {i} of {}: {ms} ms, not {us} us",
+                    row.hour
+                );
             }
         }
         let hours = m.overlapping(range).into_iter().map(|(from, _)| from.hour());
-        let lacks = hours.filter(|hour| *hour >= range.from().hour() && !covered.contains(hour)).next();
+        let lacks = hours
+            .filter(|hour| *hour >= range.from().hour() && !covered.contains(hour))
+            .next();
         hold!(lacks.is_none(), "coverage lacks {lacks:?}");
         Ok(())
     }

@@ -23,7 +23,11 @@ pub(crate) const STREAMS: usize = 2;
 /// Memory, if there is a file system in it: syncs and power cuts are the business of other tests.
 pub(crate) fn fast_dir() -> PathBuf {
     let shm = Path::new("/dev/shm");
-    if shm.is_dir() { shm.to_owned() } else { std::env::temp_dir() }
+    if shm.is_dir() {
+        shm.to_owned()
+    } else {
+        std::env::temp_dir()
+    }
 }
 
 pub(crate) struct Real {
@@ -87,23 +91,37 @@ impl Real {
         let found = recover(&self.disk, &index).expect("recover");
         assert_eq!(found.damaged, 0, "{found:?}");
         let again = recover(&self.disk, &index).expect("recover");
-        assert_eq!((again.fragments, again.adopted, again.set_aside), (0, 0, 0), "recovered twice");
+        assert_eq!(
+            (again.fragments, again.adopted, again.set_aside),
+            (0, 0, 0),
+            "recovered twice"
+        );
         seal_left_open(&self.disk, &index, &self.pool, &found.unsealed).expect("seal");
         Arc::new(index)
     }
 
     pub(crate) fn start(&mut self, now: WallTime) {
         let index = self.open();
-        let (submit, steps) =
-            Steps::new(self.config.clone(), index.clone(), self.disk.clone(), self.pool.clone());
+        let (submit, steps) = Steps::new(
+            self.config.clone(),
+            index.clone(),
+            self.disk.clone(),
+            self.pool.clone(),
+        );
         let resume = |i: usize| {
             let id = clip::stream_id(i);
-            let mut r = Recording::resume(index.clone(), submit.clone(), self.pool.clone(), &id, now).expect("resume");
+            let mut r = Recording::resume(index.clone(), submit.clone(), self.pool.clone(), &id, now)
+                .expect("resume");
             r.begin_gap(now, GapCause::Connecting);
             r
         };
         let recordings = (0..STREAMS).map(resume).collect();
-        let reaper = Reaper::new(index.clone(), self.disk.clone(), self.rules.clone(), self.tiering.clone());
+        let reaper = Reaper::new(
+            index.clone(),
+            self.disk.clone(),
+            self.rules.clone(),
+            self.tiering.clone(),
+        );
         self.running = Some(Running {
             recordings,
             steps,
@@ -125,7 +143,10 @@ impl Real {
     }
 
     pub(crate) fn no(&self, stream: usize) -> StreamNo {
-        self.index().stream_no(&clip::stream_id(stream)).expect("stream").expect("known")
+        self.index()
+            .stream_no(&clip::stream_id(stream))
+            .expect("stream")
+            .expect("known")
     }
 
     pub(crate) fn commit(&mut self) {
@@ -163,14 +184,20 @@ impl Real {
     pub(crate) fn import(&mut self, stream: usize, start: WallTime, file: Vec<u8>, now: WallTime) -> bool {
         let index = self.open();
         let no = index.ensure_stream(&clip::stream_id(stream)).expect("stream");
-        let (submit, steps) =
-            Steps::new(self.config.clone(), index.clone(), self.disk.clone(), self.pool.clone());
+        let (submit, steps) = Steps::new(
+            self.config.clone(),
+            index.clone(),
+            self.disk.clone(),
+            self.pool.clone(),
+        );
         let Ok(mut importer) = Importer::resume(&index, self.pool.clone(), no, start, now) else {
             return false;
         };
         let mut import = Import::new(Cursor::new(file), start).expect("a file");
         let hand_in = |submit: &Submit, f| {
-            submit.fragment(no, f).map_err(|_| IngestError::Import("refused".into()))
+            submit
+                .fragment(no, f)
+                .map_err(|_| IngestError::Import("refused".into()))
         };
         let all = importer.file(&mut import, |f| hand_in(&submit, f)).is_ok();
         submit.gaps(no, importer.gaps());
@@ -181,16 +208,28 @@ impl Real {
 
     /// Every invariant, every byte; and an index made from the media alone tells the same.
     pub(crate) fn findings(&self, rebuild: bool) -> Vec<String> {
-        let options = CheckOptions { deep: true, running: false };
+        let options = CheckOptions {
+            deep: true,
+            running: false,
+        };
         let found = check(self.index(), &self.disk, options, |_, _| {}).expect("check");
         let mut found: Vec<String> = found.iter().map(ToString::to_string).collect();
         if rebuild {
             let dir = tempfile::tempdir_in(fast_dir()).expect("folder");
             let anew = Index::open(dir.path(), &IndexOptions::default()).expect("index");
             let rebuilt = indexer::rebuild(&self.disk, &anew, |_| {}).expect("rebuild");
-            found.extend(rebuilt.left_out.iter().map(|(path, why)| format!("left out: {path}: {why}")));
+            found.extend(
+                rebuilt
+                    .left_out
+                    .iter()
+                    .map(|(path, why)| format!("left out: {path}: {why}")),
+            );
             let differ = indexer::compare(self.index(), &anew).expect("compare");
-            found.extend(differ.iter().map(|d| format!("rebuilt: {}: {}", d.stream, d.what)));
+            found.extend(
+                differ
+                    .iter()
+                    .map(|d| format!("rebuilt: {}: {}", d.stream, d.what)),
+            );
         }
         found
     }
@@ -215,7 +254,8 @@ impl Real {
 /// Copies the index as a kill at this instant would leave it: again, when its background work came in between.
 fn copy(from: &Path, to: &Path) {
     let files = || -> std::io::Result<Vec<(OsString, u64)>> {
-        let entries = std::fs::read_dir(from)?.map(|e| e.and_then(|e| Ok((e.file_name(), e.metadata()?.len()))));
+        let entries =
+            std::fs::read_dir(from)?.map(|e| e.and_then(|e| Ok((e.file_name(), e.metadata()?.len()))));
         let mut files = entries.collect::<Result<Vec<_>, _>>()?;
         files.sort_unstable();
         Ok(files)

@@ -110,7 +110,11 @@ impl Camera {
         Self {
             connected: false,
             // One wraps soon.
-            media_us: if number == 0 { 47_721 * SECOND_US } else { 5 * SECOND_US },
+            media_us: if number == 0 {
+                47_721 * SECOND_US
+            } else {
+                5 * SECOND_US
+            },
             seen_us: 0,
             ppm: 0,
             last_rtp: 0,
@@ -124,7 +128,8 @@ impl Camera {
     }
 
     pub(crate) fn jump(&mut self, by_us: i64) {
-        self.media_us = (self.media_us + by_us).clamp(-200 * super::operation::YEAR_US, 400 * super::operation::YEAR_US);
+        self.media_us =
+            (self.media_us + by_us).clamp(-200 * super::operation::YEAR_US, 400 * super::operation::YEAR_US);
     }
 
     fn rtp(&mut self, host: &Host) -> u32 {
@@ -148,9 +153,8 @@ impl Camera {
         let passed_us = host.true_us - self.last_picture_us;
         self.last_picture_us = host.true_us;
         let step_us = (self.elapsed - self.latest) * 100 / 9;
-        let jumped = !untold
-            && self.origin.is_some()
-            && (step_us > passed_us + JUMP_US || step_us < -REORDER_US);
+        let jumped =
+            !untold && self.origin.is_some() && (step_us > passed_us + JUMP_US || step_us < -REORDER_US);
         if jumped {
             self.origin = None;
         }
@@ -159,7 +163,10 @@ impl Camera {
         }
         self.latest = self.latest.max(self.elapsed);
         let origin = *self.origin.get_or_insert(self.elapsed);
-        Picture { pts: self.elapsed - origin, jumped }
+        Picture {
+            pts: self.elapsed - origin,
+            jumped,
+        }
     }
 
     /// Where the run stands, in ticks.
