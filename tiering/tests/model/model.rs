@@ -66,6 +66,8 @@ pub(crate) struct Session {
     pub(crate) back_us: i64,
     /// The host's clock stood still, or media time moved without a word.
     pub(crate) nonsense: bool,
+    /// Fragments that may still be behind since the host's clock moved.
+    pub(crate) moved: u8,
     /// Its times are those of a file.
     pub(crate) imported: bool,
 }
@@ -135,6 +137,7 @@ impl Stream {
             begins_session: std::mem::take(&mut self.begins_session),
         });
         self.session.back_us = 0;
+        self.session.moved = self.session.moved.saturating_sub(1);
         true
     }
 
@@ -301,7 +304,7 @@ impl Stream {
             "{} is {ahead_us} us ahead of the host; at most {may_us}",
             range.from()
         );
-        let clear = e.session.causes.is_empty() && e.session.back_us == 0;
+        let clear = e.session.moved == 0;
         hold!(
             !clear || ahead_us >= -LAG_US - SECOND_US,
             "{} is {ahead_us} us behind the host",
