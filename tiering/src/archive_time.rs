@@ -9,6 +9,8 @@ use archive::time::{HOUR_US, SECOND_US};
 const DRIFT_US_MAX: i64 = 60 * SECOND_US;
 /// How far the wall clock may be ahead of the last known time at the start: an ordinary restart.
 const DOWNTIME_US_MAX: i64 = HOUR_US;
+/// The same after a process that doubted the clock: an hour ahead is what a mistaken summer time makes.
+const DOUBTED_US_MAX: i64 = HOUR_US / 2;
 
 #[derive(Copy, Clone, Debug)]
 struct Anchor {
@@ -80,11 +82,11 @@ impl ArchiveTime {
         }
     }
 
-    /// The last process ended while it doubted the clock: being away for a while explains nothing now.
+    /// The last process ended while it doubted the clock: less is explained by having been away.
     #[must_use]
     pub fn in_doubt(self) -> Self {
         Self {
-            ahead_us_max: DRIFT_US_MAX,
+            ahead_us_max: DOUBTED_US_MAX,
             ..self
         }
     }
