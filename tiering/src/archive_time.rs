@@ -9,6 +9,8 @@ use archive::time::{HOUR_US, SECOND_US};
 const DRIFT_US_MAX: i64 = 60 * SECOND_US;
 /// How far the wall clock may be ahead of the last known time at the start: an ordinary restart.
 const DOWNTIME_US_MAX: i64 = HOUR_US;
+/// The same after a process that doubted the clock: an hour ahead is what a mistaken summer time makes.
+const DOUBTED_US_MAX: i64 = HOUR_US / 2;
 
 #[derive(Copy, Clone, Debug)]
 struct Anchor {
@@ -60,6 +62,8 @@ pub struct Reading {
 #[derive(Clone, Debug)]
 pub struct ArchiveTime {
     known: Option<WallTime>,
+    /// How far the wall clock may be ahead of `known` at the start.
+    ahead_us_max: i64,
     confirm_us: u64,
     anchor: Option<Anchor>,
     /// The clock as it runs since it jumped.
@@ -71,9 +75,19 @@ impl ArchiveTime {
     pub fn new(known: Option<WallTime>, confirm: Duration) -> Self {
         Self {
             known,
+            ahead_us_max: DOWNTIME_US_MAX,
             confirm_us: u64::try_from(confirm.as_micros()).unwrap_or(u64::MAX),
             anchor: None,
             jumped: None,
+        }
+    }
+
+    /// The last process ended while it doubted the clock: less is explained by having been away.
+    #[must_use]
+    pub fn in_doubt(self) -> Self {
+        Self {
+            ahead_us_max: DOUBTED_US_MAX,
+            ..self
         }
     }
 
@@ -84,7 +98,7 @@ impl ArchiveTime {
             Some(anchor) => (anchor, DRIFT_US_MAX),
             None => {
                 let wall = self.known.unwrap_or(wall);
-                (Anchor { wall, monotonic_us }, DOWNTIME_US_MAX)
+                (Anchor { wall, monotonic_us }, self.ahead_us_max)
             }
         };
         let first = self.anchor.is_none();
@@ -203,6 +217,15 @@ mod tests {
             let r = time.observe(at(wrong), 7);
             assert_eq!((r.now, r.trusted), (at(wrong.min(0)), false));
         }
+    }
+
+    #[test]
+    fn a_restart_does_not_forgive_a_clock_that_is_an_hour_ahead() {
+        let mut time = ArchiveTime::new(Some(at(0)), day()).in_doubt();
+        assert!(!time.observe(at(HOUR_US), 0).trusted);
+        assert!(!time.observe(at(HOUR_US + 10), 10).trusted);
+        let mut time = ArchiveTime::new(Some(at(0)), day()).in_doubt();
+        assert!(time.observe(at(30 * SECOND_US), 0).trusted);
     }
 
     #[test]

@@ -22,6 +22,8 @@ use crate::totals::Totals;
 
 /// Where the last trusted time is kept over restarts.
 const MARK: &str = "archive_time";
+/// Later than never while the clock is doubted.
+const DOUBT: &str = "clock_doubt";
 /// How often it is kept.
 const MARK_INTERVAL_US: i64 = 600 * SECOND_US;
 /// Rows forgotten in one commit: recording waits for a commit to end.
@@ -37,6 +39,8 @@ pub struct Reaper {
     config: TieringConfig,
     time: ArchiveTime,
     marked: Option<WallTime>,
+    /// Whether the index says that the clock is doubted.
+    doubted: bool,
     totals: Totals,
     shedding: Shedding,
     progress: Progress,
@@ -52,11 +56,14 @@ impl Reaper {
         config: TieringConfig,
     ) -> Result<Self, IndexError> {
         let marked = index.mark(MARK)?;
+        let doubted = index.mark(DOUBT)?.is_some_and(|at| at > WallTime::MIN);
+        let time = ArchiveTime::new(marked, config.clock_confirm);
         Ok(Self {
             index,
             disk,
             rules,
-            time: ArchiveTime::new(marked, config.clock_confirm),
+            time: if doubted { time.in_doubt() } else { time },
+            doubted,
             config,
             marked,
             totals: Totals::default(),
@@ -142,6 +149,15 @@ impl Reaper {
                 tracing::warn!("the clock is believed now: deletion by age goes on")
             }
             None => {}
+        }
+        if self.doubted == reading.trusted {
+            let mark = if reading.trusted {
+                WallTime::MIN
+            } else {
+                WallTime::MAX
+            };
+            self.index.set_mark(DOUBT, mark)?;
+            self.doubted = !reading.trusted;
         }
         let due = |at: WallTime| reading.now.micros_since(at).abs() >= MARK_INTERVAL_US;
         if reading.trusted && self.marked.is_none_or(due) {

@@ -66,6 +66,8 @@ pub(crate) struct Session {
     pub(crate) back_us: i64,
     /// The host's clock stood still, or media time moved without a word.
     pub(crate) nonsense: bool,
+    /// Fragments that may still be behind since the host's clock moved.
+    pub(crate) moved: u8,
     /// Its times are those of a file.
     pub(crate) imported: bool,
 }
@@ -135,6 +137,7 @@ impl Stream {
             begins_session: std::mem::take(&mut self.begins_session),
         });
         self.session.back_us = 0;
+        self.session.moved = self.session.moved.saturating_sub(1);
         true
     }
 
@@ -232,7 +235,7 @@ impl Stream {
         self.gaps
             .retain(|at, gap| *at < begin || gap.cause == GapCause::Retention);
         if begin < from {
-            hold!(run_start, "a hole before {from} without a new run");
+            hold!(run_start || e.rough, "a hole before {from} without a new run");
             if e.before.is_empty() {
                 let cause = *e
                     .session
@@ -288,7 +291,7 @@ impl Stream {
         // The clock may have gone back behind the last picture.
         let ended_us = range.to().micros_since(e.last.wall) + e.session.back_us;
         let before_us = std::mem::replace(&mut self.ahead_us, ended_us);
-        if e.session.imported || e.session.nonsense {
+        if e.session.imported || e.session.nonsense || e.rough {
             return Ok(());
         }
         let may_us = if e.begins_session {
@@ -301,7 +304,7 @@ impl Stream {
             "{} is {ahead_us} us ahead of the host; at most {may_us}",
             range.from()
         );
-        let clear = e.session.causes.is_empty() && e.session.back_us == 0;
+        let clear = e.session.moved == 0;
         hold!(
             !clear || ahead_us >= -LAG_US - SECOND_US,
             "{} is {ahead_us} us behind the host",

@@ -12,6 +12,10 @@ use crate::operation::{Op, Story};
 use crate::real::{Real, STREAMS};
 use crate::world::{Camera, Host};
 
+/// A session without pictures lasts this long.
+const NO_DATA_US: i64 = 10 * SECOND_US;
+/// Borders of fragments that are looked for in each range.
+const BORDERS: usize = 9;
 /// Why time may be missing after pictures did not come; a timestamp that wrapped unseen ends the session.
 const SILENCE: [GapCause; 3] = [GapCause::PacketsLost, GapCause::NoData, GapCause::SessionLost];
 
@@ -80,7 +84,13 @@ impl Play<'_> {
                 gop_us,
             } => self.record(stream, gops, pictures, gop_us),
             Op::Wait(us) => {
-                self.host.pass(us);
+                // A session ends when nothing comes.
+                let patience_us = us.min(NO_DATA_US);
+                self.host.pass(patience_us);
+                if us > NO_DATA_US {
+                    (0..STREAMS).for_each(|stream| self.disconnect(stream, GapCause::NoData));
+                }
+                self.host.pass(us - patience_us);
                 if self.host.is_frozen() {
                     self.age.step(-us, self.host.true_us);
                     self.upset(-us, true);
@@ -158,6 +168,7 @@ impl Play<'_> {
     fn upset(&mut self, by_us: i64, nonsense: bool) {
         for s in &mut self.model {
             s.session.nonsense |= nonsense;
+            s.session.moved = 2;
             s.session.back_us += (-by_us).max(0);
             if by_us > 0 {
                 s.session.causes.insert(GapCause::ClockStep);
@@ -254,9 +265,12 @@ impl Play<'_> {
             });
         }
         let us = gop_us * i64::from(gops);
+        let other = &mut self.model[1 - stream].session;
         if us > SECOND_US / 2 {
-            self.model[1 - stream].session.causes.extend(SILENCE);
+            other.causes.extend(SILENCE);
         }
+        // Its session would have ended.
+        other.nonsense |= us > NO_DATA_US;
     }
 
     /// A keyframe, whose time nobody looks at.
@@ -596,7 +610,9 @@ impl Play<'_> {
             "runs of {range:?}: {runs:?}, not {:?}",
             m.runs(range)
         );
-        for at in [range.from(), range.to(), range.to().plus_micros(-1)] {
+        let borders = m.overlapping(range).into_iter().flat_map(|(from, to)| [from, to]);
+        let ends = [range.from(), range.to(), range.to().plus_micros(-1)];
+        for at in ends.into_iter().chain(borders.take(BORDERS)) {
             let found = index.seek(no, at).map_err(err)?.map(|f| f.entry.wall_start);
             hold!(
                 found == m.seek(at),
@@ -634,10 +650,10 @@ impl Play<'_> {
                 );
             }
         }
-        let hours = m.overlapping(range).into_iter().map(|(from, _)| from.hour());
+        let hours: Vec<_> = m.overlapping(range).iter().map(|(from, _)| from.hour()).collect();
         let lacks = hours
-            .filter(|hour| *hour >= range.from().hour() && !covered.contains(hour))
-            .next();
+            .into_iter()
+            .find(|hour| *hour >= range.from().hour() && !covered.contains(hour));
         hold!(lacks.is_none(), "coverage lacks {lacks:?}");
         Ok(())
     }
