@@ -24,7 +24,7 @@ pub(super) struct Edge {
 impl Edge {
     /// The edge after `entry` of `segment`.
     pub(super) fn after(segment: &SegmentRow, entry: &FragmentEntry) -> Self {
-        let media_end = entry.media_start + u64::from(entry.media_duration);
+        let media_end = entry.media_start.saturating_add(entry.media_duration.into());
         Self {
             init: segment.init,
             wall_end: entry.wall_end(),

@@ -119,10 +119,8 @@ pub fn fragmenter(data: &[u8]) {
         assert!(entry.media_duration > 0);
         assert!(finished.bytes <= FRAGMENT_BYTES_MAX && finished.pictures > 0);
         assert!(finished.fragment.bytes() <= finished.bytes + (1 << 20));
-        assert_eq!(
-            InitSegment::parse(finished.init.bytes.clone()).as_ref(),
-            Ok(&*finished.init)
-        );
+        let init = InitSegment::parse(finished.init.bytes.clone()).expect("readers take it");
+        assert_eq!(init.hash, finished.init.hash);
         end = Some(entry.wall_end());
     };
     let mut ticks = [0i64; 2];

@@ -85,7 +85,7 @@ impl Alignment {
             return;
         };
         let origin_given = !self.origins_void && (self.video.origin_given || self.audio.origin_given);
-        let by_origin = (origin_given && by_arrival.abs() <= PLAUSIBLE_US).then_some(0);
+        let by_origin = (origin_given && by_arrival.saturating_abs() <= PLAUSIBLE_US).then_some(0);
         self.offset_us = self.by_sender_reports().or(by_origin).or(Some(by_arrival));
         self.moved_at_us = audio_elapsed_us;
     }

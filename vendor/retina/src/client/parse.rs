@@ -414,6 +414,14 @@ pub(crate) fn parse_describe(
         }
     }
     let raw_sdp = MostlyAscii::new(&body[..]);
+    // `sdp_types` passes over the error of a line that is none, and then panics at the line behind it.
+    let odd = raw_sdp.bytes.split(|b| *b == b'\n').position(|line| {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        !line.is_empty() && line.iter().position(|b| *b == b'=') != Some(1)
+    });
+    if let Some(line) = odd {
+        return Err(format!("line {} of the SDP is not of the form key=value", line + 1));
+    }
     let sdp = sdp_types::Session::parse(raw_sdp.bytes)
         .map_err(|e| format!("Unable to parse SDP: {e}\n\n{raw_sdp:#?}",))?;
 
