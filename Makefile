@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help demo test bench bench-index bench-playlist bench-serve bench-ingest bench-live profile soak soak-run check build
-.PHONY: fmt-check clippy arrows deny rocksdb
+.PHONY: fuzz fmt-check clippy arrows deny rocksdb
 .NOTPARALLEL:
 
 export TIERLINE_CACHE ?= $(HOME)/.cache/tierline
@@ -62,6 +62,9 @@ soak: setup-test rocksdb ## the long forms of the tests, for hours
 # TIERLINE_SOAK_SECONDS and TIERLINE_SOAK_SEED set its length and its seed.
 soak-run: setup-bench build ## an hour of 40 cameras with two kills and a full disk, as a picture; needs root
 	benches/soak.py --tierline "$$CARGO_TARGET_DIR/release/tierline" --out "$$TIERLINE_BENCH_OUT" $(SOAK_ARGS)
+
+fuzz: setup-test rocksdb ## every fuzz target for TIERLINE_FUZZ_RUNS runs (default 10 million): hours
+	tools/fuzz.sh $(FUZZ_TARGETS)
 
 check: setup-check fmt-check arrows clippy deny ## format, crate arrows, lints and licences, no tests
 

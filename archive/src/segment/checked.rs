@@ -78,6 +78,10 @@ impl CheckedReader {
 
     /// The bytes `range` of the file in one piece or several. Up to a block more is read at each end.
     pub fn read(&mut self, range: Range<u64>) -> Result<Vec<Bytes>, ReadFailure> {
+        if cfg!(feature = "without_checked_reads") {
+            let len = (range.end - range.start) as usize;
+            return Ok(vec![self.reader.read_aligned(range.start, len)?]);
+        }
         let mut pieces = Vec::new();
         let mut at = range.start;
         while at < range.end {
