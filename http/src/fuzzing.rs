@@ -4,9 +4,7 @@
 use std::time::Duration;
 
 use archive::fuzzing::{Input, Target};
-use archive::{
-    Epoch, FragmentEntry, SegmentId, Sha256, StreamNo, Tier, Timescale, WallTime,
-};
+use archive::{Epoch, FragmentEntry, SegmentId, Sha256, StreamNo, Tier, Timescale, WallTime};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use indexer::{SegmentFragments, SegmentRow, SegmentState};
 
@@ -198,7 +196,10 @@ fn row(input: &mut Input<'_>, seq: &mut u64, last: Option<&SegmentFragments>) ->
     let shape = input.u8();
     *seq = if shape & 1 == 0 { *seq + 1 } else { input.skewed() };
     let last = last.and_then(|row| row.fragments.last());
-    let mut at = last.map_or(WallTime::from_micros(1_700_000_000_000_000), FragmentEntry::wall_end);
+    let mut at = last.map_or(
+        WallTime::from_micros(1_700_000_000_000_000),
+        FragmentEntry::wall_end,
+    );
     let mut media = last.map_or(0, |e| e.media_start.wrapping_add(e.media_duration.into()));
     let mut offset = 4096u64;
     let mut fragments = Vec::new();

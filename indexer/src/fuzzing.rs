@@ -8,7 +8,8 @@ use crate::coverage::{HourCoverage, contribution};
 use crate::keys;
 use crate::registry::CameraRow;
 use crate::rows::{
-    Ended, Incident, SegmentRow, decode_entry, decode_gap, decode_table, encode_entry, encode_gap, encode_table,
+    Ended, Incident, SegmentRow, decode_entry, decode_gap, decode_table, encode_entry, encode_gap,
+    encode_table,
 };
 use crate::timeline;
 
@@ -92,7 +93,10 @@ pub fn camera_row(data: &[u8]) {
         return;
     };
     let bytes = serde_json::to_vec(&row).expect("rows are written as JSON");
-    assert_eq!(serde_json::from_slice::<CameraRow>(&bytes).ok().as_ref(), Some(&row));
+    assert_eq!(
+        serde_json::from_slice::<CameraRow>(&bytes).ok().as_ref(),
+        Some(&row)
+    );
     for stream in &row.streams {
         let redacted = stream.url.redacted();
         assert!(redacted.password().is_none() && redacted.username().is_empty());

@@ -90,7 +90,8 @@ fn collect(assembly: &Assembly, range: std::ops::Range<u64>, fragments: &[Export
         // Neighbouring fragments may be joined in one piece; each end lies in a fragment.
         for at in [range.start, range.end - 1] {
             let holds = |f: &ExportFragment| {
-                f.segment == *segment && (f.entry.offset..f.entry.offset + u64::from(f.entry.len)).contains(&at)
+                f.segment == *segment
+                    && (f.entry.offset..f.entry.offset + u64::from(f.entry.len)).contains(&at)
             };
             assert!(fragments.iter().any(holds), "byte {at} belongs to no fragment");
         }
@@ -159,14 +160,26 @@ fn fragment(
                 duration: if wild & 1 == 0 { 3000 } else { input.u32() },
                 size: if wild & 2 == 0 { 100 } else { input.u16().into() },
                 composition_offset: if wild & 4 == 0 { 0 } else { input.u32() as i32 },
-                keyframe: if wild & 8 == 0 { i == 0 } else { input.u8() & 1 == 0 },
+                keyframe: if wild & 8 == 0 {
+                    i == 0
+                } else {
+                    input.u8() & 1 == 0
+                },
             })
             .collect();
         let len: u64 = samples.iter().map(|s| u64::from(s.size)).sum();
         tracks.push(TrackSamples {
             track_id: if wild & 16 == 0 { id } else { input.u32() },
-            base_media_time: if wild & 32 == 0 { media_start } else { input.skewed() },
-            data_offset: if wild & 64 == 0 { data_offset } else { input.skewed() },
+            base_media_time: if wild & 32 == 0 {
+                media_start
+            } else {
+                input.skewed()
+            },
+            data_offset: if wild & 64 == 0 {
+                data_offset
+            } else {
+                input.skewed()
+            },
             samples,
         });
         data_offset += len;
@@ -180,7 +193,11 @@ fn fragment(
         to: wall_start,
         cause: GapCause::NoData,
     };
-    let notes = if shape & 8 == 0 { Vec::new() } else { vec![note(input)] };
+    let notes = if shape & 8 == 0 {
+        Vec::new()
+    } else {
+        vec![note(input)]
+    };
     let entry = FragmentEntry {
         offset,
         len: if shape & 16 == 0 {

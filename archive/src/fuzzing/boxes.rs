@@ -12,10 +12,16 @@ fn walk(parent: &[u8], depth: usize) {
     let mut at = 0;
     for b in Boxes(parent) {
         let Ok(b) = b else { return };
-        assert_eq!(parent.get(at..at + b.whole.len()), Some(b.whole), "a box lies elsewhere");
+        assert_eq!(
+            parent.get(at..at + b.whole.len()),
+            Some(b.whole),
+            "a box lies elsewhere"
+        );
         assert!(b.whole.ends_with(b.content) && b.whole.len() >= b.content.len() + 8);
         at += b.whole.len();
-        let _ = b.full().map(|(_, _, rest)| assert_eq!(rest.0.len() + 4, b.content.len()));
+        let _ = b
+            .full()
+            .map(|(_, _, rest)| assert_eq!(rest.0.len() + 4, b.content.len()));
         if depth < 8 {
             walk(b.content, depth + 1);
         }
@@ -54,7 +60,11 @@ pub fn moof(data: &[u8]) {
 }
 
 fn read_back(tracks: &[TrackSamples]) {
-    let total: u64 = tracks.iter().flat_map(|t| &t.samples).map(|s| u64::from(s.size)).sum();
+    let total: u64 = tracks
+        .iter()
+        .flat_map(|t| &t.samples)
+        .map(|s| u64::from(s.size))
+        .sum();
     // The writer's fragments hold 16 MiB at most.
     if total > 1 << 30 {
         return;

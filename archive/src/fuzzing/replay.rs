@@ -45,7 +45,11 @@ pub fn replay(targets: &[Target]) {
         let mut chance = Chance(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         for n in 0..mutations {
             let bytes = mutated(&inputs, &mut chance);
-            run(target, &bytes, &format!("mutation {n} of TIERLINE_FUZZ_SEED={seed}"));
+            run(
+                target,
+                &bytes,
+                &format!("mutation {n} of TIERLINE_FUZZ_SEED={seed}"),
+            );
         }
     }
 }
@@ -81,8 +85,16 @@ fn mutated(inputs: &[(PathBuf, Vec<u8>)], chance: &mut Chance) -> Vec<u8> {
         let at = chance.below(bytes.len() + 1);
         let until = at + chance.below(bytes.len() - at + 1).min(64);
         match chance.below(7) {
-            0 => bytes.iter_mut().skip(at).take(1).for_each(|b| *b ^= 1 << chance.below(8)),
-            1 => bytes.iter_mut().skip(at).take(1).for_each(|b| *b = chance.next() as u8),
+            0 => bytes
+                .iter_mut()
+                .skip(at)
+                .take(1)
+                .for_each(|b| *b ^= 1 << chance.below(8)),
+            1 => bytes
+                .iter_mut()
+                .skip(at)
+                .take(1)
+                .for_each(|b| *b = chance.next() as u8),
             2 => bytes.truncate(at),
             3 => drop(bytes.drain(at..until)),
             4 => {
@@ -94,7 +106,11 @@ fn mutated(inputs: &[(PathBuf, Vec<u8>)], chance: &mut Chance) -> Vec<u8> {
                 let width = 1 << chance.below(4);
                 let edge = edge.to_be_bytes();
                 let edge = edge.get(8 - width..).unwrap_or_default();
-                bytes.iter_mut().skip(at).zip(edge).for_each(|(to, from)| *to = *from);
+                bytes
+                    .iter_mut()
+                    .skip(at)
+                    .zip(edge)
+                    .for_each(|(to, from)| *to = *from);
             }
             _ => {
                 let other = pick(chance).cloned().unwrap_or_default();

@@ -7,7 +7,8 @@ use std::os::unix::fs::FileExt;
 use super::footer::FooterRows;
 use super::frame::Frame;
 use super::{
-    CheckedReader, Closing, Footer, FragmentBuilder, Scan, SegmentHeader, SegmentReader, SegmentWriter, scan, uuid, verify,
+    CheckedReader, Closing, Footer, FragmentBuilder, Scan, SegmentHeader, SegmentReader, SegmentWriter, scan,
+    uuid, verify,
 };
 use crate::buffer::Pool;
 use crate::codec::{Decoder, Encoder};
@@ -76,7 +77,10 @@ pub fn frame(data: &[u8]) {
     let (again, _, read_leaf) = Frame::parse(&bytes, offset).expect("what was written reads back");
     assert_eq!(read_leaf, leaf_again);
     assert_eq!(again.entry.notes, frame.entry.notes);
-    assert_eq!((again.data, again.prev, again.index), (frame.data, frame.prev, frame.index));
+    assert_eq!(
+        (again.data, again.prev, again.index),
+        (frame.data, frame.prev, frame.index)
+    );
     if bytes.get(..len - 32) == e.0.get(..len - 32) {
         assert_eq!(leaf_again, leaf);
         assert_eq!(again, frame);
@@ -98,7 +102,10 @@ pub fn footer(data: &[u8]) {
     let mut rows = FooterRows::default();
     read.fragments.iter().for_each(|f| rows.push(f));
     let bytes = rows.boxed(&read.header, read.head, read.wall_end);
-    assert!(bytes.len() <= w.0.len(), "a footer grows when it is written again");
+    assert!(
+        bytes.len() <= w.0.len(),
+        "a footer grows when it is written again"
+    );
     assert_eq!(Footer::parse(&bytes), Ok(read));
 }
 
@@ -194,7 +201,11 @@ impl Sample {
         while !input.is_empty() {
             let at = input.u16() as usize * 8 % len + usize::from(input.u8() % 8);
             let with = input.piece(16);
-            damaged.iter_mut().skip(at).zip(with).for_each(|(to, from)| *to = *from);
+            damaged
+                .iter_mut()
+                .skip(at)
+                .zip(with)
+                .for_each(|(to, from)| *to = *from);
         }
         if cut & 0x80 != 0 {
             damaged.truncate(len * usize::from(cut & 0x7f) / 128);

@@ -14,9 +14,9 @@ use archive::{
     ArchiveError, CameraId, Clock, FragmentRef, Gap, InitSegment, SegmentId, Sha256, StreamId, StreamName,
     StreamNo, TenantId, TimeRange, WallTime,
 };
-use indexer::{Damage, 
-    Batch, CameraRow, HourCoverage, Index, IndexError, Live, SegmentFragments, SegmentRow, SegmentState,
-    StreamStatus, Timeline,
+use indexer::{
+    Batch, CameraRow, Damage, HourCoverage, Index, IndexError, Live, SegmentFragments, SegmentRow,
+    SegmentState, StreamStatus, Timeline,
 };
 use tokio::sync::watch;
 

@@ -22,8 +22,13 @@ pub(crate) fn judge(method: &Method, headers: &HeaderMap) {
     let keys = Keys::new(&[key]);
     let has_secret = headers.values().any(|value| {
         let value = value.as_bytes();
-        let plain = value.windows(SECRET.len()).any(|w| bool::from(w.ct_eq(SECRET.as_bytes())));
-        plain || value.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"basic "))
+        let plain = value
+            .windows(SECRET.len())
+            .any(|w| bool::from(w.ct_eq(SECRET.as_bytes())));
+        plain
+            || value
+                .get(..6)
+                .is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"basic "))
     });
     for loopback in [false, true] {
         let known = keys.principal(headers, loopback);

@@ -47,11 +47,9 @@ impl Variant {
             u64::try_from(bps).unwrap_or(u64::MAX)
         };
         let span = |s: &SegmentRow| s.wall_end.micros_since(s.wall_start);
-        let total = segments
-            .iter()
-            .fold((0u64, 0i64), |(bytes, us), s| {
-                (bytes.saturating_add(s.bytes), us.saturating_add(span(s)))
-            });
+        let total = segments.iter().fold((0u64, 0i64), |(bytes, us), s| {
+            (bytes.saturating_add(s.bytes), us.saturating_add(span(s)))
+        });
         let average_bps = rate(total.0, total.1).max(1);
         // The first seconds of a segment say little about its rate.
         let long = segments.iter().filter(|s| span(s) >= 1_000_000);

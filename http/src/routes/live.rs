@@ -119,10 +119,15 @@ pub(super) async fn media(
     if recorded {
         refresh(&mut watched.window, &stream, until)?;
     }
-    let shown = watched.window.begin().and_then(|from| TimeRange::new(from, until.max(from)));
+    let shown = watched
+        .window
+        .begin()
+        .and_then(|from| TimeRange::new(from, until.max(from)));
     let damage = shown.map_or(Ok(Vec::new()), |range| stream.damage(range))?;
     let is_damaged = |segment: &SegmentRow, entry: &FragmentEntry| {
-        damage.iter().any(|d| d.segment == segment.id && d.offset == entry.offset)
+        damage
+            .iter()
+            .any(|d| d.segment == segment.id && d.offset == entry.offset)
     };
     if watched.window.mark(is_damaged) || recorded {
         let text = watched.window.text().ok_or_else(|| not_live(&stream, now))?;

@@ -54,14 +54,20 @@ struct Campaign {
 
 fn campaign(flips: usize) {
     let _alone = alone();
-    let asked = std::env::var("TIERLINE_SOAK_SEED").ok().and_then(|s| s.parse().ok());
+    let asked = std::env::var("TIERLINE_SOAK_SEED")
+        .ok()
+        .and_then(|s| s.parse().ok());
     let seed: u64 = asked.unwrap_or(1);
     println!("TIERLINE_SOAK_SEED={seed}");
     let recorded = Recorded::new();
     let cameras = recorded.site.cameras();
     let truths = [false, true].map(|recover| {
         let copy = recorded.copy();
-        assert!(check(&copy, true).status.success(), "{}", lines(&check(&copy, true)));
+        assert!(
+            check(&copy, true).status.success(),
+            "{}",
+            lines(&check(&copy, true))
+        );
         let served = copy.serve(recover, || ()).expect("served");
         let truth = Truth::of(served.source, &cameras, true);
         let seen = truth.compare(served.source, true);
@@ -99,13 +105,23 @@ fn campaign(flips: usize) {
     }
     let failures = campaign.failures;
     let wrong = failures.iter().filter(|f| f.contains("WRONG BYTES")).count();
-    println!("{flips} damages, {} failures, {wrong} of them wrong bytes", failures.len());
+    println!(
+        "{flips} damages, {} failures, {wrong} of them wrong bytes",
+        failures.len()
+    );
     if cfg!(feature = "without_checked_reads") {
         // The negative control: a campaign that finds nothing must be one that could have.
-        assert!(wrong > 0, "what is read is not checked, and no wrong byte was seen");
+        assert!(
+            wrong > 0,
+            "what is read is not checked, and no wrong byte was seen"
+        );
         return;
     }
-    assert!(failures.is_empty(), "{} of {flips}: {failures:#?}", failures.len());
+    assert!(
+        failures.is_empty(),
+        "{} of {flips}: {failures:#?}",
+        failures.len()
+    );
 }
 
 impl Campaign {
@@ -115,7 +131,10 @@ impl Campaign {
         let copy = self.recorded.copy();
         let data = copy.path("data");
         let truth = &self.truths[usize::from(recover)];
-        let (what, tally) = (format!("recovered={recover}"), self.tally.entry(harm.part).or_default());
+        let (what, tally) = (
+            format!("recovered={recover}"),
+            self.tally.entry(harm.part).or_default(),
+        );
         tally.damages += 1;
         let beyond = harm.part == Part::Beyond;
 
@@ -126,7 +145,8 @@ impl Campaign {
         let named = checked.status.code() == Some(1) && names(&checked, harm);
         tally.named += usize::from(named);
         if !named && !beyond {
-            self.failures.push(format!("check does not name it: {}", lines(&checked)));
+            self.failures
+                .push(format!("check does not name it: {}", lines(&checked)));
         }
 
         let served = match copy.serve(recover, || harm.apply(&original, &data)) {
@@ -208,7 +228,11 @@ impl Campaign {
         }
         // The remedy.
         let (index, anew) = (copy.index(), copy.path("anew"));
-        let rebuilt = command(&copy, "rebuild").arg("--into").arg(&anew).output().expect("rebuild");
+        let rebuilt = command(&copy, "rebuild")
+            .arg("--into")
+            .arg(&anew)
+            .output()
+            .expect("rebuild");
         if !rebuilt.status.success() {
             return fail(format!("rebuild: {}", lines(&rebuilt)));
         }
@@ -221,7 +245,11 @@ impl Campaign {
                 tally.compared += seen.compared;
                 let missing = lost(truth, &seen);
                 if !(seen.wrong.is_empty() && seen.failures == 0 && missing.is_empty()) {
-                    fail(format!("after a rebuild: {:?}, {} missing", seen.wrong, missing.len()));
+                    fail(format!(
+                        "after a rebuild: {:?}, {} missing",
+                        seen.wrong,
+                        missing.len()
+                    ));
                 }
             }
             Err(log) => fail(format!("does not start after a rebuild: {log}")),
@@ -234,7 +262,10 @@ impl Campaign {
 fn touched(truth: &Truth, harm: &Harm) -> Vec<Fragment> {
     let end = |f: &Fragment| f.end.next_multiple_of(4096) + 4096;
     let file = segment_of(harm);
-    let in_file = truth.fragments.iter().filter(|f| file.as_deref() == Some(f.path.as_str()));
+    let in_file = truth
+        .fragments
+        .iter()
+        .filter(|f| file.as_deref() == Some(f.path.as_str()));
     in_file
         .filter(|f| harm.bytes.start < end(f) && f.start < harm.bytes.end)
         .cloned()
@@ -263,7 +294,10 @@ fn gaps(source: Source, truth: &Truth) -> Result<(), String> {
         spans.sort_unstable();
         for pair in spans.windows(2) {
             if pair[0].1 < pair[1].0 {
-                return Err(format!("{camera}: nothing is said of {} to {}", pair[0].1, pair[1].0));
+                return Err(format!(
+                    "{camera}: nothing is said of {} to {}",
+                    pair[0].1, pair[1].0
+                ));
             }
         }
     }

@@ -155,7 +155,11 @@ pub fn fragmenter(data: &[u8]) {
                     input.skewed_signed()
                 };
                 let at = ticks.get_mut(sound).expect("two tracks");
-                *at = if kind & 0x40 == 0 { at.saturating_add(step) } else { step };
+                *at = if kind & 0x40 == 0 {
+                    at.saturating_add(step)
+                } else {
+                    step
+                };
                 check(fragmenter.push(Event::Sample(Sample {
                     track,
                     pts: *at,

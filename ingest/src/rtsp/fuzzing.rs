@@ -79,9 +79,9 @@ pub fn depacketize(data: &[u8]) {
     };
     let fmtp = match kind & 0x30 {
         0 => None,
-        0x10 if kind % 3 == 2 => {
-            Some("streamtype=5;profile-level-id=1;mode=AAC-hbr;sizelength=13;indexlength=3;indexdeltalength=3;config=1188")
-        }
+        0x10 if kind % 3 == 2 => Some(
+            "streamtype=5;profile-level-id=1;mode=AAC-hbr;sizelength=13;indexlength=3;indexdeltalength=3;config=1188",
+        ),
         _ => Some(fmtp.as_str()),
     };
     let channels = NonZeroU16::new(u16::from(kind >> 6));
@@ -245,7 +245,11 @@ async fn camera(listener: &TcpListener, mut input: Input<'_>) {
         };
         cseq += 1;
         let answer = if request.starts_with(b"DESCRIBE") {
-            let mut answer = head(cseq, headers[0], b"Content-Type: application/sdp\r\nContent-Base: rtsp://127.0.0.1/cam/\r\n");
+            let mut answer = head(
+                cseq,
+                headers[0],
+                b"Content-Type: application/sdp\r\nContent-Base: rtsp://127.0.0.1/cam/\r\n",
+            );
             answer.extend(format!("Content-Length: {}\r\n\r\n", description.len()).bytes());
             answer.extend(&description);
             answer
@@ -286,7 +290,9 @@ fn head(cseq: u32, theirs: &[u8], ours: &[u8]) -> Vec<u8> {
 /// A good description, or what the input says.
 fn description(shape: u8, input: &mut Input<'_>) -> Vec<u8> {
     let video = match shape % 3 {
-        0 => "m=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=fmtp:96 packetization-mode=1;sprop-parameter-sets=Z0LAHtkDxWhAAAADAEAAAAwDxYuS,aMuMsg==\r\na=control:trackID=0\r\n",
+        0 => {
+            "m=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=fmtp:96 packetization-mode=1;sprop-parameter-sets=Z0LAHtkDxWhAAAADAEAAAAwDxYuS,aMuMsg==\r\na=control:trackID=0\r\n"
+        }
         1 => "m=video 0 RTP/AVP 96\r\na=rtpmap:96 H265/90000\r\na=control:trackID=0\r\n",
         _ => "",
     };
@@ -321,7 +327,11 @@ fn media(shape: u8, input: &mut Input<'_>) -> Vec<u8> {
         } else {
             let (sequence, ticks) = (&mut sequence[track], &mut ticks[track]);
             *sequence = sequence.wrapping_add(1 + u16::from(flags >> 6 == 3) * u16::from(input.u8()));
-            *ticks = ticks.wrapping_add(if flags & 0x30 == 0x30 { input.u32() } else { u32::from(flags & 0x30) * 200 });
+            *ticks = ticks.wrapping_add(if flags & 0x30 == 0x30 {
+                input.u32()
+            } else {
+                u32::from(flags & 0x30) * 200
+            });
             let mut packet = vec![0x80, (flags & 4) << 5 | (96 + track as u8)];
             packet.extend(sequence.to_be_bytes());
             packet.extend(ticks.to_be_bytes());

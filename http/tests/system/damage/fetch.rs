@@ -64,7 +64,9 @@ impl Source {
         let header = |name: &str| head.lines().find_map(|l| l.strip_prefix(name)).map(str::trim);
         assert_ne!(header("transfer-encoding:"), Some("chunked"), "{path}: no length");
         let body = bytes[end + 4..].to_vec();
-        let promised: usize = header("content-length:").and_then(|n| n.parse().ok()).unwrap_or(0);
+        let promised: usize = header("content-length:")
+            .and_then(|n| n.parse().ok())
+            .unwrap_or(0);
         assert!(body.len() <= promised, "{path}: more than was promised");
         Answer {
             status: head.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0),

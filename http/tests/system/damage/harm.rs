@@ -71,7 +71,11 @@ pub(crate) struct Harm {
 impl fmt::Debug for Harm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.file.file_name().unwrap_or_default().to_string_lossy();
-        write!(f, "{} at {:?} in {:?} of {name}", self.what, self.bytes, self.part)
+        write!(
+            f,
+            "{} at {:?} in {:?} of {name}",
+            self.what, self.bytes, self.part
+        )
     }
 }
 
@@ -80,7 +84,11 @@ impl Harm {
     pub(crate) fn to(part: Part, files: &[(PathBuf, Vec<u8>)], chance: &mut Chance) -> Option<Self> {
         let mut places = Vec::new();
         for (file, bytes) in files {
-            places.extend(ranges(part, file, bytes).into_iter().map(|range| (file, bytes, range)));
+            places.extend(
+                ranges(part, file, bytes)
+                    .into_iter()
+                    .map(|range| (file, bytes, range)),
+            );
         }
         if places.is_empty() {
             return None;

@@ -71,7 +71,10 @@ impl Truth {
             ..Self::default()
         };
         for camera in cameras {
-            let playlist = source.get(&truth.playlist(camera), None).text().expect("a playlist");
+            let playlist = source
+                .get(&truth.playlist(camera), None)
+                .text()
+                .expect("a playlist");
             let (fragments, inits, starts) = read_playlist(camera, &playlist);
             assert!(fragments.len() > 5, "{camera} has {} fragments", fragments.len());
             for path in fragments.iter().map(|f| f.path.clone()).collect::<BTreeSet<_>>() {
@@ -155,7 +158,8 @@ impl Truth {
             let (fragments, inits, _) = read_playlist(camera, &text);
             for fragment in fragments {
                 if !self.fragments.contains(&fragment) {
-                    seen.wrong.push(format!("{camera}: an unknown fragment {fragment:?}"));
+                    seen.wrong
+                        .push(format!("{camera}: an unknown fragment {fragment:?}"));
                     continue;
                 }
                 if seen.fragments.contains(&fragment) {
@@ -164,7 +168,8 @@ impl Truth {
                 let answer = source.get(&fragment.path, Some(&fragment.bytes()));
                 seen.count(&answer);
                 if answer.is_good() {
-                    let written = &self.files[&fragment.path].1[fragment.start as usize..fragment.end as usize];
+                    let written =
+                        &self.files[&fragment.path].1[fragment.start as usize..fragment.end as usize];
                     if !written.starts_with(&answer.body) {
                         seen.wrong.push(format!("{fragment:?}: other bytes"));
                     }
@@ -175,7 +180,8 @@ impl Truth {
                 seen.fragments.push(fragment);
             }
             for path in inits.iter().filter(|path| !self.inits.contains_key(*path)) {
-                seen.wrong.push(format!("{camera}: an unknown init segment {path}"));
+                seen.wrong
+                    .push(format!("{camera}: an unknown init segment {path}"));
             }
         }
     }
