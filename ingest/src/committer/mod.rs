@@ -278,9 +278,6 @@ impl Worker {
                 }
                 return result;
             }
-            if was_full {
-                tracing::info!("the index grows again");
-            }
             if stop {
                 return self.finish();
             }
@@ -409,17 +406,9 @@ impl Worker {
         Ok(())
     }
 
-    /// Commits once more what the index did not take, with the gaps that this has left since.
+    /// Commits once more what the index did not take, with the gaps that this has left since. Only when it
+    /// refuses again is what has come meanwhile lost.
     fn commit_again(&mut self, mut refused: Refused, group: Group) -> Result<(), indexer::IndexError> {
-        for (stream, fragments) in group.fragments {
-            self.writer(stream)?.shed(&fragments);
-            let bytes = fragments.iter().map(|f| f.fragment.bytes()).sum();
-            self.backlog.remove(stream, bytes);
-        }
-        for stream in group.close {
-            refused.to_seal.extend(self.writer(stream)?.take_open());
-        }
-        refused.gaps.extend(group.gaps);
         let mut batch = refused.batch.clone();
         self.streams
             .values()
@@ -431,16 +420,29 @@ impl Worker {
                 batch.gap_in_progress(*stream, gaps.clone());
             }
         }
-        if let Err(e) = self.index.commit(batch) {
-            if e.is_disk_full() {
-                self.refused = Some(refused);
+        let error = match self.index.commit(batch) {
+            Ok(()) => {
+                for open in refused.to_seal {
+                    open.seal(&self.pool, &mut self.sealed);
+                }
+                tracing::info!("the index grows again");
+                return self.commit(group);
             }
-            return Err(e);
+            Err(e) => e,
+        };
+        if error.is_disk_full() {
+            for (stream, fragments) in group.fragments {
+                self.writer(stream)?.shed(&fragments);
+                let bytes = fragments.iter().map(|f| f.fragment.bytes()).sum();
+                self.backlog.remove(stream, bytes);
+            }
+            for stream in group.close {
+                refused.to_seal.extend(self.writer(stream)?.take_open());
+            }
+            refused.gaps.extend(group.gaps);
+            self.refused = Some(refused);
         }
-        for open in refused.to_seal {
-            open.seal(&self.pool, &mut self.sealed);
-        }
-        Ok(())
+        Err(error)
     }
 
     fn finish(mut self) -> Result<(), indexer::IndexError> {
