@@ -98,6 +98,11 @@ impl SegmentReader {
         read().map_err(|e| self.malformed(0, &e))
     }
 
+    /// Fails unless every byte before the first fragment is as it was written.
+    pub fn verify_head(&self) -> Result<(), ArchiveError> {
+        self.checked_head().map(drop)
+    }
+
     /// The footer; `None` when the segment was not sealed.
     pub fn footer(&self) -> Result<Option<Footer>, ArchiveError> {
         let len = self.len()?;
