@@ -382,6 +382,9 @@ impl Checker<'_> {
             }
             _ => {
                 let trust_until = if self.options.deep { 0 } else { u64::MAX };
+                if self.options.deep {
+                    reader.verify_head().map_err(broken)?;
+                }
                 let scanned = scan(reader, trust_until).map_err(broken)?;
                 let whole: Vec<_> = scanned
                     .fragments

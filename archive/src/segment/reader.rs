@@ -103,6 +103,11 @@ impl SegmentReader {
         read().map_err(|e| self.malformed(0, &e))
     }
 
+    /// Fails unless every byte before the first fragment is as it was written.
+    pub fn verify_head(&self) -> Result<(), ArchiveError> {
+        self.checked_head().map(drop)
+    }
+
     /// The footer; `None` when the segment was not sealed. The last sample of a segment that is not may look
     /// like one, because a camera can send anything: whoever does not know that it is sealed compares the
     /// footer with the fragments.

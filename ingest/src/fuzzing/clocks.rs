@@ -25,7 +25,7 @@ impl Host {
     fn pass(&mut self, input: &mut Input<'_>) {
         let us = input.skewed() % HOUR_US.unsigned_abs();
         self.mono_us += us;
-        self.wall_us += us.cast_signed();
+        self.wall_us = self.wall_us.saturating_add(us.cast_signed());
         if input.u8() > 240 {
             self.wall_us = self.wall_us.saturating_add(input.skewed_signed()).max(0);
         }

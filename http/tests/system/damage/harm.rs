@@ -163,11 +163,8 @@ fn damage(bytes: &[u8], range: &Range<usize>, at: usize, chance: &mut Chance) ->
 fn ranges(part: Part, file: &Path, bytes: &[u8]) -> Vec<Range<usize>> {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let whole = |is: bool| {
-        if is && !bytes.is_empty() {
-            vec![0..bytes.len()]
-        } else {
-            Vec::new()
-        }
+        let range = 0..bytes.len();
+        (is && !range.is_empty()).then_some(range).into_iter().collect()
     };
     match part {
         Part::Table => whole(name.ends_with(".sst")),
