@@ -36,8 +36,9 @@ impl AsRef<[u8]> for Aligned {
     }
 }
 
-/// Reads of up to this many bytes, at any offset, use memory that was used before.
-const READ_BYTES: usize = (1 << 20) + 2 * BLOCK_BYTES;
+/// Reads of up to this many bytes, at any offset, use memory that was used before: a mebibyte that begins and ends
+/// inside blocks that are checked whole.
+const READ_BYTES: usize = (1 << 20) + 2 * SLAB_BYTES + 2 * BLOCK_BYTES;
 /// Unused read buffers kept at most, of [`READ_BYTES`] each.
 const READ_BUFFERS_MAX: usize = 16;
 /// Smaller reads are not worth a large buffer.
