@@ -1,6 +1,6 @@
 //! Block-aligned memory for O_DIRECT, in slabs that are used again and again.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytemuck::{Pod, Zeroable};
 use bytes::Bytes;
@@ -36,16 +36,35 @@ impl AsRef<[u8]> for Aligned {
     }
 }
 
-/// Reads of up to this many bytes, at any offset, use memory that was used before: a mebibyte that begins and ends
-/// inside blocks that are checked whole.
-const READ_BYTES: usize = (1 << 20) + 2 * SLAB_BYTES + 2 * BLOCK_BYTES;
-/// Unused read buffers kept at most, of [`READ_BYTES`] each.
-const READ_BUFFERS_MAX: usize = 16;
+/// A read begins and ends inside blocks that are checked whole.
+const READ_SLACK_BYTES: usize = 2 * SLAB_BYTES + 2 * BLOCK_BYTES;
 /// Smaller reads are not worth a large buffer.
 const READ_BYTES_POOLED_MIN: usize = 128 << 10;
 
-/// Read buffers that are not in use. Clearing a fresh one costs as much as sending what is read into it.
-static READ_BUFFERS: Mutex<Vec<Aligned>> = Mutex::new(Vec::new());
+/// Read buffers of one size that are not in use. Clearing a fresh one costs as much as sending what is read into it.
+struct Shelf {
+    bytes: usize,
+    /// How many are kept.
+    keep: usize,
+    free: Mutex<Vec<Aligned>>,
+}
+
+/// Smallest first.
+static SHELVES: [Shelf; 2] = [Shelf::new(1 << 20, 16), Shelf::new(2 << 20, 8)];
+
+impl Shelf {
+    const fn new(bytes: usize, keep: usize) -> Self {
+        Self {
+            bytes: bytes + READ_SLACK_BYTES,
+            keep,
+            free: Mutex::new(Vec::new()),
+        }
+    }
+
+    fn free(&self) -> MutexGuard<'_, Vec<Aligned>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// Memory to read into; goes back for the next read when the last of its bytes has been sent.
 pub(crate) struct ReadBuffer(Option<Aligned>);
@@ -53,11 +72,12 @@ pub(crate) struct ReadBuffer(Option<Aligned>);
 impl ReadBuffer {
     /// At least `bytes` bytes of whatever was read before.
     pub(crate) fn take(bytes: usize) -> Self {
-        if !(READ_BYTES_POOLED_MIN..=READ_BYTES).contains(&bytes) {
+        let shelf = SHELVES.iter().find(|shelf| bytes <= shelf.bytes);
+        let Some(shelf) = shelf.filter(|_| bytes >= READ_BYTES_POOLED_MIN) else {
             return Self(Some(Aligned::zeroed(bytes)));
-        }
-        let free = READ_BUFFERS.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        Self(Some(free.unwrap_or_else(|| Aligned::zeroed(READ_BYTES))))
+        };
+        let free = shelf.free().pop();
+        Self(Some(free.unwrap_or_else(|| Aligned::zeroed(shelf.bytes))))
     }
 
     /// Its first `bytes` bytes, rounded up to whole blocks.
@@ -81,12 +101,13 @@ impl AsRef<[u8]> for ReadBuffer {
 
 impl Drop for ReadBuffer {
     fn drop(&mut self) {
-        let Some(memory) = self.0.take().filter(|memory| memory.as_ref().len() == READ_BYTES) else {
-            return;
-        };
-        let mut free = READ_BUFFERS.lock().unwrap_or_else(PoisonError::into_inner);
-        if free.len() < READ_BUFFERS_MAX {
-            free.push(memory);
+        let Some(memory) = self.0.take() else { return };
+        let shelf = SHELVES.iter().find(|shelf| shelf.bytes == memory.as_ref().len());
+        if let Some(shelf) = shelf {
+            let mut free = shelf.free();
+            if free.len() < shelf.keep {
+                free.push(memory);
+            }
         }
     }
 }
@@ -221,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_read_buffer_comes_back_when_its_last_bytes_are_gone() {
-        let free = || READ_BUFFERS.lock().expect("free").len();
+        let free = || SHELVES[0].free().len();
         let mut buffer = ReadBuffer::take(1 << 20);
         assert_eq!(buffer.first(5000).len(), 2 * BLOCK_BYTES);
         let bytes = buffer.into_bytes(0..1 << 20);
@@ -230,7 +251,7 @@ mod tests {
         let before = free();
         drop(part);
         // Other tests read too.
-        assert!(free() > 0 && before <= READ_BUFFERS_MAX);
+        assert!(free() > 0 && before <= SHELVES[0].keep);
         assert_eq!(ReadBuffer::take(4 << 20).into_bytes(0..1).len(), 1);
     }
 

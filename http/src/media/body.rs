@@ -10,6 +10,8 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::{JoinError, JoinHandle};
 
+use super::crowd::Counted;
+
 /// How the next piece of a body is had.
 pub(crate) enum Job {
     /// It is in memory.
@@ -30,6 +32,7 @@ pub(crate) struct ReadAhead<I> {
     left: u64,
     /// Leave to hold memory for it.
     turn: Option<OwnedSemaphorePermit>,
+    _counted: Counted,
 }
 
 enum Next {
@@ -47,6 +50,7 @@ impl<I: Iterator<Item = Job> + Send + Unpin> ReadAhead<I> {
             next: Next::Idle,
             left: len,
             turn: None,
+            _counted: Counted::new(),
         };
         body.start_next();
         if let Next::Reading(task) = &mut body.next {

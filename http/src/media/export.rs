@@ -11,10 +11,8 @@ use bytes::Bytes;
 use indexer::SegmentRow;
 
 use super::Job;
+use super::crowd::piece_bytes;
 use crate::auth::{FootageFile, StreamHandle};
-
-/// One read takes at most this much of a segment's file, with what lies between the samples.
-const SPAN_BYTES: u64 = 1 << 20;
 
 /// Turns the pieces of an assembled file into reads: pieces that lie close together are one read.
 pub(crate) struct ExportReads {
@@ -60,11 +58,11 @@ impl ExportReads {
     /// Stretches of one file that fit into one read.
     fn group(&mut self) -> Option<(u64, Vec<Range<u64>>)> {
         let (seq, first) = self.next_stretch()?;
-        let start = first.start;
+        let (start, span) = (first.start, piece_bytes());
         let mut group = Vec::new();
         let mut next = Some((seq, first));
         while let Some((of, range)) = next {
-            let room = start + SPAN_BYTES;
+            let room = start + span;
             if of != seq || range.start < start || range.start >= room {
                 self.rest = Some((of, range));
                 break;
@@ -101,7 +99,7 @@ impl Iterator for ExportReads {
 }
 
 impl Files {
-    /// The bytes of `group`, which lies within [`SPAN_BYTES`] of the segment `seq`. Blocks.
+    /// The bytes of `group`, which lies close together in the segment `seq`. Blocks.
     fn read(&self, seq: u64, group: &[Range<u64>]) -> Result<Vec<Bytes>, ArchiveError> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.as_ref().is_none_or(|(of, _)| *of != seq) {

@@ -6,12 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use indexer::SegmentRow;
 
 use super::Job;
+use super::crowd::piece_bytes;
 use crate::auth::{FootageFile, StreamHandle};
 
 /// The first piece is small, so that the first byte goes out soon.
 const FIRST_BYTES: u64 = 64 << 10;
-/// Later pieces. A direct read of this size costs half of what one of a quarter does.
-const PIECE_BYTES: u64 = 1 << 20;
 /// What lies further than this behind the beginning of a range is read around the page cache: it is a
 /// download, not a fragment that the next viewer asks for too.
 const CACHED_BYTES: u64 = 1 << 20;
@@ -24,7 +23,7 @@ pub(crate) fn pieces(
 ) -> impl Iterator<Item = Job> + Send + Unpin {
     // Opened by the first read. One read follows another, so nobody waits for the lock.
     let file = Arc::new(Mutex::new(None));
-    cut(range.clone()).into_iter().map(move |piece| {
+    cut(range.clone(), piece_bytes).map(move |piece| {
         let (file, stream, row) = (Arc::clone(&file), stream.clone(), row.clone());
         let download = piece.start - range.start >= CACHED_BYTES;
         Job::Read(Box::new(move || {
@@ -41,30 +40,30 @@ pub(crate) fn pieces(
     })
 }
 
-/// Cuts a range into pieces: a small one up to a boundary, then large ones.
-fn cut(range: Range<u64>) -> Vec<Range<u64>> {
-    let mut pieces = Vec::new();
+/// Cuts a range into pieces: a small one up to a boundary, then those of `size`.
+fn cut(range: Range<u64>, size: impl Fn() -> u64) -> impl Iterator<Item = Range<u64>> {
     let mut at = range.start;
     let mut end = (at / FIRST_BYTES + 1) * FIRST_BYTES;
-    while at < range.end {
-        pieces.push(at..end.min(range.end));
+    std::iter::from_fn(move || {
+        let piece = at..end.min(range.end);
         at = end;
-        end += PIECE_BYTES;
-    }
-    pieces
+        end += size();
+        (!piece.is_empty()).then_some(piece)
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::media::crowd::PIECE_BYTES_MAX;
 
     #[test]
     fn pieces_tile_a_range_and_end_on_boundaries() {
         for range in [0..0, 0..1, 4096..(3 << 20), 123_456..9_876_543] {
-            let pieces = cut(range.clone());
+            let pieces: Vec<_> = cut(range.clone(), || PIECE_BYTES_MAX).collect();
             let mut at = range.start;
             for piece in &pieces {
-                assert!(piece.start == at && piece.end > at && piece.end - piece.start <= PIECE_BYTES);
+                assert!(piece.start == at && piece.end > at && piece.end - piece.start <= PIECE_BYTES_MAX);
                 assert!(piece.end == range.end || piece.end % FIRST_BYTES == 0);
                 at = piece.end;
             }
