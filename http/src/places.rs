@@ -148,6 +148,11 @@ impl Places {
         }
     }
 
+    /// How many there are.
+    pub(crate) fn max(&self) -> usize {
+        self.max
+    }
+
     fn seats(&self) -> MutexGuard<'_, Seats> {
         self.seats.lock().unwrap_or_else(PoisonError::into_inner)
     }

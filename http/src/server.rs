@@ -17,6 +17,8 @@ use crate::state::{App, HttpState, Shared};
 const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\n\
     Content-Type: application/problem+json\r\nContent-Length: 106\r\n\r\n\
     {\"type\":\"urn:tierline:problem:overloaded\",\"title\":\"Too many connections\",\"status\":503,\"code\":\"overloaded\"}";
+/// Connections that were told to go and have not gone yet; with more of them newcomers wait.
+const LEAVING_MAX: usize = 32;
 /// After an accept that failed, which happens when the process has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -85,7 +87,8 @@ async fn accept(listener: TcpListener, app: App, timeouts: Timeouts, mut stop: w
         let accepted = tokio::select! {
             _ = stop.changed() => break,
             Some(_) = connections.join_next() => continue,
-            accepted = listener.accept() => accepted,
+            // Those that were told to go are still here for a moment, each with its file descriptor.
+            accepted = listener.accept(), if connections.len() < app.places.max() + LEAVING_MAX => accepted,
         };
         match accepted {
             Ok((stream, peer)) => {

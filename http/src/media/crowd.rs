@@ -8,7 +8,7 @@ pub(super) const PIECE_BYTES_MAX: u64 = 2 << 20;
 /// A piece while many are.
 const PIECE_BYTES_CROWDED: u64 = 1 << 20;
 /// More bodies than this are a crowd.
-const FEW: usize = 16;
+const FEW: usize = 4;
 
 /// Bodies that are being sent by this process.
 static BODIES: AtomicUsize = AtomicUsize::new(0);
