@@ -35,6 +35,11 @@ impl Damage {
         }
     }
 
+    /// Whether it is this fragment's.
+    fn is_of(&self, segment: SegmentId, entry: &FragmentEntry) -> bool {
+        self.segment == segment && self.offset == entry.offset
+    }
+
     /// What a timeline tells of it.
     pub(crate) fn gap(&self) -> Gap {
         Gap {
@@ -95,8 +100,7 @@ impl Index {
         }
         for s in found.iter_mut() {
             let id = s.segment.id;
-            s.fragments
-                .retain(|e| !damage.iter().any(|d| d.segment == id && d.offset == e.offset));
+            s.fragments.retain(|e| !damage.iter().any(|d| d.is_of(id, e)));
         }
         found.retain(|s| !s.fragments.is_empty());
         Ok(())
@@ -106,7 +110,7 @@ impl Index {
     pub(crate) fn readable(&self, row: &SegmentRow) -> Result<Vec<FragmentEntry>, IndexError> {
         let mut entries = self.table(row)?;
         let damage = self.damage(row.id.stream, row.range())?;
-        entries.retain(|e| !damage.iter().any(|d| d.segment == row.id && d.offset == e.offset));
+        entries.retain(|e| !damage.iter().any(|d| d.is_of(row.id, e)));
         Ok(entries)
     }
 

@@ -3,8 +3,8 @@
 use sha2::Digest;
 
 use super::frame::Frame;
+use super::padding_box;
 use super::sums::{SUM_BYTES, Summing};
-use super::{free_box, padding};
 use crate::buffer::{Pool, SlabBuf};
 use crate::fragment::{FRAGMENT_BYTES_MAX, FragmentEntry, NOTES_MAX, Note, bound_notes};
 use crate::id::Sha256;
@@ -242,11 +242,7 @@ impl FragmentBuilder {
 
 /// Fills up to a whole block. Returns what it was filled with.
 fn pad(buf: &mut SlabBuf) -> Vec<u8> {
-    let len = padding(buf.len());
-    let mut pad = vec![0; len];
-    if let Some(head) = pad.first_chunk_mut() {
-        *head = free_box(len);
-    }
+    let pad = padding_box(buf.len());
     buf.extend(&pad);
     pad
 }

@@ -1,7 +1,7 @@
 //! What stands at the beginning of a segment file, behind the init segment.
 #![deny(clippy::indexing_slicing)]
 
-use super::{FORMAT_VERSION, free_box, padding, uuid};
+use super::{FORMAT_VERSION, padding, padding_box, uuid};
 use crate::codec::{Decoder, Encoder};
 use crate::error::Malformed;
 use crate::id::{Epoch, Sha256, StreamId};
@@ -77,11 +77,7 @@ impl SegmentHeader {
         let start = w.0.len();
         w.boxed(b"uuid", |w| w.bytes(&content.0));
         let hash = Sha256::of(w.0.get(start..).unwrap_or_default());
-        let pad = padding(w.0.len());
-        if pad > 0 {
-            w.bytes(&free_box(pad));
-            w.zeros(pad - 8);
-        }
+        w.bytes(&padding_box(w.0.len()));
         (w.0, hash)
     }
 

@@ -54,10 +54,15 @@ fn padded(end: u64) -> u64 {
     end.saturating_add(padding((end % BLOCK) as usize) as u64)
 }
 
-/// The first bytes of a `free` box of `len` bytes; the rest is zeros.
-fn free_box(len: usize) -> [u8; 8] {
-    let [a, b, c, d] = (len as u32).to_be_bytes();
-    [a, b, c, d, b'f', b'r', b'e', b'e']
+/// What stands behind `len` bytes up to the next block boundary: a `free` box, or nothing.
+fn padding_box(len: usize) -> Vec<u8> {
+    let len = padding(len);
+    let mut pad = vec![0; len];
+    if let Some(head) = pad.first_chunk_mut() {
+        let [a, b, c, d] = (len as u32).to_be_bytes();
+        *head = [a, b, c, d, b'f', b'r', b'e', b'e'];
+    }
+    pad
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::footer::{FooterFragment, FooterRows};
 use super::scan::ScannedFragment;
-use super::{ClosedFragment, SegmentHeader, free_box, padding, uuid};
+use super::{ClosedFragment, SegmentHeader, padding_box, uuid};
 use crate::buffer::{Pool, SlabBuf};
 use crate::codec::Encoder;
 use crate::disk::{AppendFile, Disk};
@@ -200,11 +200,7 @@ pub(super) fn end(footer_offset: u64, footer: &[u8], mfra: &[u8]) -> [Vec<u8>; 3
     trailer.hash(&Sha256::of(mfra));
     let mut w = BoxWriter::default();
     w.boxed(b"uuid", |w| w.bytes(&trailer.0));
-    let len = padding(footer.len() + w.0.len() + mfra.len());
-    let mut pad = vec![0; len];
-    if let Some(head) = pad.first_chunk_mut() {
-        *head = free_box(len);
-    }
+    let pad = padding_box(footer.len() + w.0.len() + mfra.len());
     [pad, w.0, mfra.to_vec()]
 }
 
