@@ -27,10 +27,22 @@ import sys
 import time
 import urllib.request
 
-from ingest_compare import (
-    FPS, GOP_SECONDS, Failed, Farm, describe_machine, farm_counts, free_port, make_clip, sample, wait_for,
+from bench import (
+    FPS,
+    GOP_SECONDS,
+    Failed,
+    Farm,
+    camera_name,
+    clip_cache,
+    describe_machine,
+    fetch,
+    free_port,
+    make_clip,
+    usage,
+    wait_for,
     wait_for_port,
 )
+from ingest_compare import farm_counts
 
 LAG_P99_MAX = 2.0
 MEMORY_GROWTH_MAX = 1.05
@@ -46,7 +58,7 @@ def config(directory, farm_url, cameras, idle=0):
     lines = [f'data_dir = "{directory / "data"}"', "[http]", 'listen = "127.0.0.1:0"']
     lines += ["[recording]", 'segment_duration = "2m"', "[[rules]]", 'hot = "2m"']
     for number in range(cameras + idle):
-        lines += ["[[cameras]]", f'id = "cam{number:04}"', "[[cameras.streams]]", 'name = "main"']
+        lines += ["[[cameras]]", f'id = "{camera_name(number)}"', "[[cameras.streams]]", 'name = "main"']
         lines += [f'url = "{farm_url}{number}"', f"enabled = {str(number < cameras).lower()}"]
     directory.mkdir(parents=True)
     path = directory / "tierline.toml"
@@ -77,11 +89,6 @@ def quantile(counts, share):
     return low
 
 
-def get(api, path):
-    with urllib.request.urlopen(f"{api}{path}", timeout=30) as answer:
-        return json.load(answer)
-
-
 def text_of(moment):
     return moment.astimezone(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
@@ -91,7 +98,7 @@ def per_camera(values, name):
     return {match[1]: value for key, value in values.items() if (match := pattern.match(key))}
 
 
-def start(farm, options, work, cameras, clients=1):
+def start(farm, options, cameras):
     port = free_port()
     simulator = farm.start("camsim", [
         options.tierline, "camsim", "--listen", f"127.0.0.1:{port}", "--cameras", cameras, "--clip", options.clip,
@@ -106,20 +113,20 @@ def run_cameras(options, work):
     farm, problems, series = Farm(work / "logs"), [], []
     n = options.cameras
     try:
-        simulator, url = start(farm, options, work, n)
+        simulator, url = start(farm, options, n)
         service = farm.start("tierline", [options.tierline, "serve", "--config", config(work / "site", url, n)])
         api = wait_for(service, r"listening on (http://\S+)")[1]
         time.sleep(options.warmup)
         farm.check_alive()
         begun = datetime.datetime.now(datetime.timezone.utc)
-        first, first_use, since = metrics(api), sample([service]), time.monotonic()
-        simulated = sample([simulator])
+        first, first_use, since = metrics(api), usage([service.pid]), time.monotonic()
+        simulated = usage([simulator.pid])
         farm_first = dict(farm_counts(simulator) or {})
         frames_first = frames(simulator)
         while (passed := time.monotonic() - since) < options.seconds:
             time.sleep(min(options.every, options.seconds - passed))
             farm.check_alive()
-            now, use = metrics(api), sample([service])
+            now, use = metrics(api), usage([service.pid])
             series.append({
                 "s": time.monotonic() - since,
                 "rss_mib": use.rss_mib,
@@ -129,10 +136,10 @@ def run_cameras(options, work):
                 "commit_s": now["tierline_commit_seconds"],
                 "shed": now["tierline_streams_shed"],
             })
-        last, last_use, seconds = metrics(api), sample([service]), time.monotonic() - since
+        last, last_use, seconds = metrics(api), usage([service.pid]), time.monotonic() - since
         ended = datetime.datetime.now(datetime.timezone.utc)
         counts, farm_last = lags(first, last), dict(farm_counts(simulator) or {})
-        simulator_ms = (sample([simulator]).cpu_ms - simulated.cpu_ms) / n / seconds
+        simulator_ms = (usage([simulator.pid]).cpu_ms - simulated.cpu_ms) / n / seconds
         sent = frames(simulator) - frames_first
         pictures = {
             camera: value - per_camera(first, "tierline_stream_pictures_total").get(camera, 0)
@@ -145,12 +152,12 @@ def run_cameras(options, work):
         if len(pictures) != n:
             problems.append(f"{len(pictures)} of {n} cameras are recorded")
         for number in range(n):
-            camera = f"cam{number:04}"
-            stream = get(api, f"/api/v1/cameras/{camera}/status")["streams"][0]
+            camera = camera_name(number)
+            stream = fetch(api, f"/api/v1/cameras/{camera}/status")["streams"][0]
             if stream["state"] != "recording" or stream["reconnects"] or stream["packets_lost"]:
                 problems.append(f"{camera}: {stream}")
             span = f"from={text_of(begun)}&to={text_of(ended)}"
-            gaps = get(api, f"/api/v1/cameras/{camera}/timeline?{span}")["gaps"]
+            gaps = fetch(api, f"/api/v1/cameras/{camera}/timeline?{span}")["gaps"]
             lost = [gap for gap in gaps if gap["cause"] != "retention"]
             if lost:
                 problems.append(f"{camera}: {lost}")
@@ -194,7 +201,7 @@ def run_idle(options, work):
     farm, problems, windows = Farm(work / "logs"), [], []
     n, idle = options.active, options.registered - options.active
     try:
-        _, url = start(farm, options, work, n)
+        _, url = start(farm, options, n)
         services, starts = [], []
         for name, more in (("few", 0), ("many", idle)):
             began = time.monotonic()
@@ -206,9 +213,9 @@ def run_idle(options, work):
         time.sleep(options.warmup)
         farm.check_alive()
         for _ in range(options.windows):
-            before, since = [sample([service]) for service in services], time.monotonic()
+            before, since = [usage([service.pid]) for service in services], time.monotonic()
             time.sleep(options.seconds / options.windows)
-            after, seconds = [sample([service]) for service in services], time.monotonic() - since
+            after, seconds = [usage([service.pid]) for service in services], time.monotonic() - since
             windows.append([(b.cpu_ms - a.cpu_ms) / n / seconds for a, b in zip(before, after)])
             memory = [use.rss_mib for use in after]
         farm.check_alive()
@@ -256,7 +263,6 @@ def describe(results):
 
 
 def parse_arguments():
-    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="*", default=["cameras", "idle"], help="cameras, idle, or both")
     parser.add_argument("--tierline", required=True, help="the tierline binary")
@@ -271,7 +277,7 @@ def parse_arguments():
     parser.add_argument("--cores", type=int, default=2, help="cores for everything together")
     parser.add_argument("--clip", type=pathlib.Path, help="use this clip instead of making one")
     parser.add_argument("--ffmpeg", default="ffmpeg")
-    parser.add_argument("--cache", type=pathlib.Path, default=cache / "tierline" / "clips", help="where clips are kept")
+    parser.add_argument("--cache", type=pathlib.Path, default=clip_cache(), help="where clips are kept")
     parser.add_argument("--out", type=pathlib.Path, required=True, help="results, and recordings while it runs")
     return parser.parse_args()
 

@@ -2,44 +2,81 @@
 # Fuzzes every target for TIERLINE_FUZZ_RUNS runs each (default 10 million), or those that are named.
 #
 #   tools/fuzz.sh [TARGET…]
+#   tools/fuzz.sh keep [TARGET…]    takes the smallest inputs that reach the same into fuzz/corpus
 #
 # Builds without a sanitizer, which needs no nightly compiler; TIERLINE_FUZZ_SANITIZER=address has one, at a fifth of
-# the speed. New inputs are kept beside the checkout's in the cache and merged into fuzz/corpus by
-# `cargo fuzz cmin TARGET`. What fails is written to fuzz/artifacts: put it into fuzz/regressions/TARGET, where the
-# ordinary tests run it.
+# the speed. TIERLINE_FUZZ_JOBS targets run at a time (default 1). New inputs stay in the cache until they are kept.
+# What fails is written to fuzz/artifacts: put it into fuzz/regressions/TARGET, where the ordinary tests run it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 runs=${TIERLINE_FUZZ_RUNS:-10000000}
 sanitizer=${TIERLINE_FUZZ_SANITIZER:-none}
+jobs=${TIERLINE_FUZZ_JOBS:-1}
 cache=${TIERLINE_CACHE:-$HOME/.cache/tierline}/fuzz
-[ "$sanitizer" = none ] || export RUSTC_BOOTSTRAP=1
+export CARGO_TARGET_DIR=$cache/target
+host=$(rustc -vV | sed -n 's/^host: //p')
+# Targets that work on files do so in memory.
+if [ -d /dev/shm ] && [ -w /dev/shm ]; then export TMPDIR=${TMPDIR:-/dev/shm}; fi
 
+# The longest input of a target: what is a list of instructions says all it can in little.
+longest() {
+	case "$1" in
+	align | clock_map | fragmenter | layout | playlists | query | segment | timeline) echo 1024 ;;
+	config | rtsp_session) echo 4096 ;;
+	*) echo 16384 ;;
+	esac
+}
+
+program() {
+	echo "$CARGO_TARGET_DIR/$host/release/$1"
+}
+
+# Fuzzes one target; what it says goes to its log, the figures of its end to standard output.
+fuzz_one() {
+	local target=$1 log=$cache/$1.log status=0
+	mkdir -p "$cache/corpus/$target" "fuzz/artifacts/$target"
+	# An input is stuck after two seconds; nothing that cameras or clients send is worth 64 MiB at once.
+	local limits=(-runs="$runs" -timeout=2 -malloc_limit_mb=64 -rss_limit_mb=1024 -max_len="$(longest "$target")"
+		-print_final_stats=1 -artifact_prefix="fuzz/artifacts/$target/")
+	local folders=("$cache/corpus/$target" "fuzz/corpus/$target")
+	[ ! -d "fuzz/regressions/$target" ] || folders+=("fuzz/regressions/$target")
+	local begun=$SECONDS
+	"$(program "$target")" "${limits[@]}" "${folders[@]}" >"$log" 2>&1 || status=$?
+	local executed
+	executed=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
+	echo "fuzz: $target: ${executed:-0} runs in $((SECONDS - begun)) s, $(ls "$cache/corpus/$target" | wc -l) inputs"
+	if [ $status -ne 0 ]; then
+		echo "fuzz: $target: FAILED with status $status" >&2
+		grep -aE 'ERROR|SUMMARY|panicked|Test unit written' "$log" >&2 || true
+	fi
+	return $status
+}
+
+# The smallest inputs that reach what all do, in place of those that the checkout has.
+keep_one() {
+	local target=$1 kept
+	kept=$(mktemp -d)
+	"$(program "$target")" -merge=1 -max_len="$(longest "$target")" "$kept" "fuzz/corpus/$target" \
+		"$cache/corpus/$target" >"$cache/$target.keep.log" 2>&1
+	rm -rf "fuzz/corpus/$target"
+	mv "$kept" "fuzz/corpus/$target"
+	chmod 755 "fuzz/corpus/$target"
+	echo "fuzz: $target: $(ls "fuzz/corpus/$target" | wc -l) inputs kept"
+}
+
+what=fuzz_one
+if [ "${1:-}" = keep ]; then
+	what=keep_one
+	shift
+fi
+[ "$sanitizer" = none ] || export RUSTC_BOOTSTRAP=1
 if ! cargo fuzz --version >/dev/null 2>&1; then
 	echo "fuzz: cargo-fuzz is not installed: cargo install --locked cargo-fuzz" >&2
 	exit 1
 fi
-if [ $# -eq 0 ]; then
-	set -- $(cargo fuzz list)
-fi
-export CARGO_TARGET_DIR=$cache/target
+[ $# -gt 0 ] || set -- $(cargo fuzz list)
 cargo fuzz build -s "$sanitizer"
-failed=()
-for target in "$@"; do
-	mkdir -p "$cache/corpus/$target"
-	# An input is stuck after a second; nothing that cameras or clients send is worth 64 MiB at once.
-	limits=(-runs="$runs" -timeout=1 -malloc_limit_mb=64 -rss_limit_mb=1024 -max_len=16384 -print_final_stats=1)
-	regressions=()
-	[ ! -d "fuzz/regressions/$target" ] || regressions=("fuzz/regressions/$target")
-	echo "fuzz: $target"
-	log=$cache/$target.log
-	if ! cargo fuzz run -s "$sanitizer" "$target" "$cache/corpus/$target" "fuzz/corpus/$target" "${regressions[@]}" \
-		-- "${limits[@]}" >"$log" 2>&1; then
-		failed+=("$target")
-	fi
-	grep -aE '^(Done|stat::)|ERROR|SUMMARY|panicked|DONE' "$log" || true
-done
-if [ ${#failed[@]} -gt 0 ]; then
-	echo "fuzz: failed: ${failed[*]}" >&2
-	exit 1
-fi
+export runs cache host
+export -f longest program fuzz_one keep_one
+printf '%s\n' "$@" | xargs -P "$jobs" -I{} bash -c "set -euo pipefail; $what {}"

@@ -1,7 +1,7 @@
 //! Synthetic index rows: what a camera that records for months leaves behind, without its media.
 #![allow(dead_code, reason = "each bench uses its part")]
 
-use archive::mp4::{BoxWriter, VIDEO_TRACK_ID};
+use archive::mp4::VIDEO_TRACK_ID;
 use archive::time::SECOND_US;
 use archive::{
     Epoch, FragmentEntry, Gap, GapCause, InitSegment, SegmentId, Sha256, StreamId, StreamNo, Tier, Timescale,
@@ -165,22 +165,6 @@ pub(crate) fn stream_id(number: u32) -> Result<StreamId, Failure> {
 
 /// An init segment of the right shape and size, with parameter sets that decode nothing.
 fn init(width: u16, height: u16) -> InitSegment {
-    let mut w = BoxWriter::default();
-    w.boxed(b"avc1", |w| {
-        w.zeros(6);
-        w.u16(1);
-        w.zeros(16);
-        w.u16(width);
-        w.u16(height);
-        w.u32(0x48_0000);
-        w.u32(0x48_0000);
-        w.u32(0);
-        w.u16(1);
-        w.zeros(32);
-        w.u16(24);
-        w.u16(0xffff);
-        w.boxed(b"avcC", |w| w.bytes(&[1, 0x4d, 0x40, 0x1f, 0xff, 0xe0, 0]));
-    });
     let timescale = Timescale::new(VIDEO_TICKS);
     InitSegment::build(vec![Track {
         id: VIDEO_TRACK_ID,
@@ -190,6 +174,6 @@ fn init(width: u16, height: u16) -> InitSegment {
         width,
         height,
         channels: 0,
-        sample_entry: w.0.into(),
+        sample_entry: archive::fuzzing::h264_entry(width, height).into(),
     }])
 }

@@ -8,13 +8,18 @@ const URL_BYTES_MAX: usize = 2048;
 
 /// Reads a camera's URL. The error says what to change.
 pub(crate) fn parse(text: &str) -> Result<Url, String> {
+    let too_long = || format!("the URL is longer than {URL_BYTES_MAX} bytes");
     if text.len() > URL_BYTES_MAX {
-        return Err(format!("the URL is longer than {URL_BYTES_MAX} bytes"));
+        return Err(too_long());
     }
     if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
         return Err("the URL holds spaces or control characters".to_owned());
     }
     let url = Url::parse(text).map_err(|e| format!("not a URL: {e}"))?;
+    // Written as it is kept: what is no ASCII takes three times its bytes.
+    if url.as_str().len() > URL_BYTES_MAX {
+        return Err(too_long());
+    }
     match url.scheme() {
         "rtsp" => {}
         "rtsps" => {
@@ -53,6 +58,7 @@ mod tests {
         }
         assert!(parse("rtsps://10.0.0.20/").is_err_and(|e| e.contains("not supported")));
         assert!(parse(&format!("rtsp://10.0.0.20/{}", "x".repeat(3000))).is_err());
+        assert!(parse(&format!("rtsp://10.0.0.20/{}", "ü".repeat(900))).is_err());
     }
 
     #[test]

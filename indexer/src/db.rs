@@ -27,7 +27,7 @@ pub(crate) const INITS: &str = "inits";
 /// Fragments whose bytes are not what was written.
 pub(crate) const DAMAGE: &str = "damage";
 
-const TABLES: [&str; 12] = [
+pub(crate) const TABLES: [&str; 12] = [
     META, CAMERAS, STREAMS, SEGMENTS, SEQUENCES, FRAGMENTS, TAIL, GAPS, INCIDENTS, COVERAGE, INITS, DAMAGE,
 ];
 

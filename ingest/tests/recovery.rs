@@ -5,14 +5,10 @@ use std::sync::Arc;
 use archive::buffer::Pool;
 use archive::disk::Disk;
 use archive::layout::segment_path;
-use archive::mp4::{BoxWriter, VIDEO_TRACK_ID};
 use archive::seam::{Answer, Faults, Step};
 use archive::segment::{Closing, FragmentBuilder, SegmentHeader, SegmentWriter};
 use archive::time::SECOND_US;
-use archive::{
-    InitSegment, SegmentId, Sha256, StreamId, StreamNo, Tier, TimeRange, Timescale, Track, TrackKind,
-    WallTime,
-};
+use archive::{InitSegment, SegmentId, Sha256, StreamId, StreamNo, Tier, TimeRange, WallTime};
 use indexer::check::{CheckOptions, Invariant, check};
 use indexer::{Batch, Index, IndexOptions, SegmentRow, SegmentState};
 use tierline_ingest::{Recovered, recover, seal_left_open};
@@ -72,7 +68,7 @@ impl Site {
             index: Arc::new(index),
             disk,
             pool: Pool::new(16),
-            init: InitSegment::build(vec![video_track()]),
+            init: InitSegment::build(vec![archive::fuzzing::video_track(640, 360)]),
             no,
         }
     }
@@ -362,25 +358,4 @@ fn a_segment_whose_deletion_has_begun_is_neither_damaged_nor_sealed() {
     let found = s.start();
     assert_eq!((found.damaged, found.unsealed.len()), (0, 0));
     assert_eq!(s.states(), [(0, SegmentState::Deleting, 3)]);
-}
-
-fn video_track() -> Track {
-    let mut w = BoxWriter::default();
-    w.boxed(b"avc1", |w| {
-        w.zeros(24);
-        w.u16(640);
-        w.u16(360);
-        w.zeros(50);
-        w.boxed(b"avcC", |w| w.bytes(&[1, 0x4d, 0x40, 0x1f, 0xff, 0xe0, 0]));
-    });
-    Track {
-        id: VIDEO_TRACK_ID,
-        kind: TrackKind::Video,
-        timescale: Timescale::new(90_000).expect("not zero"),
-        codec: "avc1.4d401f".into(),
-        width: 640,
-        height: 360,
-        channels: 0,
-        sample_entry: w.0.into(),
-    }
 }

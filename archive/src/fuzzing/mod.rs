@@ -4,11 +4,13 @@
 //! run under libFuzzer (`make fuzz`) and, with the inputs that are kept and some mutations of them, in the
 //! ordinary tests.
 
+mod blank;
 mod boxes;
 mod input;
 mod replay;
 mod texts;
 
+pub use blank::{h264_entry, h264_entry_with, video_track};
 pub use input::Input;
 pub use replay::replay;
 

@@ -240,37 +240,8 @@ fn parse_trak(boxes: Boxes<'_>) -> Result<Track, Malformed> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::fuzzing::video_track;
     use proptest::prelude::*;
-
-    /// A sample entry of the right shape with no real decoder configuration in it.
-    pub(crate) fn video_track(width: u16, height: u16) -> Track {
-        let mut w = BoxWriter::default();
-        w.boxed(b"avc1", |w| {
-            w.zeros(6);
-            w.u16(1);
-            w.zeros(16);
-            w.u16(width);
-            w.u16(height);
-            w.u32(0x48_0000);
-            w.u32(0x48_0000);
-            w.u32(0);
-            w.u16(1);
-            w.zeros(32);
-            w.u16(24);
-            w.u16(0xffff);
-            w.boxed(b"avcC", |w| w.bytes(&[1, 0x4d, 0x40, 0x1f, 0xff, 0xe0, 0]));
-        });
-        Track {
-            id: VIDEO_TRACK_ID,
-            kind: TrackKind::Video,
-            timescale: Timescale::new(90_000).expect("not zero"),
-            codec: "avc1.4d401f".into(),
-            width,
-            height,
-            channels: 0,
-            sample_entry: w.0.into(),
-        }
-    }
 
     pub(crate) fn audio_track() -> Track {
         let mut w = BoxWriter::default();

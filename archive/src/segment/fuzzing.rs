@@ -13,11 +13,11 @@ use super::{
 use crate::buffer::Pool;
 use crate::codec::{Decoder, Encoder};
 use crate::disk::Disk;
-use crate::fuzzing::Input;
+use crate::fuzzing::{Input, video_track};
 use crate::id::{Epoch, Sha256, StreamId};
 use crate::layout::segment_path;
-use crate::mp4::{BoxWriter, InitSegment, Track, TrackKind, VIDEO_TRACK_ID};
-use crate::time::{Timescale, WallTime};
+use crate::mp4::{BoxWriter, InitSegment};
+use crate::time::WallTime;
 
 /// The beginning of a segment's file: what is taken stands in a file that begins with the same.
 pub fn header(data: &[u8]) {
@@ -137,7 +137,7 @@ impl Sample {
         urandom.expect("random bytes");
         let dir = std::env::temp_dir().join(format!("tierline-fuzz-{}", Sha256::of(&random)));
         let disk = Disk::open(&dir).expect("a folder");
-        let init = InitSegment::build(vec![some_track()]);
+        let init = InitSegment::build(vec![video_track(640, 360)]);
         let header = some_header(init.hash);
         let path = segment_path(&header.stream, &header.name());
         let pool = Pool::new(1 << 20);
@@ -289,26 +289,5 @@ fn some_header(init: Sha256) -> SegmentHeader {
         wall_start: WallTime::from_micros(1_700_000_000_000_000),
         prev: Sha256::of(b"the segment before"),
         init,
-    }
-}
-
-fn some_track() -> Track {
-    let mut w = BoxWriter::default();
-    w.boxed(b"avc1", |w| {
-        w.zeros(24);
-        w.u16(640);
-        w.u16(360);
-        w.zeros(50);
-        w.boxed(b"avcC", |w| w.bytes(&[1, 0x4d, 0x40, 0x1f, 0xff, 0xe0, 0]));
-    });
-    Track {
-        id: VIDEO_TRACK_ID,
-        kind: TrackKind::Video,
-        timescale: Timescale::new(90_000).expect("not zero"),
-        codec: "avc1.4d401f".into(),
-        width: 640,
-        height: 360,
-        channels: 0,
-        sample_entry: w.0.into(),
     }
 }

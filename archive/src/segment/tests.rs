@@ -25,7 +25,7 @@ pub(super) struct Fixture {
 pub(super) fn fixture() -> Fixture {
     let dir = tempfile::tempdir().expect("temporary folder");
     let disk = Disk::open(dir.path()).expect("disk");
-    let video = crate::mp4::tests::video_track(1280, 720);
+    let video = crate::fuzzing::video_track(1280, 720);
     let init = InitSegment::build(vec![video, crate::mp4::tests::audio_track()]);
     Fixture {
         _dir: dir,

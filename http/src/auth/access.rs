@@ -15,8 +15,8 @@ use archive::{
     StreamNo, TenantId, TimeRange, WallTime,
 };
 use indexer::{
-    Batch, CameraRow, Damage, HourCoverage, Index, IndexError, Live, Pulse, SegmentFragments, SegmentRow,
-    SegmentState, StreamStatus, Timeline,
+    Batch, CameraRow, Damage, HourCoverage, Index, IndexError, IndexMemory, Live, Pulse, SegmentFragments,
+    SegmentRow, SegmentState, StreamStatus, Timeline,
 };
 use tokio::sync::watch;
 
@@ -57,6 +57,11 @@ impl Footage {
     /// How recording keeps up.
     pub(crate) fn pulse(&self) -> &Pulse {
         self.index.pulse()
+    }
+
+    /// What the index takes in memory.
+    pub(crate) fn index_memory(&self) -> Result<IndexMemory, IndexError> {
+        self.index.memory()
     }
 
     pub(crate) fn new(index: Arc<Index>, disk: Disk, clock: Arc<dyn Clock>) -> Self {

@@ -7,7 +7,7 @@ use archive::time::{HOUR_US, SECOND_US};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderValue, Response, header};
-use indexer::{Lags, Pulse, SessionState};
+use indexer::{IndexMemory, Lags, Pulse, SessionState};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
@@ -60,6 +60,7 @@ pub(super) async fn figures(Caller(caller): Caller, State(app): AppState) -> Res
         of_process(&mut registry);
         let ours = registry.sub_registry_with_prefix("tierline");
         all.metrics.register(ours);
+        of_index(ours, all.footage.index_memory().map_err(Problem::internal)?);
         of_recording(ours, all.footage.pulse());
         of_streams(ours, &all, &streams)?;
         let mut out = String::with_capacity(16 << 10);
@@ -87,6 +88,27 @@ fn of_process(registry: &mut Registry) {
     registry.register_with_unit("process_resident_memory", "Resident memory", Unit::Bytes, memory);
     registry.register_with_unit("process_cpu", "CPU time, user and system", Unit::Seconds, cpu);
     registry.register("process_open_fds", "Open file descriptors", files);
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Part {
+    part: &'static str,
+}
+
+fn of_index(registry: &mut Registry, memory: IndexMemory) {
+    let figure = Family::<Part, Figure>::default();
+    for (part, bytes) in [
+        ("memtables", memory.memtables),
+        ("cache", memory.cache),
+        ("files", memory.files),
+    ] {
+        figure.get_or_create(&Part { part }).set(bytes as f64);
+    }
+    registry.register(
+        "index_memory_bytes",
+        "Memory of the index, by what holds it",
+        figure,
+    );
 }
 
 /// A histogram that is counted elsewhere.

@@ -1,25 +1,16 @@
 //! Where fragments end.
 
 use super::*;
-use archive::mp4::BoxWriter;
 use proptest::prelude::*;
 
 const INTERVAL: i64 = 3600;
 
 fn params() -> TrackParams {
-    let mut w = BoxWriter::default();
-    w.boxed(b"avc1", |w| {
-        w.zeros(24);
-        w.u16(640);
-        w.u16(360);
-        w.zeros(50);
-        w.boxed(b"avcC", |w| w.bytes(&[1, 0x4d, 0x40, 0x1f, 0xff, 0xe0, 0]));
-    });
     TrackParams {
         kind: TrackKind::Video,
         timescale: default_scale(),
         codec: "avc1.4d401f".into(),
-        sample_entry: w.0,
+        sample_entry: archive::fuzzing::h264_entry(640, 360),
         width: 640,
         height: 360,
         channels: 0,

@@ -1,7 +1,6 @@
 //! A camera whose pictures a seed decides, and who remembers what it sent.
 
 use archive::buffer::Pool;
-use archive::mp4::BoxWriter;
 use archive::time::SECOND_US;
 use archive::{GapCause, Sha256, StreamId, StreamNo, Timescale, TrackKind, WallTime};
 use indexer::Index;
@@ -127,27 +126,11 @@ impl Camera {
 }
 
 fn video() -> TrackParams {
-    let mut w = BoxWriter::default();
-    w.boxed(b"avc1", |w| {
-        w.zeros(6);
-        w.u16(1);
-        w.zeros(16);
-        w.u16(640);
-        w.u16(360);
-        w.u32(0x48_0000);
-        w.u32(0x48_0000);
-        w.u32(0);
-        w.u16(1);
-        w.zeros(32);
-        w.u16(24);
-        w.u16(0xffff);
-        w.boxed(b"avcC", |w| w.bytes(&[1, 0x4d, 0x40, 0x1f, 0xff, 0xe0, 0]));
-    });
     TrackParams {
         kind: TrackKind::Video,
         timescale: Timescale::new(TICKS as u32).expect("not 0"),
         codec: "avc1.4d401f".to_owned(),
-        sample_entry: w.0,
+        sample_entry: archive::fuzzing::h264_entry(640, 360),
         width: 640,
         height: 360,
         channels: 0,

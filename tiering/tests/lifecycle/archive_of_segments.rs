@@ -6,12 +6,9 @@ use std::sync::Arc;
 use archive::buffer::Pool;
 use archive::disk::Disk;
 use archive::layout::segment_path;
-use archive::mp4::{BoxWriter, VIDEO_TRACK_ID};
 use archive::segment::{Closing, FragmentBuilder, SegmentHeader, SegmentWriter};
-use archive::time::{SECOND_US, Timescale};
-use archive::{
-    GapCause, InitSegment, Note, SegmentId, StreamId, StreamNo, Tier, TimeRange, Track, TrackKind, WallTime,
-};
+use archive::time::SECOND_US;
+use archive::{GapCause, InitSegment, Note, SegmentId, StreamId, StreamNo, Tier, TimeRange, WallTime};
 use indexer::check::{CheckOptions, check};
 use indexer::{
     Batch, CameraRow, Index, IndexOptions, SecretUrl, SegmentRow, SegmentState, StreamConfig, Transport,
@@ -57,7 +54,7 @@ impl Archive {
             disk,
             index,
             pool: Pool::new(64),
-            init: InitSegment::build(vec![video_track()]),
+            init: InitSegment::build(vec![archive::fuzzing::video_track(640, 360)]),
             dir,
         }
     }
@@ -235,34 +232,5 @@ pub(crate) fn keep_minutes(hot: u64) -> RetentionRule {
     RetentionRule {
         hot: Some(std::time::Duration::from_secs(hot * 60)),
         ..RetentionRule::default()
-    }
-}
-
-fn video_track() -> Track {
-    let mut w = BoxWriter::default();
-    w.boxed(b"avc1", |w| {
-        w.zeros(6);
-        w.u16(1);
-        w.zeros(16);
-        w.u16(640);
-        w.u16(360);
-        w.u32(0x48_0000);
-        w.u32(0x48_0000);
-        w.u32(0);
-        w.u16(1);
-        w.zeros(32);
-        w.u16(24);
-        w.u16(0xffff);
-        w.boxed(b"avcC", |w| w.bytes(&[1, 0x4d, 0x40, 0x1f, 0xff, 0xe0, 0]));
-    });
-    Track {
-        id: VIDEO_TRACK_ID,
-        kind: TrackKind::Video,
-        timescale: Timescale::new(90_000).expect("not zero"),
-        codec: "avc1.4d401f".into(),
-        width: 640,
-        height: 360,
-        channels: 0,
-        sample_entry: w.0.into(),
     }
 }

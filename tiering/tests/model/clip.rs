@@ -2,7 +2,7 @@
 
 use archive::buffer::Pool;
 use archive::disk::Disk;
-use archive::mp4::{BoxWriter, VIDEO_TRACK_ID};
+use archive::mp4::VIDEO_TRACK_ID;
 use archive::segment::{Closing, FragmentBuilder, SegmentHeader, SegmentWriter};
 use archive::{Epoch, InitSegment, Sha256, StreamId, Timescale, Track, TrackKind, WallTime};
 use ingest::event::TrackParams;
@@ -17,28 +17,11 @@ pub(crate) fn stream_id(number: usize) -> StreamId {
 
 /// A sample entry that differs by `version`.
 fn sample_entry(version: u16) -> Vec<u8> {
-    let mut w = BoxWriter::default();
-    w.boxed(b"avc1", |w| {
-        w.zeros(6);
-        w.u16(1);
-        w.zeros(16);
-        w.u16(640);
-        w.u16(360);
-        w.u32(0x48_0000);
-        w.u32(0x48_0000);
-        w.u32(0);
-        w.u16(1);
-        w.zeros(32);
-        w.u16(24);
-        w.u16(0xffff);
-        let [a, b] = version.to_be_bytes();
-        w.boxed(b"avcC", |w| {
-            w.bytes(&[
-                1, 0x4d, 0x40, 0x1f, 0xff, 0xe1, 0, 4, 0x67, 0x4d, a, b, 1, 0, 1, 0x68,
-            ])
-        });
-    });
-    w.0
+    let [a, b] = version.to_be_bytes();
+    let avcc = [
+        1, 0x4d, 0x40, 0x1f, 0xff, 0xe1, 0, 4, 0x67, 0x4d, a, b, 1, 0, 1, 0x68,
+    ];
+    archive::fuzzing::h264_entry_with(640, 360, &avcc)
 }
 
 pub(crate) fn params(version: u16) -> TrackParams {

@@ -7,8 +7,9 @@ use proptest::prelude::*;
 
 use crate::export::{Assembly, EXPORT_SAMPLES_MAX, ExportError, ExportFragment, ExportInput, Piece};
 use crate::fragment::FragmentEntry;
+use crate::fuzzing::video_track;
 use crate::id::{SegmentId, StreamId, StreamNo};
-use crate::mp4::tests::{audio_track, video_track};
+use crate::mp4::tests::audio_track;
 use crate::mp4::{Boxes, InitSegment, SampleEntry, TrackSamples};
 use crate::time::{TimeRange, WallTime};
 

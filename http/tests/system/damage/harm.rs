@@ -96,10 +96,13 @@ impl Harm {
         loop {
             let (file, bytes, range) = &places[chance.below(places.len())];
             let at = range.start + chance.below(range.len());
-            let (what, damaged) = damage(bytes, range, at, chance);
+            let (what, damaged) = match part {
+                Part::Beyond => torn_tail(bytes, range.start, chance),
+                _ => damage(bytes, range, at, chance),
+            };
             let differs = |i: &usize| bytes.get(*i) != damaged.get(*i);
-            let first = (0..bytes.len()).find(differs);
-            let last = (0..bytes.len()).rfind(differs);
+            let all = 0..bytes.len().max(damaged.len());
+            let (first, last) = (all.clone().find(differs), all.clone().rfind(differs));
             let (Some(first), Some(last)) = (first, last) else {
                 continue;
             };
@@ -160,6 +163,27 @@ fn damage(bytes: &[u8], range: &Range<usize>, at: usize, chance: &mut Chance) ->
     (what.to_owned(), damaged)
 }
 
+/// What a power cut leaves of a fragment that was being written: its beginning, or blocks that an earlier one of the
+/// same file left there.
+fn torn_tail(bytes: &[u8], end: usize, chance: &mut Chance) -> (String, Vec<u8>) {
+    let fragments = boxes(Part::FragmentBox, bytes);
+    let from = fragments[chance.below(fragments.len())].start;
+    let len = 1 + chance.below(end - from);
+    let mut damaged = bytes.to_vec();
+    damaged.resize(bytes.len().max(end + len), 0);
+    damaged[end..end + len].copy_from_slice(&bytes[from..from + len]);
+    let flipped = chance.below(2) == 0;
+    if flipped {
+        damaged[end + chance.below(len)] ^= 1 << chance.below(8);
+    }
+    let what = if flipped {
+        "a torn and changed tail"
+    } else {
+        "a torn tail"
+    };
+    (what.to_owned(), damaged)
+}
+
 fn ranges(part: Part, file: &Path, bytes: &[u8]) -> Vec<Range<usize>> {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let whole = |is: bool| {
@@ -179,7 +203,7 @@ fn ranges(part: Part, file: &Path, bytes: &[u8]) -> Vec<Range<usize>> {
 
 /// Where in a segment's file the boxes of `part` lie.
 fn boxes(part: Part, bytes: &[u8]) -> Vec<Range<usize>> {
-    let (mut found, mut at, mut in_fragments) = (Vec::new(), 0, false);
+    let (mut found, mut at, mut open) = (Vec::new(), 0, false);
     for b in Boxes(bytes) {
         let Ok(b) = b else { break };
         if b.whole.len() < 8 || b.kind == [0; 4] {
@@ -197,15 +221,16 @@ fn boxes(part: Part, bytes: &[u8]) -> Vec<Range<usize>> {
             b"mfra" => Part::Mfra,
             _ => Part::Padding,
         };
-        in_fragments |= here == Part::FragmentBox;
+        open |= here == Part::FragmentBox;
+        open &= here != Part::Footer;
         if here == part {
             found.push(at..at + b.whole.len());
         }
         at += b.whole.len();
     }
-    // Space that is set aside is zeros.
-    if part == Part::Beyond && in_fragments && at < bytes.len() {
-        found.push(at..bytes.len());
+    if part == Part::Beyond && open {
+        let end = at.next_multiple_of(BLOCK);
+        found.push(end..end + 1);
     }
     found
 }
