@@ -1,6 +1,6 @@
 //! `tierline export`: a time range as one MP4 file, without a service.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -10,9 +10,12 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow, bail};
 use archive::export::{Assembly, ExportFragment, ExportInput, Piece};
 use archive::layout::segment_path;
-use archive::segment::SegmentReader;
+use archive::segment::{CheckedReader, ReadFailure, SegmentReader};
 use archive::time::SECOND_US;
-use archive::{CameraId, InitSegment, Sha256, StreamId, StreamName, StreamNo, TimeRange, WallTime};
+use archive::{
+    ArchiveError, CameraId, FragmentEntry, InitSegment, Sha256, StreamId, StreamName, StreamNo, TimeRange,
+    TrackSamples, WallTime,
+};
 use indexer::{SegmentFragments, SegmentRow, SegmentState};
 
 use crate::cli::ConfigArgs;
@@ -27,7 +30,8 @@ const READ_BYTES: u64 = 4 << 20;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Works on a stopped archive and beside a running service. The cut is exact: the first picture \
-is the first one taken at or after --from, the last one the last before --to. Gaps close.
+is the first one taken at or after --from, the last one the last before --to. Gaps close. Every byte is checked as it \
+is read; a fragment that is not what was recorded is left out and named.
 
 Example:
   tierline export --config site.toml --camera lobby --stream main \\
@@ -65,42 +69,66 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         view: &view,
         stream: &stream,
         rows: HashMap::new(),
+        damaged: HashSet::new(),
         open: None,
     };
-    let fragments = footage.fragments(needed(&view, no, range)?)?;
-    let input = ExportInput {
-        stream: &stream,
-        range,
-        fragments: &fragments,
-    };
-    let assembly = Assembly::build(&input).map_err(|e| match view.index.nearest(no, range.from()) {
-        Ok(near) => {
-            let time = |t: Option<WallTime>| t.map_or_else(|| "none".to_owned(), |t| t.to_string());
-            anyhow!(
-                "{e}; the nearest footage before it ends {}, after it begins {}",
-                time(near.before),
-                time(near.after)
-            )
-        }
-        Err(_) => anyhow!(e),
-    })?;
-    drop(fragments);
+    let rows = needed(&view, no, range)?;
     let partial = args.out.with_added_extension("partial");
-    let written = write(&partial, &assembly, &mut footage);
-    if let Err(e) = written.and_then(|()| Ok(std::fs::rename(&partial, &args.out)?)) {
+    // Begun anew without it whenever a fragment turns out to be damaged.
+    let assembly = loop {
+        let fragments = footage.fragments(rows.clone())?;
+        let input = ExportInput {
+            stream: &stream,
+            range,
+            fragments: &fragments,
+        };
+        let assembly = Assembly::build(&input).map_err(|e| nothing_there(&view, no, range, &e))?;
+        drop(fragments);
+        let written = write(&partial, &assembly, &mut footage);
+        let finished = written.and_then(|whole| {
+            if whole {
+                std::fs::rename(&partial, &args.out)?;
+            }
+            Ok(whole)
+        });
+        if finished.as_ref().is_ok_and(|whole| *whole) {
+            break assembly;
+        }
         let _ = std::fs::remove_file(&partial);
-        return Err(e.context(format!("writing {}", args.out.display())));
-    }
+        finished.with_context(|| format!("writing {}", args.out.display()))?;
+    };
     let (shown, gaps) = (assembly.shown(), view.index.gaps(no, assembly.shown())?.len());
+    let damaged = match footage.damaged.len() {
+        0 => String::new(),
+        n => format!(", {n} damaged fragments left out"),
+    };
     writeln!(
         std::io::stdout(),
-        "{}: {} bytes, {} to {}, {gaps} gaps",
+        "{}: {} bytes, {} to {}, {gaps} gaps{damaged}",
         args.out.display(),
         assembly.len(),
         shown.from(),
         shown.to()
     )?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Why there is nothing to export, and where there would be.
+fn nothing_there(
+    view: &View,
+    no: StreamNo,
+    range: TimeRange,
+    reason: &archive::export::ExportError,
+) -> anyhow::Error {
+    let Ok(near) = view.index.nearest(no, range.from()) else {
+        return anyhow!("{reason}");
+    };
+    let time = |t: Option<WallTime>| t.map_or_else(|| "none".to_owned(), |t| t.to_string());
+    anyhow!(
+        "{reason}; the nearest footage before it ends {}, after it begins {}",
+        time(near.before),
+        time(near.after)
+    )
 }
 
 fn find_stream(view: &View, camera: &CameraId, name: &StreamName) -> anyhow::Result<(StreamNo, StreamId)> {
@@ -140,7 +168,9 @@ struct Footage<'a> {
     view: &'a View,
     stream: &'a StreamId,
     rows: HashMap<u64, SegmentRow>,
-    open: Option<(u64, SegmentReader)>,
+    /// Fragments that are not what was recorded, by the sequence of their segment and their offset.
+    damaged: HashSet<(u64, u64)>,
+    open: Option<(u64, CheckedReader)>,
 }
 
 impl Footage<'_> {
@@ -163,9 +193,8 @@ impl Footage<'_> {
             inits.insert(segment.init, init.clone());
             let (id, sealed) = (segment.id, segment.state == SegmentState::Sealed);
             self.rows.insert(id.seq, segment);
-            let samples = self.reader(id.seq)?.all_samples(&entries, sealed)?;
-            let with_samples = entries.into_iter().zip(samples);
-            fragments.extend(with_samples.map(|(entry, tracks)| ExportFragment {
+            let with_samples = self.samples(id.seq, entries, sealed)?;
+            fragments.extend(with_samples.into_iter().map(|(entry, tracks)| ExportFragment {
                 segment: id,
                 init: init.clone(),
                 entry,
@@ -175,23 +204,55 @@ impl Footage<'_> {
         Ok(fragments)
     }
 
-    fn reader(&mut self, seq: u64) -> anyhow::Result<&SegmentReader> {
+    /// Those of `entries` that are not damaged, with their samples.
+    fn samples(
+        &mut self,
+        seq: u64,
+        mut entries: Vec<FragmentEntry>,
+        sealed: bool,
+    ) -> anyhow::Result<Vec<(FragmentEntry, Vec<TrackSamples>)>> {
+        entries.retain(|entry| !self.damaged.contains(&(seq, entry.offset)));
+        match self.reader(seq)?.unchecked().all_samples(&entries, sealed) {
+            Ok(samples) => return Ok(entries.into_iter().zip(samples).collect()),
+            Err(ArchiveError::Corrupt { .. }) => {}
+            Err(e) => return Err(e.into()),
+        }
+        let mut found = Vec::with_capacity(entries.len());
+        for entry in entries {
+            match self.reader(seq)?.unchecked().samples(&entry) {
+                Ok(samples) => found.push((entry, samples)),
+                Err(e @ ArchiveError::Corrupt { .. }) => self.leave_out(seq, &entry, &e),
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(found)
+    }
+
+    fn leave_out(&mut self, seq: u64, entry: &FragmentEntry, error: &ArchiveError) {
+        tracing::warn!(from = %entry.wall_start, to = %entry.wall_end(), %error, "footage is damaged: it is left out");
+        self.damaged.insert((seq, entry.offset));
+    }
+
+    fn reader(&mut self, seq: u64) -> anyhow::Result<&mut CheckedReader> {
         if self.open.as_ref().is_none_or(|(of, _)| *of != seq) {
             let row = self
                 .rows
                 .get(&seq)
                 .context("an export names a segment that it was not made of")?;
             let path = segment_path(self.stream, &row.name());
-            self.open = Some((seq, SegmentReader::open(&self.view.disk, &path)?));
+            let reader = SegmentReader::open(&self.view.disk, &path)?;
+            let table = self.view.index.table(row)?;
+            self.open = Some((seq, CheckedReader::new(reader, table.into())));
         }
         self.open
-            .as_ref()
+            .as_mut()
             .map(|(_, reader)| reader)
             .context("no segment is open")
     }
 }
 
-fn write(file: &Path, assembly: &Assembly, footage: &mut Footage<'_>) -> anyhow::Result<()> {
+/// Writes the file. False when a fragment turned out to be damaged, which is left out from now on.
+fn write(file: &Path, assembly: &Assembly, footage: &mut Footage<'_>) -> anyhow::Result<bool> {
     let mut out = BufWriter::new(File::create_new(file)?);
     for piece in assembly.pieces(0..assembly.len()) {
         match piece {
@@ -199,13 +260,22 @@ fn write(file: &Path, assembly: &Assembly, footage: &mut Footage<'_>) -> anyhow:
             Piece::File { segment, range } => {
                 let mut at = range.start;
                 while at < range.end {
-                    let len = (range.end - at).min(READ_BYTES);
-                    out.write_all(&footage.reader(segment.seq)?.read(at, len as usize)?)?;
-                    at += len;
+                    let end = range.end.min(at + READ_BYTES);
+                    match footage.reader(segment.seq)?.read(at..end) {
+                        Ok(pieces) => pieces.iter().try_for_each(|piece| out.write_all(piece))?,
+                        Err(ReadFailure { error, damaged }) => {
+                            let Some(entry) = damaged else {
+                                return Err(error.into());
+                            };
+                            footage.leave_out(segment.seq, &entry, &error);
+                            return Ok(false);
+                        }
+                    }
+                    at = end;
                 }
             }
         }
     }
     out.into_inner()?.sync_all()?;
-    Ok(())
+    Ok(true)
 }

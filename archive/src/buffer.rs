@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytemuck::{Pod, Zeroable};
 use bytes::Bytes;
+use memmap2::MmapMut;
 
 use crate::fragment::BLOCK_BYTES;
 
@@ -12,27 +13,41 @@ pub const SLAB_BYTES: usize = 64 << 10;
 
 #[derive(Copy, Clone, Pod, Zeroable)]
 #[repr(C, align(4096))]
-struct Block([u8; BLOCK_BYTES]);
+pub(crate) struct Block([u8; BLOCK_BYTES]);
 
-/// Zeroed block-aligned memory of a multiple of [`BLOCK_BYTES`].
-pub(crate) struct Aligned(Box<[Block]>);
+/// Zeroed block-aligned memory of a multiple of [`BLOCK_BYTES`]. What is large is mapped on its own, so that it goes
+/// back to the system when it is dropped: between other allocations on the heap it would stay.
+pub(crate) enum Aligned {
+    Heap(Box<[Block]>),
+    Mapped(MmapMut),
+}
 
 impl Aligned {
     /// At least `bytes` bytes, rounded up to whole blocks.
     pub(crate) fn zeroed(bytes: usize) -> Self {
-        Self(bytemuck::allocation::zeroed_slice_box(
-            bytes.div_ceil(BLOCK_BYTES),
-        ))
+        let blocks = bytes.div_ceil(BLOCK_BYTES);
+        if bytes >= SLAB_BYTES
+            && let Ok(mapped) = MmapMut::map_anon(blocks * BLOCK_BYTES)
+        {
+            return Self::Mapped(mapped);
+        }
+        Self::Heap(bytemuck::allocation::zeroed_slice_box(blocks))
     }
 
     pub(crate) fn as_mut(&mut self) -> &mut [u8] {
-        bytemuck::cast_slice_mut(&mut self.0)
+        match self {
+            Self::Heap(blocks) => bytemuck::cast_slice_mut(blocks),
+            Self::Mapped(mapped) => mapped,
+        }
     }
 }
 
 impl AsRef<[u8]> for Aligned {
     fn as_ref(&self) -> &[u8] {
-        bytemuck::cast_slice(&self.0)
+        match self {
+            Self::Heap(blocks) => bytemuck::cast_slice(blocks),
+            Self::Mapped(mapped) => mapped,
+        }
     }
 }
 
@@ -112,11 +127,39 @@ impl Drop for ReadBuffer {
     }
 }
 
+/// After so many slabs were taken, those that nobody needed meanwhile go back to the system: a minute at 40 cameras
+/// of 4 Mbit/s.
+const TURN_SLABS: u32 = 20_000;
+
 /// Keeps slabs for the next fragment. Cloning shares the pool.
 #[derive(Clone)]
 pub struct Pool {
-    free: Arc<Mutex<Vec<Aligned>>>,
+    free: Arc<Mutex<Free>>,
     keep_max: usize,
+}
+
+/// Slabs that are not in use.
+#[derive(Default)]
+struct Free {
+    slabs: Vec<Aligned>,
+    /// How many were taken in this turn, and how many lay there at least.
+    taken: u32,
+    least: usize,
+}
+
+impl Free {
+    /// A slab, and those that a whole turn did not need.
+    fn take(&mut self) -> (Option<Aligned>, Vec<Aligned>) {
+        let slab = self.slabs.pop();
+        self.least = self.least.min(self.slabs.len());
+        self.taken += 1;
+        if self.taken < TURN_SLABS {
+            return (slab, Vec::new());
+        }
+        let idle = self.slabs.split_off(self.slabs.len() - self.least);
+        (self.taken, self.least) = (0, self.slabs.len());
+        (slab, idle)
+    }
 }
 
 impl Pool {
@@ -128,15 +171,20 @@ impl Pool {
         }
     }
 
+    fn free(&self) -> MutexGuard<'_, Free> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn take(&self) -> Aligned {
-        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        free.unwrap_or_else(|| Aligned::zeroed(SLAB_BYTES))
+        let (slab, idle) = self.free().take();
+        drop(idle);
+        slab.unwrap_or_else(|| Aligned::zeroed(SLAB_BYTES))
     }
 
     fn put(&self, slabs: &mut Vec<Aligned>) {
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = &mut self.free().slabs;
         let room = self.keep_max.saturating_sub(free.len());
-        free.extend(slabs.drain(..).take(room));
+        free.extend(slabs.drain(..room.min(slabs.len())));
     }
 }
 
@@ -261,6 +309,22 @@ mod tests {
         let mut buf = SlabBuf::new(&pool);
         buf.extend_zeros(5 * SLAB_BYTES);
         drop(buf);
-        assert_eq!(pool.free.lock().expect("free").len(), 2);
+        assert_eq!(pool.free().slabs.len(), 2);
+    }
+
+    #[test]
+    fn slabs_that_a_whole_turn_did_not_need_are_given_back() {
+        let pool = Pool::new(100);
+        let many = |slabs: usize| {
+            let mut buf = SlabBuf::new(&pool);
+            buf.extend_zeros(slabs * SLAB_BYTES);
+        };
+        many(50);
+        assert_eq!(pool.free().slabs.len(), 50);
+        // The first turn knows of the time before it.
+        for _ in 0..2 * TURN_SLABS / 10 {
+            many(10);
+        }
+        assert_eq!(pool.free().slabs.len(), 10);
     }
 }

@@ -174,7 +174,14 @@ impl Disk {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
                 Err(ArchiveError::io("create folder", dir)(e))
             }
-            _ => dir.parent().map_or(Ok(()), |parent| self.sync_dir(parent)),
+            made => {
+                let synced = dir.parent().map_or(Ok(()), |parent| self.sync_dir(parent));
+                // Whoever tries again makes it and syncs it again; one that is there is taken for durable.
+                if synced.is_err() && made.is_ok() {
+                    let _ = fs::remove_dir(dir);
+                }
+                synced
+            }
         }
     }
 

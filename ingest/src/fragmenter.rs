@@ -17,6 +17,10 @@ use crate::gap_tracker::GapTracker;
 /// open GOP have a time too.
 const ORIGIN_SECONDS: i64 = 1;
 
+/// A fragment ends after this time on our own clock too: later than by media time, so that pictures which come
+/// unevenly change nothing.
+const FRAGMENT_OPEN_MAX_US: u64 = FRAGMENT_DURATION_MAX_US.unsigned_abs() * 6 / 5;
+
 /// After so many keyframes with nothing between them a camera is taken to send nothing else.
 const INTRA_KEYFRAMES: u32 = 50;
 /// A fragment of such a camera lasts this long: a row and a padding for each picture would be out of proportion.
@@ -58,6 +62,8 @@ pub struct Fragmenter {
     typical_duration: u32,
     packets_lost: u32,
     arrived_us: u64,
+    /// When the first picture of the fragment in progress arrived.
+    opened_us: u64,
     /// Keyframes since the last picture that was none.
     keyframes_in_row: u32,
 }
@@ -83,6 +89,7 @@ impl Fragmenter {
             typical_duration: 3000,
             packets_lost: 0,
             arrived_us: 0,
+            opened_us: 0,
             keyframes_in_row: 0,
         }
     }
@@ -180,7 +187,11 @@ impl Fragmenter {
             let span_us = builder
                 .pts_span()
                 .map_or(0, |(first, _)| video.to_micros(pts.saturating_sub(first)));
-            let full = !builder.has_room(sample.data.len()) || span_us >= FRAGMENT_DURATION_MAX_US;
+            // Media time is the camera's word; where it stands still, its pictures still become durable.
+            let open_us = sample.arrival_mono_us.saturating_sub(self.opened_us);
+            let full = !builder.has_room(sample.data.len())
+                || span_us >= FRAGMENT_DURATION_MAX_US
+                || open_us >= FRAGMENT_OPEN_MAX_US;
             let is_intra = self.keyframes_in_row > INTRA_KEYFRAMES && builder.is_intra();
             let gop = sample.keyframe && !(is_intra && (0..INTRA_FRAGMENT_US).contains(&span_us));
             if !builder.is_empty() && (gop || full) {
@@ -191,6 +202,9 @@ impl Fragmenter {
             self.builder = Some(FragmentBuilder::new(&self.pool, self.headroom));
         }
         if let Some(builder) = &mut self.builder {
+            if builder.is_empty() {
+                self.opened_us = sample.arrival_mono_us;
+            }
             self.clock
                 .observe(video.to_micros(pts), sample.arrival_wall, sample.arrival_mono_us);
             builder.push_video(pts, sample.keyframe, &sample.data);

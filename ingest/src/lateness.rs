@@ -17,26 +17,36 @@ pub(crate) struct Told {
     worst_us: AtomicU64,
     /// When the last picture was read, on the host's monotonic clock; 0 while none was.
     read_us: AtomicU64,
+    /// How long there is usually nothing to read between two pictures.
+    silent_us: AtomicU64,
 }
 
 impl Told {
     pub(crate) fn tell(&self, late_us: u64, now_us: u64) {
         self.worst_us.fetch_max(late_us, Ordering::Relaxed);
-        self.read_us.store(now_us, Ordering::Relaxed);
+        let before = self.read_us.swap(now_us, Ordering::Relaxed);
+        if before > 0 {
+            let usual = self.silent_us.load(Ordering::Relaxed);
+            let silent = now_us.saturating_sub(before).max(usual - usual / 8);
+            self.silent_us.store(silent, Ordering::Relaxed);
+        }
     }
 
     /// There is no session any more.
     pub(crate) fn forget(&self) {
         self.worst_us.store(0, Ordering::Relaxed);
         self.read_us.store(0, Ordering::Relaxed);
+        self.silent_us.store(0, Ordering::Relaxed);
     }
 
-    /// How late pictures were read since the last look, which was at `seen_us`; `None` without a session.
+    /// How late pictures were read since the last look, which was at `seen_us`; `None` without a session. Silence
+    /// counts when it lasts longer than usual: a camera may send a picture in five seconds.
     pub(crate) fn look(&self, seen_us: u64, now_us: u64) -> Option<u64> {
         let worst = self.worst_us.swap(0, Ordering::Relaxed);
         let read = Some(self.read_us.load(Ordering::Relaxed)).filter(|at| *at > 0)?;
         Some(if read < seen_us {
-            worst.max(now_us.saturating_sub(read))
+            let usual = self.silent_us.load(Ordering::Relaxed);
+            worst.max(now_us.saturating_sub(read).saturating_sub(usual))
         } else {
             worst
         })
@@ -110,9 +120,20 @@ mod tests {
             told.tell(late, now);
         }
         assert_eq!(told.look(100, 1100), Some(900));
-        assert_eq!(told.look(1100, 1600), Some(599));
+        assert_eq!(told.look(1100, 1600), Some(598));
         told.forget();
         assert_eq!(told.look(1600, 2000), None);
+    }
+
+    #[test]
+    fn a_camera_that_seldom_sends_a_picture_is_not_late_until_one_is_missing() {
+        let told = Told::default();
+        for second in (5..60).step_by(5) {
+            told.tell(0, second * 1_000_000);
+        }
+        let look = |at: u64| told.look((at - 500_000).max(55_000_001), at);
+        assert_eq!(look(59_900_000), Some(0));
+        assert_eq!(look(63_000_000), Some(3_000_000));
     }
 
     #[test]

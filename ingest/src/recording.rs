@@ -28,6 +28,8 @@ pub struct Recording {
     lateness: Lateness,
     /// When the last event was read, on the host's monotonic clock.
     read_us: u64,
+    /// The gap as it was told last.
+    told: Vec<Gap>,
 }
 
 /// Goes on with a stream after a start: from where it ended, with the gap since then as the index knows it.
@@ -76,6 +78,7 @@ impl Recording {
             dropping: false,
             lateness: Lateness::default(),
             read_us: 0,
+            told: Vec::new(),
         })
     }
 
@@ -194,6 +197,7 @@ impl Recording {
             Some((cause, finished)) => self.give_up(cause, from, &finished),
             None => {
                 self.dropping = false;
+                self.told.clear();
                 self.index.set_status(self.no, |s| s.pictures += pictures);
             }
         }
@@ -214,9 +218,13 @@ impl Recording {
         self.tell_gap();
     }
 
+    /// A gap that is as it was told costs no commit.
     fn tell_gap(&mut self) {
-        let pieces = self.fragmenter.gap().pieces().collect();
-        self.submit.gaps(self.no, pieces);
+        let pieces: Vec<Gap> = self.fragmenter.gap().pieces().collect();
+        if pieces != self.told {
+            self.submit.gaps(self.no, pieces.clone());
+            self.told = pieces;
+        }
     }
 }
 

@@ -37,6 +37,10 @@ pub fn recover(disk: &Disk, index: &Index) -> Result<Recovered, IngestError> {
         };
         match extend(disk, index, &stream, &row) {
             Ok(fragments) => done.fragments += fragments,
+            Err(IngestError::Archive(e @ ArchiveError::Io { .. })) => {
+                tracing::error!(stream = %stream, segment = row.id.seq, error = %e, "a segment cannot be read; what is behind its acknowledged end is left");
+                done.damaged += 1;
+            }
             Err(IngestError::Archive(e)) => {
                 tracing::error!(stream = %stream, segment = row.id.seq, error = %e, "a segment is damaged; it is kept as it is");
                 let seq = row.id.seq;
@@ -60,6 +64,12 @@ pub fn recover(disk: &Disk, index: &Index) -> Result<Recovered, IngestError> {
                 Ok(n) if n > 0 => {
                     done.adopted += 1;
                     done.fragments += u64::from(n);
+                }
+                // The file may be whole: it stays where it is, and so does what would follow it.
+                Err(indexer::IndexError::Archive(e @ ArchiveError::Io { .. })) => {
+                    tracing::error!(stream = %stream, error = %e, "a file without a row cannot be read; the next start looks at it again");
+                    index.set_mark(&not_looked_at(no), name.start)?;
+                    break;
                 }
                 Ok(_) | Err(indexer::IndexError::Archive(_)) => {
                     set_aside(disk, &segment_path(&stream, &name));
@@ -141,6 +151,11 @@ fn footer(reader: &SegmentReader, row: &SegmentRow) -> Result<Option<Footer>, Ar
     }
 }
 
+/// The mark of where a stream has files that could not be looked at.
+fn not_looked_at(no: StreamNo) -> String {
+    format!("not_looked_at.{}", no.0)
+}
+
 /// Looks for files without a row. A folder that cannot be read keeps nobody from recording: the next start
 /// looks again, from where this one should have.
 fn look(
@@ -149,7 +164,7 @@ fn look(
     no: StreamNo,
     stream: &StreamId,
 ) -> Result<Vec<SegmentName>, IngestError> {
-    let mark = format!("not_looked_at.{}", no.0);
+    let mark = not_looked_at(no);
     let missed = index.mark(&mark)?.filter(|at| *at != WallTime::MAX);
     let last = index
         .last_segment(no)?
@@ -184,7 +199,12 @@ fn unknown_files(
     let from = hour_dir(from);
     let root = stream_dir(stream);
     let mut found = Vec::new();
+    let first_day = from.split('/').next().unwrap_or_default().to_owned();
     for day in disk.list(&root)? {
+        // A year of days is not read to find out that it was looked at before.
+        if day < first_day {
+            continue;
+        }
         for hour in disk.list(&format!("{root}/{day}"))? {
             if format!("{day}/{hour}") < from {
                 continue;

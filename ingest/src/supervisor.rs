@@ -97,10 +97,11 @@ pub(crate) async fn supervise(shared: Shared, mut stop: watch::Receiver<bool>) -
                 let signals = streams.signals(&shared, &mut seen, now_us);
                 let before = overload.floor();
                 let floor = overload.observe(&signals, &streams.ranks, now_us);
-                follow = floor != before;
-                if follow {
+                if floor != before {
                     streams.tell(&signals, floor, before);
                 }
+                // A task that ended by itself is begun anew.
+                follow = floor != before || streams.running.values().any(|r| r.task.is_finished());
             }
         }
     }

@@ -204,6 +204,18 @@ fn a_service_is_ready_when_it_says_so_and_leaves_a_whole_archive() {
     assert_exit(&site.run("export", &all), 0, "0 gaps");
     assert_eq!(fs::read(&out).expect("file").get(4..8), Some(&b"ftyp"[..]));
     assert_exit(&site.run("export", &all), 1, "is there already");
+
+    // A byte of a picture changes on the disk: its fragment is left out, and said to be.
+    let segment = files(&site.path("data/hot/default/cam-0")).into_iter().min();
+    let segment = segment.expect("a segment");
+    let mut bytes = fs::read(&segment).expect("read");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&segment, bytes).expect("written");
+    let whole = out.metadata().expect("file").len();
+    fs::remove_file(&out).expect("removed");
+    assert_exit(&site.run("export", &all), 0, "1 damaged fragments left out");
+    assert!(out.metadata().expect("file").len() < whole);
 }
 
 /// Three seconds in the midst of what a stopped service recorded.

@@ -28,12 +28,20 @@ use stream::StreamWriter;
 const GROUP_BYTES_MAX: usize = 64 << 20;
 
 enum Command {
-    /// And when its last sample was sent.
-    Fragment(StreamNo, Box<Finished>, Instant),
+    Fragment(StreamNo, Box<Finished>, Times),
     Gaps(StreamNo, Vec<Gap>),
     /// The stream ends here for now: seal what is open.
     Close(StreamNo),
     Stop,
+}
+
+/// When a fragment came.
+#[derive(Copy, Clone)]
+struct Times {
+    /// When its last sample was sent, by a camera whose clock may be wrong: for what is told of lags.
+    sent: Instant,
+    /// When it was handed in, by our own clock: for what is decided.
+    handed: Instant,
 }
 
 /// How many bytes wait for the disk.
@@ -84,9 +92,12 @@ impl Submit {
         if !self.backlog.add(stream, finished.fragment.bytes(), &self.config) {
             return Err(Box::new(finished));
         }
-        let now = Instant::now();
-        let sent = now.checked_sub(age).unwrap_or(now);
-        let _ = self.tx.send(Command::Fragment(stream, Box::new(finished), sent));
+        let handed = Instant::now();
+        let times = Times {
+            sent: handed.checked_sub(age).unwrap_or(handed),
+            handed,
+        };
+        let _ = self.tx.send(Command::Fragment(stream, Box::new(finished), times));
         Ok(())
     }
 
@@ -226,6 +237,8 @@ struct Group {
     fragments: BTreeMap<StreamNo, Vec<Finished>>,
     /// When the last sample of each was sent.
     sent: Vec<Instant>,
+    /// When the first of them was handed in.
+    oldest: Option<Instant>,
     bytes: usize,
     gaps: Vec<(StreamNo, Vec<Gap>)>,
     close: Vec<StreamNo>,
@@ -239,10 +252,11 @@ impl Group {
 
     fn take(&mut self, command: Command) {
         match command {
-            Command::Fragment(stream, f, sent) => {
+            Command::Fragment(stream, f, times) => {
                 self.bytes += f.fragment.bytes();
                 self.fragments.entry(stream).or_default().push(*f);
-                self.sent.push(sent);
+                self.sent.push(times.sent);
+                self.oldest.get_or_insert(times.handed);
             }
             Command::Gaps(stream, gaps) => self.gaps.push((stream, gaps)),
             Command::Close(stream) => self.close.push(stream),
@@ -258,7 +272,7 @@ impl Worker {
             let stop = group.stop;
             let was_full = self.refused.is_some();
             let sent = std::mem::take(&mut group.sent);
-            self.index.pulse().set_waiting(sent.iter().min().copied());
+            self.index.pulse().set_waiting(group.oldest);
             let began = Instant::now();
             let result = match self.refused.take() {
                 None => self.commit(group),
@@ -312,9 +326,7 @@ impl Worker {
         if take_all(&mut group) {
             return group;
         }
-        if group.sent.is_empty() {
-            self.index.pulse().set_waiting(None);
-        }
+        self.index.pulse().set_waiting(group.oldest);
         if self.sealed.is_empty() && self.refused.is_none() && group.is_empty() {
             match rx.recv() {
                 Ok(command) => group.take(command),

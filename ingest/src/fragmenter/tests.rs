@@ -64,6 +64,31 @@ fn a_camera_that_turns_to_longer_gops_gets_a_fragment_a_gop_again() {
     assert_eq!(found[found.len() - 9..], [10; 9]);
 }
 
+#[test]
+fn a_camera_whose_clock_stands_still_has_its_pictures_durable_all_the_same() {
+    let mut f = Fragmenter::new(Pool::new(4), WallTime::MIN, GapTracker::default());
+    f.begin_session();
+    f.push(Event::Start {
+        tracks: vec![params()],
+        new_run: true,
+    });
+    let mut complete = Vec::new();
+    for i in 0..1000_i64 {
+        let us = i * 40_000;
+        let sample = Sample {
+            track: TrackKind::Video,
+            pts: 0,
+            keyframe: i == 0,
+            data: vec![0, 0, 0, 1, 0x65],
+            arrival_wall: WallTime::from_micros(1_800_000_000_000_000 + us),
+            arrival_mono_us: us.unsigned_abs(),
+            packets_lost: 0,
+        };
+        complete.extend(f.push(Event::Sample(sample)).map(|f| f.pictures));
+    }
+    assert_eq!(complete, [300, 300, 300]);
+}
+
 proptest! {
     /// GOPs that vary, single pictures among them, are never merged.
     #[test]

@@ -1,5 +1,7 @@
 //! What is expected of one misbehaviour.
 
+use std::time::Duration;
+
 use archive::GapCause;
 use indexer::Transport;
 
@@ -9,6 +11,8 @@ use crate::misbehaviour::Misbehaviour;
 const GROWTH_MIB: u64 = 16;
 /// A camera is connected to at most so often in the first seconds.
 const CONNECTIONS: usize = 6;
+/// A camera misbehaves at least so long.
+const WATCHED: Duration = Duration::from_secs(4);
 
 /// One misbehaviour and what becomes of it.
 #[derive(Clone, Debug)]
@@ -20,6 +24,8 @@ pub(crate) struct Case {
     pub(crate) expected: Expected,
     pub(crate) growth_mib: u64,
     pub(crate) connections: usize,
+    /// How long it misbehaves at least.
+    pub(crate) watched: Duration,
     /// The longest access unit; the product's own bound unless told.
     pub(crate) access_unit_bytes: u64,
     /// The camera's host as its URL writes it.
@@ -47,6 +53,7 @@ impl Case {
             expected,
             growth_mib: GROWTH_MIB,
             connections: CONNECTIONS,
+            watched: WATCHED,
             access_unit_bytes: 2 << 20,
             host: "127.0.0.1",
             loopback_allowed: true,
@@ -73,6 +80,14 @@ impl Case {
     pub(crate) fn over_udp(self) -> Self {
         Self {
             transport: Transport::Udp,
+            ..self
+        }
+    }
+
+    /// Long enough for what others would have to give way to.
+    pub(crate) fn for_seconds(self, seconds: u64) -> Self {
+        Self {
+            watched: Duration::from_secs(seconds),
             ..self
         }
     }

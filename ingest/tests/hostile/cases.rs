@@ -295,6 +295,8 @@ fn packets() -> Vec<Case> {
         ),
         records("timestamps_that_jump_begin_a_run", M::TimestampsJump),
         records("timestamps_that_go_back_begin_a_run", M::TimestampsGoBack),
+        records("timestamps_that_stop_make_nobody_give_way", M::TimestampsStop).for_seconds(25),
+        records("timestamps_that_crawl_make_nobody_give_way", M::TimestampsCrawl).for_seconds(25),
     ]
 }
 

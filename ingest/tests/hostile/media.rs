@@ -41,6 +41,7 @@ pub(crate) fn start(client: &mut Client) -> bool {
         keyframes: 0,
         sequence_shift: 0,
         timestamp_shift: 0,
+        held: None,
         shifted_at: Instant::now(),
         session: played,
     };
@@ -62,6 +63,8 @@ struct Pump {
     keyframes: u64,
     sequence_shift: u16,
     timestamp_shift: u32,
+    /// The timestamp of the first packet that did not tell its own.
+    held: Option<u32>,
     shifted_at: Instant,
     session: usize,
 }
@@ -134,6 +137,16 @@ impl Pump {
             }
             M::TimestampsGoBack if self.every(Duration::from_secs(2)) => {
                 self.timestamp_shift = self.timestamp_shift.wrapping_sub(600 * 90_000);
+            }
+            M::TimestampsStop | M::TimestampsCrawl if due => {
+                let told = Header::of(&packet).timestamp;
+                let held = *self.held.get_or_insert(told);
+                let passed = if does == M::TimestampsStop {
+                    0
+                } else {
+                    told.wrapping_sub(held) / 3
+                };
+                packet[4..8].copy_from_slice(&held.wrapping_add(passed).to_be_bytes());
             }
             M::ParametersEverySecond if kind == 7 => {
                 packet[HEADER_BYTES + 3] = self.keyframes as u8 % 20 + 30

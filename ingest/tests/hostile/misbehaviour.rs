@@ -47,6 +47,9 @@ pub(crate) enum Misbehaviour {
     FloodsReports,
     TimestampsJump,
     TimestampsGoBack,
+    TimestampsStop,
+    /// Media time passes at a third of its speed.
+    TimestampsCrawl,
     ChangesSource,
     ParametersEverySecond,
     ParametersHuge,

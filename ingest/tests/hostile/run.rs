@@ -13,10 +13,8 @@ use crate::misbehaviour::Misbehaviour;
 use crate::site::{Site, config};
 use crate::{cases, memory, oracle, soak};
 
-/// A camera misbehaves at least so long.
-const WATCHED: Duration = Duration::from_secs(4);
-/// And is given so long to come to its end.
-const PATIENCE: Duration = Duration::from_secs(14);
+/// A camera is given so long, and the time that it is watched, to come to its end.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Cameras whose keyframes come every second.
 pub(crate) fn farm(cameras: usize, others: Vec<std::path::PathBuf>) -> Camsim {
@@ -153,7 +151,7 @@ fn watch_session(site: &Site, case: &Case) -> Seen {
             Expected::EndsThenRecords(..) => ended.as_ref().is_some_and(|(at, _)| recorded > Some(*at)),
             Expected::Records => recorded.is_some(),
         };
-        if done && at > WATCHED {
+        if done && at > case.watched {
             return Seen {
                 state: status.state.as_str(),
                 error: ended.as_ref().map(|(_, error)| error.clone()),
@@ -161,7 +159,7 @@ fn watch_session(site: &Site, case: &Case) -> Seen {
             };
         }
         assert!(
-            at < PATIENCE,
+            at < case.watched + PATIENCE,
             "{:?}: in state {}, {last:?}",
             case.expected,
             status.state.as_str()

@@ -112,6 +112,8 @@ fn campaign(seed: u64, kinds: &[(Fault, u64)]) {
             begun.elapsed().as_secs_f32(),
             done.points
         );
+        // A seam that nobody asks would have no problems either.
+        assert!(points >= 3, "{fault:?} met {points} steps");
         problems.extend(done.problems);
     }
     assert!(problems.is_empty(), "{problems:#?}");
