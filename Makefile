@@ -57,6 +57,8 @@ profile: setup-profile build ## where the CPU goes while recording and serving, 
 bench-scale: setup-bench build ## 300 cameras for ten minutes on two cores, and 2,000 streams with 100 active
 	benches/scale.py --tierline "$$CARGO_TARGET_DIR/release/tierline" --out "$$TIERLINE_BENCH_OUT" $(BENCH_ARGS)
 
+# What this machine cannot do is a failure here, and not passed over.
+soak soak-faults: export TIERLINE_REQUIRE_RIGS = 1
 soak: setup-test rocksdb ## the long forms of the tests, for hours
 	@echo "soak: running the long forms, that is the tests marked as ignored, one at a time"
 	cargo test --locked --workspace --release -- --ignored --test-threads=1 --nocapture

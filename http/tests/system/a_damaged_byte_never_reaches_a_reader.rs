@@ -86,7 +86,7 @@ fn campaign(flips: usize) {
         // Each damage has a seed of its own, so that it can be repeated alone.
         let mut chance = Chance::of(seed.wrapping_mul(1_000_003).wrapping_add(n as u64));
         let all = [&Part::OF_MEDIA[..], &Part::OF_MEDIA[..], &Part::OF_INDEX[..]].concat();
-        let part = all[chance.below(all.len())];
+        let part = all[n % all.len()];
         let Some(harm) = Harm::to(part, &campaign.recorded.files, &mut chance) else {
             continue;
         };
@@ -102,6 +102,12 @@ fn campaign(flips: usize) {
     }
     for (part, tally) in &campaign.tally {
         println!("{part:?}: {tally:?}");
+    }
+    for part in Part::OF_MEDIA.iter().chain(&Part::OF_INDEX) {
+        let tally = campaign.tally.get(part);
+        assert!(tally.is_some_and(|t| t.damages > 0), "no {part:?} was damaged");
+        let answered = tally.is_some_and(|t| t.compared > 0 || t.not_opened > 0);
+        assert!(answered, "nothing was asked with a damaged {part:?}");
     }
     let failures = campaign.failures;
     let wrong = failures.iter().filter(|f| f.contains("WRONG BYTES")).count();

@@ -38,6 +38,12 @@ pub(crate) fn alone() -> MutexGuard<'static, ()> {
     ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// This machine cannot do what a test needs. Where it must, that is a failure.
+fn skipped(why: impl std::fmt::Display) {
+    assert!(std::env::var_os("TIERLINE_REQUIRE_RIGS").is_none(), "{why}");
+    println!("SKIPPED: {why}");
+}
+
 /// Simulated cameras with the built-in clip: a keyframe every 2 s.
 pub(crate) fn farm(cameras: usize) -> Camsim {
     let config = camsim::Config {

@@ -30,7 +30,7 @@ impl SmallCpu {
         let root = PathBuf::from(if version_1 { V1 } else { V2 });
         let group = root.join(format!("tierline-test-{}", std::process::id()));
         if let Err(error) = fs::create_dir(&group) {
-            println!("skipped: no control groups here: {error}");
+            super::skipped(format_args!("no control groups here: {error}"));
             return None;
         }
         let this = Self {
@@ -39,7 +39,7 @@ impl SmallCpu {
             version_1,
         };
         if this.set(Some(1.0)).is_err() {
-            println!("skipped: control groups here do not share out processor time");
+            super::skipped("control groups here do not share out processor time");
             return None;
         }
         Some(this)
@@ -109,12 +109,12 @@ impl SlowDisk {
         let device = format!("{major}:{}", minor & !15);
         let group = PathBuf::from(format!("{BLOCK}/tierline-test-{}", std::process::id()));
         if let Err(error) = fs::create_dir(&group) {
-            println!("skipped: no control groups for disks here: {error}");
+            super::skipped(format_args!("no control groups for disks here: {error}"));
             return None;
         }
         let this = Self { group, device };
         if let Err(error) = this.set(1 << 40) {
-            println!("skipped: this disk cannot be limited: {error}");
+            super::skipped(format_args!("this disk cannot be limited: {error}"));
             return None;
         }
         Some(this)

@@ -18,7 +18,7 @@ impl SmallDisk {
     /// Mounts one of `mebibytes` at `folder`, which is made. `None` where that is not allowed.
     pub(crate) fn mount(folder: PathBuf, mebibytes: u32) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
-            println!("skipped: only root may mount a small file system");
+            super::skipped("only root may mount a small file system");
             return None;
         }
         fs::create_dir(&folder).expect("a folder");
@@ -32,7 +32,7 @@ impl SmallDisk {
         ]);
         let output = command.arg(&folder).output().expect("mount");
         if !output.status.success() {
-            println!("skipped: {}", super::lines(&output));
+            super::skipped(super::lines(&output));
             return None;
         }
         Some(Self(folder))
