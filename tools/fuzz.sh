@@ -36,8 +36,8 @@ program() {
 fuzz_one() {
 	local target=$1 log=$cache/$1.log status=0
 	mkdir -p "$cache/corpus/$target" "fuzz/artifacts/$target"
-	# An input is stuck after two seconds; nothing that cameras or clients send is worth 64 MiB at once.
-	local limits=(-runs="$runs" -timeout=2 -malloc_limit_mb=64 -rss_limit_mb=1024 -max_len="$(longest "$target")"
+	# An input is stuck after ten seconds, which a busy machine may take from it too; nothing that cameras or clients send is worth 64 MiB at once.
+	local limits=(-runs="$runs" -timeout=10 -malloc_limit_mb=64 -rss_limit_mb=1024 -max_len="$(longest "$target")"
 		-print_final_stats=1 -artifact_prefix="fuzz/artifacts/$target/")
 	local folders=("$cache/corpus/$target" "fuzz/corpus/$target")
 	[ ! -d "fuzz/regressions/$target" ] || folders+=("fuzz/regressions/$target")
