@@ -3,8 +3,10 @@
 
 use archive::StreamNo;
 use indexer::{Batch, SegmentRow, SegmentState};
+use tierline_tiering::{RetentionRule, TieringConfig};
 
 use crate::archive_of_segments::{Archive, ample, keep_minutes, minute};
+use crate::full_disk::SmallDisk;
 
 fn recorded() -> (Archive, StreamNo) {
     let a = Archive::new();
@@ -51,6 +53,35 @@ fn a_kill_at_any_point_leaves_a_clean_archive_and_the_next_start_finishes() {
         assert!(rows[..7].iter().all(|row| !a.file(row).exists()));
         let p = reaper.progress();
         assert_eq!((p.resumed.segments, p.age.segments), (7 - forgotten as u64, 0));
+        a.assert_clean();
+    }
+}
+
+#[test]
+fn a_deletion_for_space_that_is_interrupted_deletes_no_more_than_one_that_is_not() {
+    // Ten segments of 4 MiB on 64 MiB: the reserve is missing about 8 MiB.
+    let config = TieringConfig {
+        reserve: Some(32 << 20),
+        ..ample()
+    };
+    for interrupted in [false, true] {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let media = dir.path().join("media");
+        let Some(_disk) = SmallDisk::mount(&media, 64 << 20) else {
+            return;
+        };
+        let mut a = Archive::on(dir, &media);
+        let lobby = a.camera("lobby", 5);
+        (0..10).for_each(|i| {
+            a.record(lobby, minute(i), 1, 4 << 20);
+        });
+        if interrupted {
+            mark(&a, &a.rows(lobby)[..3]);
+            a = a.reopen();
+        }
+        let mut reaper = a.reaper(RetentionRule::default(), config.clone());
+        reaper.pass(minute(10), 0).expect("pass");
+        assert_eq!(a.sequences(lobby), (3..10).collect::<Vec<u64>>());
         a.assert_clean();
     }
 }
