@@ -2,6 +2,7 @@
 //! between any two segments, is made up for by the next start.
 
 use archive::StreamNo;
+use indexer::check::{CheckOptions, Invariant, check};
 use indexer::{Batch, SegmentRow, SegmentState};
 use tierline_tiering::{RetentionRule, TieringConfig};
 
@@ -111,4 +112,22 @@ fn files_without_a_row_are_left_alone() {
         .expect("pass");
     assert_eq!(a.rows(lobby).len(), 0);
     assert_eq!(std::fs::read_to_string(&stray).expect("read"), "not ours");
+}
+
+#[test]
+fn a_file_that_comes_back_after_all_of_its_stream_was_deleted_is_named() {
+    let (a, lobby) = recorded();
+    let rows = a.rows(lobby);
+    let media = std::fs::read(a.file(&rows[14])).expect("read");
+    a.reaper(keep_minutes(10), ample())
+        .pass(minute(1000), 0)
+        .expect("pass");
+    assert_eq!(a.rows(lobby), []);
+    a.assert_clean();
+    let file = a.file(&rows[14]);
+    std::fs::create_dir_all(file.parent().expect("folder")).expect("folder");
+    std::fs::write(&file, media).expect("write");
+    let findings = check(&a.index, &a.disk, CheckOptions::default(), |_, _| {}).expect("check");
+    let found: Vec<_> = findings.iter().map(|f| f.invariant).collect();
+    assert_eq!(found, [Invariant::FilesAreKnown]);
 }
