@@ -317,6 +317,12 @@ impl Index {
             out.delete_cf(self.cf(FRAGMENTS)?, key);
             out.delete_cf(self.cf(SEQUENCES)?, keys::sequence(row.id));
             self.forget_damage(out, row)?;
+            // Segments go oldest first: what happened before the end of this one explains nothing that is left.
+            out.delete_range_cf(
+                self.cf(INCIDENTS)?,
+                keys::at(stream, WallTime::MIN),
+                keys::at(stream, row.wall_end),
+            );
             // One that was never sealed has no table. The tail is not read otherwise: it is full of
             // fragments that were deleted from it when their segments were sealed.
             if self.db.get_pinned_cf(self.cf(FRAGMENTS)?, key)?.is_none() {

@@ -108,8 +108,14 @@ pub fn check(
         let rows = index.segments_all_states(no, TimeRange::ALL)?;
         c.stream(no, &stream, &rows)?;
         let known: HashMap<u64, &SegmentRow> = rows.iter().map(|r| (r.id.seq, r)).collect();
+        // From here on a file is what a kill left on its way into the index, and the next start looks at it; or what
+        // a service writes just now.
+        let next_seq = match rows.last() {
+            Some(row) => row.id.seq + 1,
+            None => index.ended(no)?.map_or(0, |ended| ended.next_seq),
+        };
         for name in files.remove(&stream).unwrap_or_default() {
-            c.file(&stream, &name, &known, &rows, true);
+            c.file(&stream, &name, &known, next_seq);
         }
         let mut before = None;
         for row in &rows {
@@ -118,9 +124,11 @@ pub fn check(
             progress(done, total.max(done));
         }
     }
+    // No start looks at a stream that the index does not know.
+    let next_seq = if options.running { 0 } else { u64::MAX };
     for (stream, names) in files {
         for name in names {
-            c.file(&stream, &name, &HashMap::new(), &[], false);
+            c.file(&stream, &name, &HashMap::new(), next_seq);
         }
     }
     c.missing()?;
@@ -142,22 +150,17 @@ impl Checker<'_> {
         stream: &StreamId,
         name: &SegmentName,
         known: &HashMap<u64, &SegmentRow>,
-        rows: &[SegmentRow],
-        is_known: bool,
+        next_seq: u64,
     ) {
         let path = segment_path(stream, name);
-        // Behind the last row of its stream it is what a kill left on its way into the index, and the next start
-        // looks at it; or what a service writes just now.
-        let next = self.options.running || is_known;
-        let newer = next && rows.iter().all(|r| r.id.seq < name.seq);
         match known.get(&name.seq) {
             Some(row) if row.epoch == name.epoch && segment_path(stream, &row.name()) == path => {}
-            None if newer => {}
+            None if name.seq >= next_seq => {}
             _ => self.find(
                 Invariant::FilesAreKnown,
                 path,
                 "the index has no row for it".into(),
-                "restart the service: it adopts files whose hashes hold",
+                "move it away; if it holds footage that is missing, run `tierline rebuild` first",
             ),
         }
     }
@@ -321,12 +324,13 @@ impl Checker<'_> {
         };
         let entries = self.index.table(row)?;
         if let Err((invariant, what)) = self.media(row, &reader, &entries, before) {
-            self.find(
-                invariant,
-                path,
-                what,
-                "restore the file from a copy; `tierline serve` quarantines it otherwise",
-            );
+            let remedy = match invariant {
+                Invariant::Readable | Invariant::RowsHaveBytes => {
+                    "restore the file from a copy; until then readers leave out what does not match"
+                }
+                _ => "restore the file from a copy; if it is the index that is wrong, run `tierline rebuild`",
+            };
+            self.find(invariant, path, what, remedy);
         }
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! What can go wrong with the index.
 
+use std::io::ErrorKind;
+
 /// An error of the index.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -44,12 +46,41 @@ impl IndexError {
         matches!(self, Self::Db(e) if e.kind() == rocksdb::ErrorKind::IOError && e.to_string().contains("lock"))
     }
 
-    /// Whether the disk is full.
+    /// Whether the disk is full, or the quota that holds on it.
     pub fn is_disk_full(&self) -> bool {
         match self {
-            Self::Db(e) => e.to_string().contains("No space left"),
-            Self::Disk(e) => e.kind() == std::io::ErrorKind::StorageFull,
+            Self::Db(e) => is_full(e.as_ref()),
+            Self::Disk(e) => matches!(e.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded),
             _ => false,
         }
+    }
+}
+
+/// RocksDB passes on what the system said, in words alone.
+fn is_full(told: &str) -> bool {
+    // ENOSPC, EDQUOT.
+    ["No space left", "Disk quota exceeded"]
+        .iter()
+        .any(|words| told.contains(words))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_and_a_full_quota_are_the_same() {
+        for (code, words) in [(28, "No space left on device"), (122, "Disk quota exceeded")] {
+            let told = std::io::Error::from_raw_os_error(code);
+            assert!(told.to_string().starts_with(words));
+            assert!(is_full(&format!(
+                "IO error: {words}: While appending to file: 000042.log"
+            )));
+            assert!(IndexError::Disk(told).is_disk_full());
+        }
+        assert!(!is_full(
+            "IO error: Input/output error: While fdatasync: 000042.log"
+        ));
+        assert!(!IndexError::Disk(std::io::Error::from_raw_os_error(5)).is_disk_full());
     }
 }

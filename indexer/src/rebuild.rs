@@ -28,6 +28,15 @@ pub struct Rebuilt {
     pub left_out: Vec<(String, String)>,
 }
 
+impl Rebuilt {
+    fn add(&mut self, index: &Index, batch: Batch, told: Vec<Told>) -> Result<(), IndexError> {
+        self.segments += told.len() as u64;
+        self.bytes += told.iter().map(|t| t.row.bytes).sum::<u64>();
+        self.fragments += u64::from(add(index, batch, told)?);
+        Ok(())
+    }
+}
+
 /// Segments by their names, in the order of their sequences.
 pub type SegmentFiles = BTreeMap<StreamId, Vec<SegmentName>>;
 
@@ -73,6 +82,38 @@ struct Told {
     /// The head of the segment before it.
     prev: Sha256,
     entries: Vec<FragmentEntry>,
+    /// Of the entries, in their order, where no footer says which of them count.
+    leaves: Vec<Sha256>,
+}
+
+impl Told {
+    /// Whether `next` can stand behind this one.
+    fn is_before(&self, next: &Self) -> bool {
+        self.row.id.seq < next.row.id.seq && self.row.wall_end <= next.row.wall_start
+    }
+
+    /// Keeps what counted: a file whose sync failed may hold, whole, what was then written to `next` and
+    /// acknowledged there. The hash with which `next` begins is the last one that was durable here.
+    fn cut_before(&mut self, next: &Self) {
+        if self.row.id.seq + 1 != next.row.id.seq {
+            return;
+        }
+        let Some(last) = self.leaves.iter().position(|leaf| *leaf == next.prev) else {
+            return;
+        };
+        let (Some(kept), Some(behind)) = (self.entries.get(last), self.entries.get(last + 1)) else {
+            return;
+        };
+        self.row = SegmentRow {
+            wall_end: kept.wall_end(),
+            bytes: behind.offset,
+            head: next.prev,
+            fragments: last as u32 + 1,
+            ..self.row.clone()
+        };
+        self.leaves.truncate(last + 1);
+        self.entries.truncate(last + 1);
+    }
 }
 
 fn read(
@@ -124,17 +165,23 @@ fn read(
                     SegmentState::Sealed,
                 ),
                 entries,
+                leaves: Vec::new(),
             }
         }
         None => {
             reader.distrust_cache()?;
             let found = scan(&reader, 0)?;
-            let head = found.fragments.last().map(|f| f.row.leaf).unwrap_or_default();
-            let entries: Vec<_> = found.fragments.into_iter().map(|f| f.row.entry).collect();
+            let (entries, leaves): (Vec<_>, Vec<_>) = found
+                .fragments
+                .into_iter()
+                .map(|f| (f.row.entry, f.row.leaf))
+                .unzip();
+            let head = leaves.last().copied().unwrap_or_default();
             Told {
                 prev: header.prev,
                 row: row(&found.header, head, &entries, found.valid_len, SegmentState::Open),
                 entries,
+                leaves,
             }
         }
     })
@@ -154,6 +201,16 @@ fn proven_footer(reader: &SegmentReader) -> Result<Option<Footer>, ArchiveError>
         && footer.end() == found.valid_len
         && footer.fragments.iter().eq(found.fragments.iter().map(|f| &f.row));
     Ok(same.then_some(footer))
+}
+
+/// The footer of a segment of which nothing else is known. A camera may have sent one as the last picture of a
+/// file that was never sealed; the header, which holds the hash before it, it cannot know.
+fn own_footer(reader: &SegmentReader) -> Result<Option<Footer>, ArchiveError> {
+    let Some(footer) = reader.footer()? else {
+        return Ok(None);
+    };
+    let (header, ..) = reader.head()?;
+    Ok((footer.header == header).then_some(footer))
 }
 
 fn refused(reader: &SegmentReader, what: &str) -> IndexError {
@@ -220,36 +277,33 @@ pub fn rebuild(
             .map(|path| (path, "not named like a segment".to_owned())),
     );
     for (stream, names) in &streams {
-        let mut end = None;
-        for group in names.chunks(COMMIT_SEGMENTS) {
-            let mut batch = Batch::default();
-            let mut told = Vec::new();
-            for name in group {
-                match read(disk, index, &mut batch, stream, name, SegmentReader::footer) {
-                    Ok(t) if t.entries.is_empty() => {
-                        result
-                            .left_out
-                            .push((segment_path(stream, name), "no whole fragment".into()));
+        let mut batch = Batch::default();
+        // The last one stays until the one behind it has told how much of it counts.
+        let mut told: Vec<Told> = Vec::new();
+        for name in names {
+            let why = match read(disk, index, &mut batch, stream, name, own_footer) {
+                Ok(t) if t.entries.is_empty() => "no whole fragment".to_owned(),
+                Ok(t) => {
+                    if let Some(last) = told.last_mut() {
+                        last.cut_before(&t);
                     }
-                    Ok(t) if end.is_some_and(|(seq, end)| t.row.id.seq <= seq || t.row.wall_start < end) => {
-                        let why = "it overlaps the segment before it".to_owned();
-                        result.left_out.push((segment_path(stream, name), why));
-                    }
-                    Ok(t) => {
-                        end = Some((t.row.id.seq, t.row.wall_end));
-                        result.segments += 1;
-                        result.bytes += t.row.bytes;
+                    if told.last().is_none_or(|last| last.is_before(&t)) {
+                        if told.len() >= COMMIT_SEGMENTS {
+                            result.add(index, std::mem::take(&mut batch), std::mem::take(&mut told))?;
+                            progress(&result);
+                        }
                         told.push(t);
+                        continue;
                     }
-                    Err(IndexError::Archive(e)) => {
-                        result.left_out.push((segment_path(stream, name), e.to_string()))
-                    }
-                    Err(e) => return Err(e),
+                    "it overlaps the segment before it".to_owned()
                 }
-            }
-            result.fragments += u64::from(add(index, batch, told)?);
-            progress(&result);
+                Err(IndexError::Archive(e)) => e.to_string(),
+                Err(e) => return Err(e),
+            };
+            result.left_out.push((segment_path(stream, name), why));
         }
+        result.add(index, batch, told)?;
+        progress(&result);
     }
     let epoch = streams.values().flatten().map(|name| name.epoch).max();
     index.raise_epoch(epoch.unwrap_or_default())?;

@@ -84,15 +84,6 @@ impl Reaper {
     pub fn pass(&mut self, wall: WallTime, monotonic_us: u64) -> Result<bool, IndexError> {
         let started = Instant::now();
         let reading = self.read_clock(wall, monotonic_us)?;
-        let (free, total) = match self.disk.space() {
-            Ok(space) => space,
-            Err(e) => {
-                tracing::error!(error = %e, "the disk cannot be asked for its space: nothing is deleted");
-                self.progress.failed += 1;
-                return Ok(false);
-            }
-        };
-        let at = self.config.thresholds(total);
         let begun = gather::begun(&self.index)?;
         self.finish(
             begun
@@ -102,6 +93,16 @@ impl Reaper {
             reading.now,
         )?;
 
+        // Only now: what was begun would be counted as missing, and deleted once more.
+        let (free, total) = match self.disk.space() {
+            Ok(space) => space,
+            Err(e) => {
+                tracing::error!(error = %e, "the disk cannot be asked for its space: nothing more is deleted");
+                self.progress.failed += 1;
+                return Ok(false);
+            }
+        };
+        let at = self.config.thresholds(total);
         let mut gathered = Gathered::read(&self.index, &self.rules, &mut self.totals)?;
         let (doomed, more) = self.doomed(&mut gathered, reading, free, at.reserve)?;
         self.mark_deleting(&doomed)?;

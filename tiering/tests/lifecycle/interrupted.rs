@@ -2,9 +2,12 @@
 //! between any two segments, is made up for by the next start.
 
 use archive::StreamNo;
+use indexer::check::{CheckOptions, Invariant, check};
 use indexer::{Batch, SegmentRow, SegmentState};
+use tierline_tiering::{RetentionRule, TieringConfig};
 
 use crate::archive_of_segments::{Archive, ample, keep_minutes, minute};
+use crate::full_disk::SmallDisk;
 
 fn recorded() -> (Archive, StreamNo) {
     let a = Archive::new();
@@ -56,6 +59,35 @@ fn a_kill_at_any_point_leaves_a_clean_archive_and_the_next_start_finishes() {
 }
 
 #[test]
+fn a_deletion_for_space_that_is_interrupted_deletes_no_more_than_one_that_is_not() {
+    // Ten segments of 4 MiB on 64 MiB: the reserve is missing about 8 MiB.
+    let config = TieringConfig {
+        reserve: Some(32 << 20),
+        ..ample()
+    };
+    for interrupted in [false, true] {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let media = dir.path().join("media");
+        let Some(_disk) = SmallDisk::mount(&media, 64 << 20) else {
+            return;
+        };
+        let mut a = Archive::on(dir, &media);
+        let lobby = a.camera("lobby", 5);
+        (0..10).for_each(|i| {
+            a.record(lobby, minute(i), 1, 4 << 20);
+        });
+        if interrupted {
+            mark(&a, &a.rows(lobby)[..3]);
+            a = a.reopen();
+        }
+        let mut reaper = a.reaper(RetentionRule::default(), config.clone());
+        reaper.pass(minute(10), 0).expect("pass");
+        assert_eq!(a.sequences(lobby), (3..10).collect::<Vec<u64>>());
+        a.assert_clean();
+    }
+}
+
+#[test]
 fn what_is_marked_is_not_read_any_more() {
     let (a, lobby) = recorded();
     let rows = a.rows(lobby);
@@ -80,4 +112,22 @@ fn files_without_a_row_are_left_alone() {
         .expect("pass");
     assert_eq!(a.rows(lobby).len(), 0);
     assert_eq!(std::fs::read_to_string(&stray).expect("read"), "not ours");
+}
+
+#[test]
+fn a_file_that_comes_back_after_all_of_its_stream_was_deleted_is_named() {
+    let (a, lobby) = recorded();
+    let rows = a.rows(lobby);
+    let media = std::fs::read(a.file(&rows[14])).expect("read");
+    a.reaper(keep_minutes(10), ample())
+        .pass(minute(1000), 0)
+        .expect("pass");
+    assert_eq!(a.rows(lobby), []);
+    a.assert_clean();
+    let file = a.file(&rows[14]);
+    std::fs::create_dir_all(file.parent().expect("folder")).expect("folder");
+    std::fs::write(&file, media).expect("write");
+    let findings = check(&a.index, &a.disk, CheckOptions::default(), |_, _| {}).expect("check");
+    let found: Vec<_> = findings.iter().map(|f| f.invariant).collect();
+    assert_eq!(found, [Invariant::FilesAreKnown]);
 }

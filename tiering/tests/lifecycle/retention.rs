@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use archive::{Clock, GapCause, TimeRange, WallTime};
-use indexer::SegmentState;
+use indexer::{Batch, Incident, IncidentKind, SegmentState};
 use tierline_tiering::{RetentionRule, Rules, TieringConfig, Worker};
 
 use crate::archive_of_segments::{Archive, MINUTE_US, ample, keep_minutes, minute, noon};
@@ -36,6 +36,32 @@ fn what_is_too_old_goes_with_its_file_and_its_empty_folders_and_leaves_a_gap_tha
     );
     assert_eq!(p.age.bytes, rows[..24].iter().map(|row| row.bytes).sum::<u64>());
     a.assert_clean();
+}
+
+#[test]
+fn incidents_go_with_the_footage_that_they_explain_and_no_sooner() {
+    let a = Archive::new();
+    let (lobby, yard) = (a.camera("lobby", 5), a.camera("yard", 5));
+    a.record_many(lobby, 0..6);
+    let lost = |at| Incident {
+        at,
+        kind: IncidentKind::PacketsLost { packets: 1 },
+    };
+    let mut batch = Batch::default();
+    for at in [-5, 0, 9, 15, 19, 20, 25, 59, 60].map(minute) {
+        batch.incident(lobby, lost(at));
+        batch.incident(yard, lost(at));
+    }
+    a.index.commit(batch).expect("commit");
+    // Two segments end an hour ago or more.
+    a.reaper(keep_minutes(60), ample())
+        .pass(minute(80), 0)
+        .expect("pass");
+    assert_eq!(a.sequences(lobby), [2, 3, 4, 5]);
+    let told = a.index.incidents(lobby, TimeRange::ALL).expect("incidents");
+    assert_eq!(told, [20, 25, 59, 60].map(|m| lost(minute(m))));
+    let others = a.index.incidents(yard, TimeRange::ALL).expect("incidents");
+    assert_eq!(others.len(), 9);
 }
 
 #[test]
