@@ -7,9 +7,9 @@ use std::task::{Context, Poll, ready};
 use archive::ArchiveError;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::{JoinError, JoinHandle};
 
+use super::Held;
 use super::crowd::Counted;
 
 /// How the next piece of a body is had.
@@ -30,9 +30,6 @@ pub(crate) struct ReadAhead<I> {
     ready: VecDeque<Bytes>,
     next: Next,
     left: u64,
-    /// Leave to hold memory for it.
-    turn: Option<OwnedSemaphorePermit>,
-    _counted: Counted,
 }
 
 enum Next {
@@ -49,8 +46,6 @@ impl<I: Iterator<Item = Job> + Send + Unpin> ReadAhead<I> {
             ready: VecDeque::new(),
             next: Next::Idle,
             left: len,
-            turn: None,
-            _counted: Counted::new(),
         };
         body.start_next();
         if let Next::Reading(task) = &mut body.next {
@@ -60,10 +55,12 @@ impl<I: Iterator<Item = Job> + Send + Unpin> ReadAhead<I> {
         Ok(body)
     }
 
-    /// Gives `turn` back when the body has ended.
-    pub(crate) fn holding(mut self, turn: OwnedSemaphorePermit) -> Self {
-        self.turn = Some(turn);
-        self
+    /// Holds `leave`, and counts among the bodies that are sent, until its bytes are gone.
+    pub(crate) fn holding<L: Send + Sync + 'static>(
+        self,
+        leave: L,
+    ) -> impl Body<Data = Bytes, Error = ArchiveError> + Send {
+        Held::new(self, (leave, Counted::new()))
     }
 
     /// Starts on the next piece, if none is being read.
