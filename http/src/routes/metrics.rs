@@ -17,7 +17,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::AppState;
 use crate::auth::StreamHandle;
-use crate::gate::Caller;
+use crate::gate::{Caller, Client};
 use crate::problem::Problem;
 use crate::process;
 use crate::state::Shared;
@@ -52,7 +52,11 @@ struct Streams {
     gaps: Family<StreamCause, Figure>,
 }
 
-pub(super) async fn figures(Caller(caller): Caller, State(app): AppState) -> Result<Response<Body>, Problem> {
+pub(super) async fn figures(
+    Caller(caller): Caller,
+    Client(client): Client,
+    State(app): AppState,
+) -> Result<Response<Body>, Problem> {
     let streams = app.footage.survey(&caller)?;
     let all = app.clone();
     let work = move || {
@@ -65,14 +69,13 @@ pub(super) async fn figures(Caller(caller): Caller, State(app): AppState) -> Res
         of_streams(ours, &all, &streams)?;
         let mut out = String::with_capacity(16 << 10);
         text::encode(&mut out, &registry).map_err(Problem::internal)?;
-        Ok(out)
+        let mut response = Response::new(Body::from(out));
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
+        Ok(response)
     };
-    let text = app.desk.work(work).await?;
-    let mut response = Response::new(Body::from(text));
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
-    Ok(response)
+    app.desk.answer(client, work).await
 }
 
 fn of_process(registry: &mut Registry) {
