@@ -11,7 +11,7 @@ use http_body_util::Full;
 use super::AppState;
 use crate::auth::StreamHandle;
 use crate::config::Action;
-use crate::decoder::{self, WIDTH_MAX, WIDTH_MIN};
+use crate::decoder::{self, PIXELS_MAX, WIDTH_MAX, WIDTH_MIN};
 use crate::gate::{Caller, Client};
 use crate::keyframe::begin;
 use crate::media::Held;
@@ -101,7 +101,12 @@ fn source(stream: &StreamHandle, at: Option<WallTime>) -> Result<Source, Problem
         ));
     }
     let first = rows.first().ok_or_else(|| stream.no_media(at))?;
-    let mut bytes = vec![stream.init(&first.segment.init)?.bytes.clone()];
+    let init = stream.init(&first.segment.init)?;
+    let pixels = init.video().map(|v| u32::from(v.width) * u32::from(v.height));
+    if pixels > Some(PIXELS_MAX) {
+        return Err(Problem::new(Code::DecoderFailed, "The picture is too large."));
+    }
+    let mut bytes = vec![init.bytes.clone()];
     let start = first.fragments.first().map_or(start, |entry| entry.wall_start);
     for row in &rows {
         let mut file = stream.open(&row.segment)?;
