@@ -108,7 +108,9 @@ fn pieces(lists: &EventLists, stream: &StreamHandle, from: WallTime) -> Result<V
     let shared = lists.get(key);
     let mut list = shared.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(all) = TimeRange::new(from.plus_micros(-LOOK_BACK_US), WallTime::MAX) {
-        list.without_damage(from, stream.damage(all)?.len());
+        for damage in stream.damage(all)? {
+            list.mark(damage.segment.seq, damage.offset);
+        }
     }
     let start = if list.is_empty() {
         let start = first(stream, from)?.ok_or_else(|| stream.no_media(from))?;
