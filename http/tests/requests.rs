@@ -515,6 +515,7 @@ fn readiness_follows_the_program_and_metrics_name_what_is_measured() {
     );
     service.ready.send(false).expect("told");
     assert_eq!(service.get("/readyz").code(), "not_ready");
+    site.index.set_shed_below(3);
     let metrics = service.get("/metrics").text();
     for line in [
         "tierline_http_requests_total{route=\"/readyz\",method=\"GET\",status=\"200\"} 1",
@@ -523,6 +524,10 @@ fn readiness_follows_the_program_and_metrics_name_what_is_measured() {
         "tierline_stream_durable_lag_seconds{camera=\"lobby\",stream=\"main\"}",
         "tierline_stream_gap_seconds{camera=\"lobby\",stream=\"main\",cause=\"unreachable\"}",
         "tierline_http_connections 1",
+        "tierline_disk_free_bytes ",
+        "tierline_disk_size_bytes ",
+        "tierline_shed_below_priority 3",
+        "tierline_index_memory_bytes{part=\"cache\"}",
         "process_resident_memory_bytes",
         "process_cpu_seconds_total",
         "# EOF",

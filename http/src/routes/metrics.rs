@@ -16,7 +16,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::AppState;
-use crate::auth::StreamHandle;
+use crate::auth::{Footage, StreamHandle};
 use crate::gate::{Caller, Client};
 use crate::problem::Problem;
 use crate::process;
@@ -65,6 +65,7 @@ pub(super) async fn figures(
         let ours = registry.sub_registry_with_prefix("tierline");
         all.metrics.register(ours);
         of_index(ours, all.footage.index_memory().map_err(Problem::internal)?);
+        of_disk(ours, &all.footage);
         of_recording(ours, all.footage.pulse());
         of_streams(ours, &all, &streams)?;
         let mut out = String::with_capacity(16 << 10);
@@ -111,6 +112,27 @@ fn of_index(registry: &mut Registry, memory: IndexMemory) {
         "index_memory_bytes",
         "Memory of the index, by what holds it",
         figure,
+    );
+}
+
+/// How full the hot tier is, where its disk tells, and what that leads to.
+fn of_disk(registry: &mut Registry, footage: &Footage) {
+    if let Ok((free, all)) = footage.space() {
+        for (name, help, bytes) in [
+            ("disk_free", "What the disk of the hot tier has left", free),
+            ("disk_size", "The size of that disk", all),
+        ] {
+            let figure = Figure::default();
+            figure.set(bytes as f64);
+            registry.register_with_unit(name, help, Unit::Bytes, figure);
+        }
+    }
+    let below = Figure::default();
+    below.set(f64::from(footage.shed_below()));
+    registry.register(
+        "shed_below_priority",
+        "Cameras of a lower priority are not recorded, because the disk is full",
+        below,
     );
 }
 
