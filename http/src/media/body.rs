@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use archive::ArchiveError;
@@ -30,6 +31,7 @@ pub(crate) struct ReadAhead<I> {
     ready: VecDeque<Bytes>,
     next: Next,
     left: u64,
+    counted: Arc<Counted>,
 }
 
 enum Next {
@@ -46,6 +48,7 @@ impl<I: Iterator<Item = Job> + Send + Unpin> ReadAhead<I> {
             ready: VecDeque::new(),
             next: Next::Idle,
             left: len,
+            counted: Arc::new(Counted::new()),
         };
         body.start_next();
         if let Next::Reading(task) = &mut body.next {
@@ -55,12 +58,13 @@ impl<I: Iterator<Item = Job> + Send + Unpin> ReadAhead<I> {
         Ok(body)
     }
 
-    /// Holds `leave`, and counts among the bodies that are sent, until its bytes are gone.
+    /// Holds `leave`, and counts among the bodies that are sent, until its bytes are gone too.
     pub(crate) fn holding<L: Send + Sync + 'static>(
         self,
         leave: L,
     ) -> impl Body<Data = Bytes, Error = ArchiveError> + Send {
-        Held::new(self, (leave, Counted::new()))
+        let counted = Arc::clone(&self.counted);
+        Held::new(self, (leave, counted))
     }
 
     /// Starts on the next piece, if none is being read.
