@@ -137,6 +137,16 @@ impl HttpConfig {
             .unwrap_or(self.connections_max.div_ceil(2))
     }
 
+    /// Of `count` things that readers wait for, those that one address may have: half, unless it may have every
+    /// connection, as a proxy does.
+    pub(crate) fn share(&self, count: usize) -> usize {
+        if self.per_client() < self.connections_max {
+            count.div_ceil(2)
+        } else {
+            count
+        }
+    }
+
     /// Whether this can be served safely.
     pub fn validate(&self) -> Result<(), ConfigError> {
         if self.api_keys.is_empty() && !self.listen.ip().to_canonical().is_loopback() {

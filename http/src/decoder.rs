@@ -1,10 +1,11 @@
 //! Pictures out of media, by ffmpeg in a process of its own: a hostile picture cannot reach this one.
 
+use std::io;
 use std::process::Stdio;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -14,6 +15,14 @@ use crate::problem::{Code, Problem};
 pub(crate) const WIDTH_MIN: u32 = 16;
 /// The widest picture.
 pub(crate) const WIDTH_MAX: u32 = 3840;
+/// The most pixels of a picture that is decoded: twice those of 8K. A decoder keeps several pictures.
+pub(crate) const PIXELS_MAX: u32 = 64 << 20;
+/// The largest piece of memory that a decoder may ask for: a picture of so many pixels at four bytes each.
+const ALLOC_BYTES_MAX: u32 = 4 * PIXELS_MAX;
+/// The largest still.
+const PICTURE_BYTES_MAX: u64 = 32 << 20;
+/// What is kept of a decoder's complaints.
+const COMPLAINT_BYTES_MAX: u64 = 4 << 10;
 /// How long a caller waits for its turn.
 const QUEUE_MAX: Duration = Duration::from_secs(2);
 /// How long one picture may take.
@@ -76,6 +85,8 @@ async fn decode(media: &[Bytes], offset_us: i64, width: Option<u32>) -> Result<B
         "-protocol_whitelist",
         "pipe",
     ]);
+    command.arg("-max_alloc").arg(ALLOC_BYTES_MAX.to_string());
+    command.arg("-max_pixels").arg(PIXELS_MAX.to_string());
     command.args(["-f", "mp4", "-i", "pipe:0", "-map", "0:v:0", "-an", "-sn", "-dn"]);
     command.arg("-ss").arg(format!("{}us", offset_us));
     if let Some(width) = width {
@@ -98,13 +109,13 @@ async fn decode(media: &[Bytes], offset_us: i64, width: Option<u32>) -> Result<B
         .stderr(Stdio::piped())
         .kill_on_drop(true);
     let mut child = command.spawn().map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => Problem::new(
+        io::ErrorKind::NotFound => Problem::new(
             Code::NoDecoder,
             "Install ffmpeg on the machine of this service: apt-get install ffmpeg",
         ),
         _ => Problem::internal(error),
     })?;
-    let stdin = child.stdin.take();
+    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let feed = async {
         if let Some(mut stdin) = stdin {
             for bytes in media {
@@ -115,14 +126,72 @@ async fn decode(media: &[Bytes], offset_us: i64, width: Option<u32>) -> Result<B
             }
         }
     };
-    let ((), output) = tokio::join!(feed, child.wait_with_output());
-    let output = output.map_err(Problem::internal)?;
-    if output.stdout.is_empty() && !output.status.success() {
-        let said: String = String::from_utf8_lossy(&output.stderr)
-            .chars()
-            .take(400)
-            .collect();
+    let ended = async {
+        let read = tokio::try_join!(
+            beginning(stdout, PICTURE_BYTES_MAX + 1),
+            beginning(stderr, COMPLAINT_BYTES_MAX)
+        );
+        let (picture, said) = read?;
+        Ok((picture, said, child.wait().await?))
+    };
+    let ((), ended) = tokio::join!(feed, ended);
+    let (picture, said, status) = ended.map_err(|error: io::Error| Problem::internal(error))?;
+    if picture.len() as u64 > PICTURE_BYTES_MAX {
+        return Err(Problem::new(Code::DecoderFailed, "The still is too large."));
+    }
+    if picture.is_empty() && !status.success() {
+        let said: String = String::from_utf8_lossy(&said).chars().take(400).collect();
         return Err(Problem::new(Code::DecoderFailed, "The decoder refuses this media.").because(said));
     }
-    Ok(output.stdout.into())
+    Ok(picture.into())
+}
+
+/// The first `max` bytes that come. The rest is read too, so that whoever writes can end, and not kept.
+async fn beginning(from: Option<impl AsyncRead + Unpin>, max: u64) -> io::Result<Vec<u8>> {
+    let mut kept = Vec::new();
+    if let Some(mut from) = from {
+        (&mut from).take(max).read_to_end(&mut kept).await?;
+        tokio::io::copy(&mut from, &mut tokio::io::sink()).await?;
+    }
+    Ok(kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_decoder_writes_is_kept_up_to_a_bound_and_read_to_its_end() {
+        let mut much = tokio::io::repeat(7).take(10 << 20);
+        let kept = beginning(Some(&mut much), 1000).await.expect("read");
+        assert_eq!((kept.len(), much.limit()), (1000, 0));
+    }
+
+    #[tokio::test]
+    async fn a_picture_of_too_many_pixels_is_refused() {
+        let turns = Semaphore::new(1);
+        for (size, shown) in [("1600x1200", true), ("9000x8000", false)] {
+            let source = format!("color=size={size}:rate=1:duration=1");
+            let made = Command::new("ffmpeg")
+                .args([
+                    "-loglevel",
+                    "error",
+                    "-f",
+                    "lavfi",
+                    "-i",
+                    &source,
+                    "-frames:v",
+                    "1",
+                ])
+                .args(["-c:v", "mjpeg", "-pix_fmt", "yuvj420p", "-f", "mp4"])
+                .args(["-movflags", "frag_keyframe+empty_moov", "pipe:1"])
+                .output()
+                .await
+                .expect("ffmpeg");
+            assert!(made.status.success() && !made.stdout.is_empty());
+            let turn = turn(&turns).await.expect("a turn");
+            let picture = picture(turn, vec![made.stdout.into()], 0, Some(320)).await;
+            assert_eq!(picture.map(|_| ()).map_err(|p| p.code()).is_ok(), shown, "{size}");
+        }
+    }
 }

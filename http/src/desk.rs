@@ -1,57 +1,93 @@
 //! Work that takes turns, so that what is asked for at once never takes more than this machine has.
 
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::http::{HeaderValue, header};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use axum::body::Body;
+use axum::http::Response;
+use http_body::Body as _;
 
+use crate::media::Held;
 use crate::places::Places;
-use crate::problem::{Code, Problem};
+use crate::problem::Problem;
+use crate::turns::{Scarce, Turn, Turns};
 
 /// Answers that are computed at once; a few, since recording needs the cores too.
 const TURNS: usize = 4;
 /// Bodies of media that are under way at once. Each holds up to three pieces of a MiB.
 const READERS: usize = 256;
-/// How long a request waits for its turn.
-const WAIT_MAX: Duration = Duration::from_secs(2);
-
-fn overloaded() -> Problem {
-    Problem::new(
-        Code::Overloaded,
-        "Too much is asked for at once: try again in a moment.",
-    )
-    .with_header(header::RETRY_AFTER, HeaderValue::from_static("1"))
-}
-
-async fn turn(turns: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Problem> {
-    let acquired = tokio::time::timeout(WAIT_MAX, Arc::clone(turns).acquire_owned()).await;
-    acquired.map_err(|_| overloaded())?.map_err(Problem::internal)
-}
+/// Bytes of computed answers that are under way at once.
+const BYTES: usize = 128 << 20;
+/// What takes no more than this is sent without asking: every connection may have as much.
+const SMALL_BYTES: usize = 64 << 10;
 
 /// Answers that have to be computed: playlists, timelines, layouts of exports.
 #[derive(Debug)]
-pub(crate) struct Desk(Arc<Semaphore>);
-
-impl Default for Desk {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(TURNS)))
-    }
+pub(crate) struct Desk {
+    turns: Turns,
+    bytes: Room,
 }
 
 impl Desk {
+    /// `share` says how many of so many one address may have.
+    pub(crate) fn new(places: Arc<Places>, share: impl Fn(usize) -> usize) -> Self {
+        Self {
+            turns: Turns::new(TURNS, share(TURNS)),
+            bytes: Room::new(BYTES, share(BYTES), places),
+        }
+    }
+
     /// Does work that blocks, when it is its turn.
     pub(crate) async fn work<T: Send + 'static>(
         &self,
+        client: IpAddr,
         work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, Problem> {
-        let turn = turn(&self.0).await?;
-        // The turn ends with the work, also when nobody waits for it any more.
-        let work = move || {
-            let done = work();
-            drop(turn);
-            done
-        };
+        let (done, _) = self.done(client, work).await?;
+        Ok(done)
+    }
+
+    /// Does work whose outcome takes memory until it is sent, and gives leave to hold as much as `size` says.
+    pub(crate) async fn work_to_send<T: Send + 'static>(
+        &self,
+        client: IpAddr,
+        size: impl FnOnce(&T) -> u64,
+        work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+    ) -> Result<(T, Option<Turn>), Problem> {
+        // The turn lasts until there is room, so that no more wait for it than are computed at once.
+        let (done, _turn) = self.done(client, work).await?;
+        let leave = self.leave(client, size(&done)).await?;
+        Ok((done, leave))
+    }
+
+    /// Computes an answer.
+    pub(crate) async fn answer(
+        &self,
+        client: IpAddr,
+        work: impl FnOnce() -> Result<Response<Body>, Problem> + Send + 'static,
+    ) -> Result<Response<Body>, Problem> {
+        let size = |answer: &Response<Body>| answer.body().size_hint().lower();
+        let (answer, leave) = self.work_to_send(client, size, work).await?;
+        Ok(answer.map(|body| Body::new(Held::new(body, leave))))
+    }
+
+    /// Leave to hold `bytes` of an answer until they are sent; small ones need none.
+    pub(crate) async fn leave(&self, client: IpAddr, bytes: u64) -> Result<Option<Turn>, Problem> {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        if bytes <= SMALL_BYTES {
+            return Ok(None);
+        }
+        self.bytes.take(client, bytes).await.map(Some)
+    }
+
+    /// The outcome of work and its turn, which ends with the work, also when nobody waits for it any more.
+    async fn done<T: Send + 'static>(
+        &self,
+        client: IpAddr,
+        work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+    ) -> Result<(T, Turn), Problem> {
+        let turn = self.turns.take(client, 1).await?;
+        let work = move || work().map(|done| (done, turn));
         tokio::task::spawn_blocking(work)
             .await
             .unwrap_or_else(|e| Err(Problem::internal(e)))
@@ -60,26 +96,42 @@ impl Desk {
 
 /// Bodies of media on their way to readers.
 #[derive(Debug)]
-pub(crate) struct Readers {
-    turns: Arc<Semaphore>,
+pub(crate) struct Readers(Room);
+
+impl Readers {
+    pub(crate) fn new(places: Arc<Places>, share: impl Fn(usize) -> usize) -> Self {
+        Self(Room::new(READERS, share(READERS), places))
+    }
+
+    /// Leave to send media while the turn is held.
+    pub(crate) async fn turn(&self, client: IpAddr) -> Result<Turn, Problem> {
+        self.0.take(client, 1).await
+    }
+}
+
+/// Turns that last as long as readers take to read.
+#[derive(Debug)]
+struct Room {
+    turns: Turns,
     places: Arc<Places>,
 }
 
-impl Readers {
-    pub(crate) fn new(places: Arc<Places>) -> Self {
-        Self {
-            turns: Arc::new(Semaphore::new(READERS)),
-            places,
-        }
+impl Room {
+    fn new(count: usize, share: usize, places: Arc<Places>) -> Self {
+        let turns = Turns::new(count, share);
+        Self { turns, places }
     }
 
-    /// Leave to send media while the permit is held. When too many do, the one whose reader takes nothing for
-    /// the longest time is let go.
-    pub(crate) async fn turn(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        if let Ok(permit) = Arc::clone(&self.turns).try_acquire_owned() {
-            return Ok(permit);
-        }
-        let _ = self.places.drop_a_stalled_reader();
-        turn(&self.turns).await
+    /// When there is too little, the one whose reader takes nothing for the longest time is let go: of the same
+    /// address when its share is used up.
+    async fn take(&self, client: IpAddr, count: usize) -> Result<Turn, Problem> {
+        let scarce = match self.turns.try_take(client, count) {
+            Ok(turn) => return Ok(turn),
+            Err(scarce) => scarce,
+        };
+        let _ = self
+            .places
+            .drop_a_stalled_reader(|reader| scarce == Scarce::All || reader == client);
+        self.turns.take(client, count).await
     }
 }

@@ -1,5 +1,6 @@
 //! What every request passes before its route and every response after it.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -98,6 +99,19 @@ fn request_id() -> String {
     static ORIGIN: std::sync::LazyLock<u32> =
         std::sync::LazyLock::new(|| RandomState::new().hash_one(0) as u32);
     format!("{:08x}-{:06x}", *ORIGIN, NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// The address of whoever made a request.
+pub(crate) struct Client(pub(crate) IpAddr);
+
+impl FromRequestParts<App> for Client {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Problem> {
+        let peer = parts.extensions.get::<Peer>();
+        let peer = peer.ok_or_else(|| Problem::internal("a request without an address"))?;
+        Ok(Self(peer.0.ip().to_canonical()))
+    }
 }
 
 /// The caller of a request. Taking it as an argument is what makes a route ask for a key.

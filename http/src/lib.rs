@@ -32,6 +32,7 @@ mod query;
 mod routes;
 mod server;
 mod state;
+mod turns;
 
 pub use archive::destination::{Destination, destination};
 pub use auth::Glob;

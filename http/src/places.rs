@@ -182,10 +182,11 @@ impl Places {
         })
     }
 
-    /// Lets the reader go that has not read for the longest time, if one stalls.
-    pub(crate) fn drop_a_stalled_reader(&self) -> Result<(), Full> {
-        self.seats()
-            .make_room(Instant::now(), |seat| seat.stalled_since().is_some())
+    /// Lets the reader go that has not read for the longest time, if one `of` these clients stalls.
+    pub(crate) fn drop_a_stalled_reader(&self, of: impl Fn(IpAddr) -> bool) -> Result<(), Full> {
+        self.seats().make_room(Instant::now(), |seat| {
+            seat.stalled_since().is_some() && of(seat.client)
+        })
     }
 }
 
@@ -254,12 +255,13 @@ mod tests {
         at(&idle, Phase::Idle, 2000);
         let _third = places.take(B).expect("room");
         assert!(was_asked_to_leave(&idle) && !was_asked_to_leave(&stalled));
-        assert_eq!(places.drop_a_stalled_reader(), Ok(()));
+        assert_eq!(places.drop_a_stalled_reader(|of| of == B), Err(Full));
+        assert_eq!(places.drop_a_stalled_reader(|_| true), Ok(()));
         assert!(was_asked_to_leave(&stalled));
         let fourth = places.take(B).expect("room");
         fourth.seat.set_stalled(true);
         assert_eq!(
-            places.drop_a_stalled_reader(),
+            places.drop_a_stalled_reader(|_| true),
             Err(Full),
             "it has only begun to stall"
         );

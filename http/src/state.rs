@@ -63,6 +63,7 @@ impl Shared {
     pub(crate) fn new(config: &HttpConfig, state: HttpState) -> Self {
         let keys = Keys::new(&config.api_keys);
         let places = Arc::new(Places::new(config.connections_max, config.per_client()));
+        let share = |of| config.share(of);
         Self {
             footage: Footage::new(state.index, state.disk, Arc::clone(&state.clock)),
             hosts: HostRule::new(&config.hosts, !keys.is_empty()),
@@ -71,8 +72,8 @@ impl Shared {
             ready: state.ready,
             camera_url_allowed: state.camera_url_allowed,
             metrics: Metrics::default(),
-            desk: Desk::default(),
-            readers: Readers::new(places.clone()),
+            desk: Desk::new(Arc::clone(&places), share),
+            readers: Readers::new(Arc::clone(&places), share),
             places,
             decoders: Semaphore::new(DECODERS),
             lives: LiveWindows::default(),

@@ -128,3 +128,24 @@ fn damaged_boxes_cost_an_export_only_their_fragment() {
     );
     assert_eq!(playlist(&service).matches("#EXTINF").count(), 4);
 }
+
+#[test]
+fn a_playlist_that_grows_keeps_the_number_of_every_line_when_damage_is_found() {
+    let site = Site::new();
+    let from = common::now().plus_micros(-60_000_000);
+    let row = site.record(STREAM, from, 5);
+    let damaged = site.index.table(&row).expect("table")[2].clone();
+    flip(&site, &row, damaged.offset + u64::from(damaged.len) / 2);
+    let service = site.serve(|_| ());
+    let growing = || {
+        service
+            .get(&format!("/hls/lobby/main/media.m3u8?from={from}"))
+            .text()
+    };
+    let before = growing();
+    assert!(before.contains("PLAYLIST-TYPE:EVENT"), "{before}");
+    fetch(&service, row.id.seq, &before);
+    let text = growing();
+    assert_eq!(text.replace("#EXT-X-GAP\n", ""), before);
+    assert_eq!(text.matches("#EXT-X-GAP\n").count(), 1, "{text}");
+}

@@ -399,6 +399,31 @@ fn a_camera_is_added_shown_changed_and_removed_and_its_password_never_comes_back
 }
 
 #[test]
+fn a_password_in_the_query_of_a_camera_is_not_shown_and_stays() {
+    let site = Site::new();
+    let service = site.serve(|_| ());
+    let added = service.post(
+        "/api/v1/cameras",
+        r#"{"id":"lobby","streams":[{"name":"main","url":"rtsp://10.0.0.2/one?user=admin&password=hunter2#x"}]}"#,
+    );
+    assert_eq!(added.status, 201, "{}", added.text());
+    let json = [("Content-Type", "application/json")];
+    let change = br#"{"streams":[{"name":"main","url":"rtsp://10.0.0.2/one","transport":"udp"}]}"#;
+    let changed = service.send("PATCH", "/api/v1/cameras/lobby", &json, change);
+    for answer in [added, changed, service.get("/api/v1/cameras")] {
+        assert!(!answer.text().contains("hunter2"), "{}", answer.text());
+    }
+    let shown = service.json("/api/v1/cameras/lobby");
+    assert_eq!(shown["streams"][0]["url"], "rtsp://10.0.0.2/one");
+    assert_eq!(shown["streams"][0]["has_credentials"], true);
+    let rows = site.index.cameras().expect("cameras");
+    assert_eq!(
+        rows[0].streams[0].url.expose().query(),
+        Some("user=admin&password=hunter2")
+    );
+}
+
+#[test]
 fn removing_a_camera_leaves_its_footage_playable() {
     let site = Site::new();
     site.record("lobby/main", epoch(), 2);
@@ -490,6 +515,7 @@ fn readiness_follows_the_program_and_metrics_name_what_is_measured() {
     );
     service.ready.send(false).expect("told");
     assert_eq!(service.get("/readyz").code(), "not_ready");
+    site.index.set_shed_below(3);
     let metrics = service.get("/metrics").text();
     for line in [
         "tierline_http_requests_total{route=\"/readyz\",method=\"GET\",status=\"200\"} 1",
@@ -498,6 +524,10 @@ fn readiness_follows_the_program_and_metrics_name_what_is_measured() {
         "tierline_stream_durable_lag_seconds{camera=\"lobby\",stream=\"main\"}",
         "tierline_stream_gap_seconds{camera=\"lobby\",stream=\"main\",cause=\"unreachable\"}",
         "tierline_http_connections 1",
+        "tierline_disk_free_bytes ",
+        "tierline_disk_size_bytes ",
+        "tierline_shed_below_priority 3",
+        "tierline_index_memory_bytes{part=\"cache\"}",
         "process_resident_memory_bytes",
         "process_cpu_seconds_total",
         "# EOF",

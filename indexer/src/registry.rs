@@ -11,7 +11,8 @@ pub const PRIORITY_DEFAULT: u8 = 5;
 /// The highest priority: the last to give way when the disk fills.
 pub const PRIORITY_MAX: u8 = 9;
 
-/// A URL that may hold credentials. Shown without them, everywhere but through [`expose`](Self::expose).
+/// A URL that may hold credentials: a user and a password, or whatever a camera takes in its query. Shown without
+/// them, everywhere but through [`expose`](Self::expose).
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SecretUrl(Url);
@@ -32,12 +33,14 @@ impl SecretUrl {
         let mut url = self.0.clone();
         let _ = url.set_username("");
         let _ = url.set_password(None);
+        url.set_query(None);
+        url.set_fragment(None);
         url
     }
 
     /// Whether there is something to hide.
     pub fn has_credentials(&self) -> bool {
-        !self.0.username().is_empty() || self.0.password().is_some()
+        self.redacted() != self.0
     }
 }
 

@@ -299,6 +299,66 @@ fn a_folder_that_could_not_be_read_is_read_by_the_next_start() {
     assert_eq!(s.start().set_aside, 1);
 }
 
+#[test]
+fn a_file_that_could_not_be_read_stays_and_is_adopted_by_the_next_start() {
+    let s = Site::new();
+    let mut first = s.write(0, Sha256::default(), 0..3);
+    s.commit(&mut first);
+    drop(s.write(1, first.row.head, 3..5));
+    drop(first);
+    let disk = Disk::with_faults(s.disk.root(), Arc::new(NoReads)).expect("disk");
+    let found = recover(&disk, &s.index).expect("recover");
+    assert_eq!((found.adopted, found.set_aside), (0, 0));
+    let found = s.start();
+    assert_eq!((found.adopted, found.fragments, found.set_aside), (1, 2, 0));
+}
+
+#[test]
+fn a_start_reads_no_folders_of_days_before_the_last_segment() {
+    let s = Site::new();
+    let mut w = s.write(0, Sha256::default(), 0..3);
+    s.commit(&mut w);
+    drop(w);
+    for day in ["20260101", "20260102", "20261119"] {
+        let hour = format!("{}/{day}/05", archive::layout::stream_dir(&lobby()));
+        std::fs::create_dir_all(s.disk.path(&hour)).expect("folder");
+    }
+    let lists = Arc::new(Lists::default());
+    let disk = Disk::with_faults(s.disk.root(), lists.clone()).expect("disk");
+    recover(&disk, &s.index).expect("recover");
+    let listed = lists.0.lock().expect("lock").clone();
+    assert!(listed.iter().any(|dir| dir.contains("20261120")), "{listed:?}");
+    assert!(!listed.iter().any(|dir| dir.contains("202601")), "{listed:?}");
+    assert!(!listed.iter().any(|dir| dir.contains("20261119")), "{listed:?}");
+}
+
+/// Writes down which folders are listed.
+#[derive(Debug, Default)]
+struct Lists(std::sync::Mutex<Vec<String>>);
+
+impl Faults for Lists {
+    fn at(&self, step: Step, path: &std::path::Path) -> Answer {
+        if step == Step::List {
+            let mut listed = self.0.lock().expect("lock");
+            listed.push(path.display().to_string());
+        }
+        Answer::GoOn
+    }
+}
+
+/// A disk whose files cannot be opened for once.
+#[derive(Debug)]
+struct NoReads;
+
+impl Faults for NoReads {
+    fn at(&self, step: Step, _: &std::path::Path) -> Answer {
+        match step {
+            Step::Open => Answer::Fail(5),
+            _ => Answer::GoOn,
+        }
+    }
+}
+
 /// A disk that can be written and not listed.
 #[derive(Debug)]
 struct NoLists;

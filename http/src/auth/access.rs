@@ -59,6 +59,16 @@ impl Footage {
         self.index.pulse()
     }
 
+    /// Bytes that the hot tier's disk has left, and bytes in all.
+    pub(crate) fn space(&self) -> Result<(u64, u64), ArchiveError> {
+        self.disk.space()
+    }
+
+    /// Cameras of a priority below this are not recorded, because the disk is full.
+    pub(crate) fn shed_below(&self) -> u8 {
+        self.index.shed_below()
+    }
+
     /// What the index takes in memory.
     pub(crate) fn index_memory(&self) -> Result<IndexMemory, IndexError> {
         self.index.memory()

@@ -3,6 +3,8 @@
 //! A day of it is megabytes and players ask for it every few seconds, so its lines are written once: the old
 //! ones stand in shared pieces that are sent without a copy, and only new fragments add lines.
 
+use std::collections::HashSet;
+
 use archive::WallTime;
 use bytes::Bytes;
 use indexer::SegmentFragments;
@@ -25,8 +27,8 @@ pub(crate) struct EventList {
     last: Option<(u64, u64)>,
     /// The wall time after it.
     end: WallTime,
-    /// How many damaged fragments were passed over.
-    damaged: usize,
+    /// The segments and offsets of the fragments that are known to be damaged.
+    damaged: HashSet<(u64, u64)>,
 }
 
 impl EventList {
@@ -40,16 +42,27 @@ impl EventList {
             tail: String::new(),
             last: None,
             end: from,
-            damaged: 0,
+            damaged: HashSet::new(),
         }
     }
 
-    /// Begins anew when the number of fragments that are known to be damaged changed: the list must not go on
-    /// naming what cannot be read.
-    pub(crate) fn without_damage(&mut self, from: WallTime, damaged: usize) {
-        if self.damaged != damaged {
-            *self = Self::new(from);
-            self.damaged = damaged;
+    /// Marks the fragment at `offset` of the segment `seq`, which was found to be damaged. If it has a line, that
+    /// stays, since players count lines, and says that there is nothing to fetch.
+    pub(crate) fn mark(&mut self, seq: u64, offset: u64) {
+        if !self.damaged.insert((seq, offset)) || self.last.is_none_or(|last| last < (seq, offset)) {
+            return;
+        }
+        let line = format!("@{offset}\nseg/{seq}.mp4\n");
+        if with_gap(&mut self.tail, &line) {
+            return;
+        }
+        for piece in self.frozen.iter_mut().rev() {
+            let mut text = String::from_utf8_lossy(piece).into_owned();
+            if with_gap(&mut text, &line) {
+                self.frozen_bytes += text.len() - piece.len();
+                *piece = Bytes::from(text);
+                return;
+            }
         }
     }
 
@@ -104,4 +117,13 @@ impl EventList {
         pieces.push(Bytes::copy_from_slice(self.tail.as_bytes()));
         pieces
     }
+}
+
+/// Puts a tag before the lines of the fragment whose lines end with `line`, if they are here.
+fn with_gap(text: &mut String, line: &str) -> bool {
+    let begin = text.find(line).and_then(|end| text.get(..end)?.rfind("#EXTINF:"));
+    if let Some(begin) = begin {
+        text.insert_str(begin, "#EXT-X-GAP\n");
+    }
+    begin.is_some()
 }

@@ -148,6 +148,28 @@ fn a_growing_playlist_only_ever_appends() {
     assert_eq!(list.end(), at(6000));
 }
 
+#[test]
+fn a_growing_playlist_keeps_the_line_of_what_is_found_damaged_and_says_so() {
+    let mut list = EventList::new(at(0));
+    let all: Vec<FragmentEntry> = (0..3000).map(|n| fragment(n * 2, 2)).collect();
+    list.extend(&[segment(1, b"a", all[..2999].to_vec())], &codecs());
+    let before = String::from_utf8(list.pieces().concat()).expect("text");
+    // Early, in what is sent without a copy; late; and what has no line and gets none.
+    for n in [2, 2998, 2999] {
+        list.mark(1, all[n].offset);
+        list.mark(1, all[n].offset);
+    }
+    let text = String::from_utf8(list.pieces().concat()).expect("text");
+    for n in [2, 2998] {
+        let line = format!("#EXTINF:2.000000,\n#EXT-X-BYTERANGE:4000@{}\n", all[n].offset);
+        assert!(text.contains(&format!("\n#EXT-X-GAP\n{line}")), "{n}");
+    }
+    assert_eq!(text.replace("#EXT-X-GAP\n", ""), before);
+    assert_eq!(count(&text, "#EXT-X-GAP"), 2);
+    let kept: usize = list.pieces().iter().skip(1).map(|piece| piece.len()).sum();
+    assert_eq!(list.bytes(), kept);
+}
+
 /// What a player remembers of a live playlist: each fragment's number and its discontinuity number.
 fn numbered(text: &str) -> BTreeMap<u64, (u64, String)> {
     let mut sequence: u64 = value(text, "#EXT-X-MEDIA-SEQUENCE:").parse().expect("number");

@@ -2,14 +2,15 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use archive::ArchiveError;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::{JoinError, JoinHandle};
 
+use super::Held;
 use super::crowd::Counted;
 
 /// How the next piece of a body is had.
@@ -30,9 +31,7 @@ pub(crate) struct ReadAhead<I> {
     ready: VecDeque<Bytes>,
     next: Next,
     left: u64,
-    /// Leave to hold memory for it.
-    turn: Option<OwnedSemaphorePermit>,
-    _counted: Counted,
+    counted: Arc<Counted>,
 }
 
 enum Next {
@@ -49,8 +48,7 @@ impl<I: Iterator<Item = Job> + Send + Unpin> ReadAhead<I> {
             ready: VecDeque::new(),
             next: Next::Idle,
             left: len,
-            turn: None,
-            _counted: Counted::new(),
+            counted: Arc::new(Counted::new()),
         };
         body.start_next();
         if let Next::Reading(task) = &mut body.next {
@@ -60,10 +58,13 @@ impl<I: Iterator<Item = Job> + Send + Unpin> ReadAhead<I> {
         Ok(body)
     }
 
-    /// Gives `turn` back when the body has ended.
-    pub(crate) fn holding(mut self, turn: OwnedSemaphorePermit) -> Self {
-        self.turn = Some(turn);
-        self
+    /// Holds `leave`, and counts among the bodies that are sent, until its bytes are gone too.
+    pub(crate) fn holding<L: Send + Sync + 'static>(
+        self,
+        leave: L,
+    ) -> impl Body<Data = Bytes, Error = ArchiveError> + Send {
+        let counted = Arc::clone(&self.counted);
+        Held::new(self, (leave, counted))
     }
 
     /// Starts on the next piece, if none is being read.

@@ -13,7 +13,7 @@ const FEW: usize = 4;
 /// Bodies that are being sent by this process.
 static BODIES: AtomicUsize = AtomicUsize::new(0);
 
-/// One body, counted for as long as it is sent.
+/// One body, counted until its bytes are gone.
 pub(super) struct Counted(());
 
 impl Counted {

@@ -64,7 +64,7 @@ struct Camera {
 #[derive(Serialize)]
 struct Stream {
     name: StreamName,
-    /// Without user and password; `null` for footage without a source.
+    /// Without user, password and query; `null` for footage without a source.
     url: Option<String>,
     has_credentials: bool,
     transport: Option<Transport>,

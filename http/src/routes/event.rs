@@ -1,6 +1,7 @@
 //! Playlists that begin in the past and grow into live, kept between reloads.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -87,15 +88,19 @@ pub(super) fn first(stream: &StreamHandle, from: WallTime) -> Result<Option<Wall
     }
 }
 
-pub(super) async fn media(app: App, stream: StreamHandle, from: WallTime) -> Result<Response<Body>, Problem> {
+pub(super) async fn media(
+    app: App,
+    client: IpAddr,
+    stream: StreamHandle,
+    from: WallTime,
+) -> Result<Response<Body>, Problem> {
     let lists = app.clone();
-    let pieces = app
-        .desk
-        .work(move || pieces(&lists.events, &stream, from))
-        .await?;
-    let len = pieces.iter().map(|piece| piece.len() as u64).sum();
+    let size = |pieces: &Vec<Bytes>| pieces.iter().map(|piece| piece.len() as u64).sum();
+    let work = move || pieces(&lists.events, &stream, from);
+    let (pieces, leave) = app.desk.work_to_send(client, size, work).await?;
+    let len = size(&pieces);
     let body = ReadAhead::begin(pieces.into_iter().map(Job::Ready), len).await?;
-    Ok(playlist(Body::new(body)))
+    Ok(playlist(Body::new(body.holding(leave))))
 }
 
 fn pieces(lists: &EventLists, stream: &StreamHandle, from: WallTime) -> Result<Vec<Bytes>, Problem> {
@@ -103,7 +108,9 @@ fn pieces(lists: &EventLists, stream: &StreamHandle, from: WallTime) -> Result<V
     let shared = lists.get(key);
     let mut list = shared.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(all) = TimeRange::new(from.plus_micros(-LOOK_BACK_US), WallTime::MAX) {
-        list.without_damage(from, stream.damage(all)?.len());
+        for damage in stream.damage(all)? {
+            list.mark(damage.segment.seq, damage.offset);
+        }
     }
     let start = if list.is_empty() {
         let start = first(stream, from)?.ok_or_else(|| stream.no_media(from))?;

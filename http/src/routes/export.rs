@@ -15,7 +15,7 @@ use indexer::SegmentRow;
 use super::AppState;
 use crate::auth::StreamHandle;
 use crate::config::Action;
-use crate::gate::Caller;
+use crate::gate::{Caller, Client};
 use crate::keyframe::begin;
 use crate::media::{ExportReads, ReadAhead, Representation, answer};
 use crate::problem::{Code, Problem};
@@ -32,6 +32,7 @@ struct Laid {
 
 pub(super) async fn export(
     Caller(caller): Caller,
+    Client(client): Client,
     State(app): AppState,
     Path(camera): Path<String>,
     method: Method,
@@ -43,7 +44,9 @@ pub(super) async fn export(
     let range = query.range(RANGE_MAX)?;
     let stream = camera.stream(query.get("stream"))?;
     let of = stream.clone();
-    let laid = app.desk.work(move || lay_out(&of, range)).await?;
+    let size = |laid: &Laid| laid.assembly.head_len();
+    let work = move || lay_out(&of, range);
+    let (laid, leave) = app.desk.work_to_send(client, size, work).await?;
     let what = Representation {
         len: laid.assembly.len(),
         etag: laid.assembly.etag().to_owned(),
@@ -55,9 +58,9 @@ pub(super) async fn export(
         describe(&mut response, &stream, &laid)?;
     }
     if let Some(bytes) = bytes {
-        let (turn, len) = (app.readers.turn().await?, bytes.end - bytes.start);
+        let (turn, len) = (app.readers.turn(client).await?, bytes.end - bytes.start);
         let reads = ExportReads::new(stream, laid.rows, laid.assembly.pieces(bytes));
-        *response.body_mut() = Body::new(ReadAhead::begin(reads, len).await?.holding(turn));
+        *response.body_mut() = Body::new(ReadAhead::begin(reads, len).await?.holding((turn, leave)));
     }
     Ok(response)
 }

@@ -13,7 +13,7 @@ use indexer::{SegmentFragments, SegmentRow};
 use super::{AppState, event};
 use crate::auth::StreamHandle;
 use crate::config::Action;
-use crate::gate::Caller;
+use crate::gate::{Caller, Client};
 use crate::hls::{CONTENT_TYPE, Codecs, Variant, multivariant, vod};
 use crate::keyframe::begin;
 use crate::problem::{Code, Problem};
@@ -52,6 +52,7 @@ impl Span {
 /// One entry per stream that has footage there.
 pub(super) async fn index(
     Caller(caller): Caller,
+    Client(client): Client,
     State(app): AppState,
     Path(camera): Path<String>,
     uri: Uri,
@@ -66,7 +67,7 @@ pub(super) async fn index(
         camera.streams()
     };
     app.desk
-        .work(move || {
+        .answer(client, move || {
             let variants = streams
                 .iter()
                 .map(|s| variant_of(s, &span))
@@ -124,6 +125,7 @@ pub(super) fn variant(
 /// The fragments of a stream in a range, or from a time on.
 pub(super) async fn media(
     Caller(caller): Caller,
+    Client(client): Client,
     State(app): AppState,
     Path((camera, stream)): Path<(String, String)>,
     uri: Uri,
@@ -135,10 +137,10 @@ pub(super) async fn media(
     let query = Query::parse(&uri, &["from", "to"])?;
     let span = Span::parse(&query, app.clock.wall())?;
     if span.to.is_none() {
-        return event::media(app, stream, span.from).await;
+        return event::media(app, client, stream, span.from).await;
     }
     app.desk
-        .work(move || {
+        .answer(client, move || {
             let start = begin(&stream, span.from)?.filter(|start| *start < span.end());
             let start = start.ok_or_else(|| stream.no_media(span.from))?;
             let range = TimeRange::new(start, span.end()).ok_or_else(|| stream.no_media(span.from))?;

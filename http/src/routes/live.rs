@@ -15,7 +15,7 @@ use super::AppState;
 use super::hls::{codecs, playlist, variant};
 use crate::auth::StreamHandle;
 use crate::config::Action;
-use crate::gate::Caller;
+use crate::gate::{Caller, Client};
 use crate::hls::{LOOK_BACK_US, LiveWindow, Variant, multivariant};
 use crate::problem::{Code, Problem};
 use crate::query::Query;
@@ -64,6 +64,7 @@ fn not_live(stream: &StreamHandle, now: WallTime) -> Problem {
 /// One entry per stream that is live.
 pub(super) async fn index(
     Caller(caller): Caller,
+    Client(client): Client,
     State(app): AppState,
     Path(camera): Path<String>,
     uri: Uri,
@@ -78,7 +79,7 @@ pub(super) async fn index(
     };
     let now = app.clock.wall();
     app.desk
-        .work(move || {
+        .answer(client, move || {
             let mut variants: Vec<Variant> = Vec::new();
             for stream in &streams {
                 let Some(until) = live_until(stream, now) else {

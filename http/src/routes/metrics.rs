@@ -16,8 +16,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::AppState;
-use crate::auth::StreamHandle;
-use crate::gate::Caller;
+use crate::auth::{Footage, StreamHandle};
+use crate::gate::{Caller, Client};
 use crate::problem::Problem;
 use crate::process;
 use crate::state::Shared;
@@ -52,7 +52,11 @@ struct Streams {
     gaps: Family<StreamCause, Figure>,
 }
 
-pub(super) async fn figures(Caller(caller): Caller, State(app): AppState) -> Result<Response<Body>, Problem> {
+pub(super) async fn figures(
+    Caller(caller): Caller,
+    Client(client): Client,
+    State(app): AppState,
+) -> Result<Response<Body>, Problem> {
     let streams = app.footage.survey(&caller)?;
     let all = app.clone();
     let work = move || {
@@ -61,18 +65,18 @@ pub(super) async fn figures(Caller(caller): Caller, State(app): AppState) -> Res
         let ours = registry.sub_registry_with_prefix("tierline");
         all.metrics.register(ours);
         of_index(ours, all.footage.index_memory().map_err(Problem::internal)?);
+        of_disk(ours, &all.footage);
         of_recording(ours, all.footage.pulse());
         of_streams(ours, &all, &streams)?;
         let mut out = String::with_capacity(16 << 10);
         text::encode(&mut out, &registry).map_err(Problem::internal)?;
-        Ok(out)
+        let mut response = Response::new(Body::from(out));
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
+        Ok(response)
     };
-    let text = app.desk.work(work).await?;
-    let mut response = Response::new(Body::from(text));
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
-    Ok(response)
+    app.desk.answer(client, work).await
 }
 
 fn of_process(registry: &mut Registry) {
@@ -108,6 +112,27 @@ fn of_index(registry: &mut Registry, memory: IndexMemory) {
         "index_memory_bytes",
         "Memory of the index, by what holds it",
         figure,
+    );
+}
+
+/// How full the hot tier is, where its disk tells, and what that leads to.
+fn of_disk(registry: &mut Registry, footage: &Footage) {
+    if let Ok((free, all)) = footage.space() {
+        for (name, help, bytes) in [
+            ("disk_free", "What the disk of the hot tier has left", free),
+            ("disk_size", "The size of that disk", all),
+        ] {
+            let figure = Figure::default();
+            figure.set(bytes as f64);
+            registry.register_with_unit(name, help, Unit::Bytes, figure);
+        }
+    }
+    let below = Figure::default();
+    below.set(f64::from(footage.shed_below()));
+    registry.register(
+        "shed_below_priority",
+        "Cameras of a lower priority are not recorded, because the disk is full",
+        below,
     );
 }
 

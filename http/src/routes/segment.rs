@@ -7,12 +7,13 @@ use indexer::{SegmentRow, SegmentState};
 
 use super::AppState;
 use crate::config::Action;
-use crate::gate::Caller;
+use crate::gate::{Caller, Client};
 use crate::media::{ReadAhead, Representation, answer, pieces};
 use crate::problem::Problem;
 
 pub(super) async fn segment(
     Caller(caller): Caller,
+    Client(client): Client,
     State(app): AppState,
     Path((camera, stream, file)): Path<(String, String, String)>,
     method: Method,
@@ -29,7 +30,7 @@ pub(super) async fn segment(
     let row = stream.segment(seq)?;
     let (mut response, range) = answer(&headers, method == Method::HEAD, &representation(&row))?;
     if let Some(range) = range {
-        let (turn, len) = (app.readers.turn().await?, range.end - range.start);
+        let (turn, len) = (app.readers.turn(client).await?, range.end - range.start);
         let body = ReadAhead::begin(pieces(stream, row, range), len).await?;
         *response.body_mut() = Body::new(body.holding(turn));
     }

@@ -6,13 +6,15 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderName, HeaderValue, Response, Uri, header};
 use bytes::Bytes;
+use http_body_util::Full;
 
 use super::AppState;
 use crate::auth::StreamHandle;
 use crate::config::Action;
-use crate::decoder::{self, WIDTH_MAX, WIDTH_MIN};
-use crate::gate::Caller;
+use crate::decoder::{self, PIXELS_MAX, WIDTH_MAX, WIDTH_MIN};
+use crate::gate::{Caller, Client};
 use crate::keyframe::begin;
+use crate::media::Held;
 use crate::problem::{Code, Problem};
 use crate::query::Query;
 
@@ -31,6 +33,7 @@ struct Source {
 
 pub(super) async fn snapshot(
     Caller(caller): Caller,
+    Client(client): Client,
     State(app): AppState,
     Path(camera): Path<String>,
     uri: Uri,
@@ -42,10 +45,11 @@ pub(super) async fn snapshot(
     let stream = camera.stream(query.get("stream"))?;
     // Nothing is read for a picture that has to wait.
     let turn = decoder::turn(&app.decoders).await?;
-    let source = app.desk.work(move || source(&stream, at)).await?;
+    let source = app.desk.work(client, move || source(&stream, at)).await?;
     let taken = source.at;
     let picture = decoder::picture(turn, source.bytes, source.offset_us, width).await?;
-    let mut response = Response::new(Body::from(picture));
+    let leave = app.desk.leave(client, picture.len() as u64).await?;
+    let mut response = Response::new(Body::new(Held::new(Full::new(picture), leave)));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("image/jpeg"));
     let taken = HeaderValue::from_str(&taken.to_string()).map_err(Problem::internal)?;
@@ -97,7 +101,12 @@ fn source(stream: &StreamHandle, at: Option<WallTime>) -> Result<Source, Problem
         ));
     }
     let first = rows.first().ok_or_else(|| stream.no_media(at))?;
-    let mut bytes = vec![stream.init(&first.segment.init)?.bytes.clone()];
+    let init = stream.init(&first.segment.init)?;
+    let pixels = init.video().map(|v| u32::from(v.width) * u32::from(v.height));
+    if pixels > Some(PIXELS_MAX) {
+        return Err(Problem::new(Code::DecoderFailed, "The picture is too large."));
+    }
+    let mut bytes = vec![init.bytes.clone()];
     let start = first.fragments.first().map_or(start, |entry| entry.wall_start);
     for row in &rows {
         let mut file = stream.open(&row.segment)?;

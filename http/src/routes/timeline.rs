@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::AppState;
 use crate::config::Action;
-use crate::gate::Caller;
+use crate::gate::{Caller, Client};
 use crate::json;
 use crate::problem::Problem;
 use crate::query::{Query, forwards};
@@ -60,6 +60,7 @@ struct Activity {
 
 pub(super) async fn timeline(
     Caller(caller): Caller,
+    Client(client): Client,
     State(app): AppState,
     Path(camera): Path<String>,
     uri: Uri,
@@ -72,7 +73,7 @@ pub(super) async fn timeline(
     let range = forwards(from, to, RANGE_MAX)?;
     let stream = camera.stream(query.get("stream"))?;
     app.desk
-        .work(move || {
+        .answer(client, move || {
             let timeline = stream.timeline(range)?;
             let runs = timeline.runs.into_iter().map(|run| Run {
                 from: run.range.from(),

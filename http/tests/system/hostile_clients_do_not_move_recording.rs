@@ -206,6 +206,8 @@ fn attack(service: &Service, camera: &str, idle: usize, time: Duration, worst: &
         get("/healthz"),
         get(&live),
         request("GET", &media, "Range: bytes=0-99999\r\n"),
+        get(&format!("/api/v1/cameras/{camera}/timeline")),
+        get(&playlist),
     ];
     for turn in 0.. {
         // A busy machine takes longer for what a test has to see.
