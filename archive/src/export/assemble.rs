@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use sha2::Digest;
 
-use super::cut::{self, Place, RunCut, Timed};
+use super::cut::{self, MEDIA_TIME_MAX, Place, RunCut, Timed};
 use super::moov::{self, Edit, Movie, TrackLayout};
 use super::parameter_sets;
 use super::pieces::{self, Extent, Source};
@@ -91,6 +91,12 @@ impl<'a> Content<'a> {
         for (i, cut) in runs.iter().enumerate() {
             let timescale = *content.video.timescale.get_or_insert(cut.timescale);
             let end = start + rescale(cut.shown_to - cut.base, cut.timescale, timescale);
+            if end.unsigned_abs() > MEDIA_TIME_MAX {
+                let begin = input.fragments.get(cut.begin.fragment);
+                return Err(begin.map_or(ExportError::TooLong, |f| {
+                    f.inconsistent("media time is out of range")
+                }));
+            }
             let run = Placed {
                 cut,
                 start,
@@ -356,11 +362,14 @@ fn samples_of(fragment: &ExportFragment, track_id: u32) -> Option<(&Track, &Trac
 }
 
 /// `ticks` of one clock in ticks of another, rounded towards the past.
+/// Time that is out of range stays within what leaves room for sums.
 fn rescale(ticks: i64, from: Timescale, to: Timescale) -> i64 {
     if from == to {
         return ticks;
     }
-    (i128::from(ticks) * i128::from(to.get())).div_euclid(i128::from(from.get())) as i64
+    let scaled = (i128::from(ticks) * i128::from(to.get())).div_euclid(i128::from(from.get()));
+    let most = i128::from(MEDIA_TIME_MAX);
+    scaled.clamp(-most, most) as i64
 }
 
 fn etag(input: &ExportInput<'_>, comment: &str, len: u64, extents: &[Extent]) -> String {

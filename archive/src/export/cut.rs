@@ -7,7 +7,7 @@ use crate::mp4::{SampleEntry, Track, TrackSamples};
 use crate::time::{Timescale, WallTime};
 
 /// Beyond this, in ticks, media time is not believed: it leaves room for every sum of durations.
-const MEDIA_TIME_MAX: u64 = 1 << 56;
+pub(super) const MEDIA_TIME_MAX: u64 = 1 << 56;
 
 /// A sample in decode order: the fragment's index in the input and its own index in the track.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
