@@ -2,7 +2,7 @@
 # Fuzzes every target for TIERLINE_FUZZ_RUNS runs each (default 10 million), or those that are named.
 #
 #   tools/fuzz.sh [TARGET…]
-#   tools/fuzz.sh keep [TARGET…]    takes the smallest inputs that reach the same into fuzz/corpus
+#   tools/fuzz.sh keep [TARGET…]    takes a few inputs that reach the same into fuzz/corpus
 #
 # Builds without a sanitizer, which needs no nightly compiler; TIERLINE_FUZZ_SANITIZER=address has one, at a fifth of
 # the speed. TIERLINE_FUZZ_JOBS targets run at a time (default 1). New inputs stay in the cache until they are kept.
@@ -53,11 +53,11 @@ fuzz_one() {
 	return $status
 }
 
-# The smallest inputs that reach what all do, in place of those that the checkout has.
+# A few inputs that reach every branch that all do, in place of those that the checkout has.
 keep_one() {
 	local target=$1 kept
 	kept=$(mktemp -d)
-	"$(program "$target")" -merge=1 -max_len="$(longest "$target")" "$kept" "fuzz/corpus/$target" \
+	"$(program "$target")" -set_cover_merge=1 -use_counters=0 -max_len="$(longest "$target")" "$kept" "fuzz/corpus/$target" \
 		"$cache/corpus/$target" >"$cache/$target.keep.log" 2>&1
 	rm -rf "fuzz/corpus/$target"
 	mv "$kept" "fuzz/corpus/$target"
