@@ -15,8 +15,7 @@ pub const SLAB_BYTES: usize = 64 << 10;
 #[repr(C, align(4096))]
 pub(crate) struct Block([u8; BLOCK_BYTES]);
 
-/// Zeroed block-aligned memory of a multiple of [`BLOCK_BYTES`]. What is large is mapped on its own, so that it goes
-/// back to the system when it is dropped: between other allocations on the heap it would stay.
+/// Zeroed block-aligned memory of a multiple of [`BLOCK_BYTES`].
 pub(crate) enum Aligned {
     Heap(Box<[Block]>),
     Mapped(MmapMut),
@@ -25,13 +24,16 @@ pub(crate) enum Aligned {
 impl Aligned {
     /// At least `bytes` bytes, rounded up to whole blocks.
     pub(crate) fn zeroed(bytes: usize) -> Self {
-        let blocks = bytes.div_ceil(BLOCK_BYTES);
-        if bytes >= SLAB_BYTES
-            && let Ok(mapped) = MmapMut::map_anon(blocks * BLOCK_BYTES)
-        {
-            return Self::Mapped(mapped);
-        }
-        Self::Heap(bytemuck::allocation::zeroed_slice_box(blocks))
+        Self::Heap(bytemuck::allocation::zeroed_slice_box(
+            bytes.div_ceil(BLOCK_BYTES),
+        ))
+    }
+
+    /// The same, to be kept and used again: it is mapped on its own, so that it goes back to the system when it is
+    /// dropped. Between other allocations on the heap it would stay.
+    fn mapped(bytes: usize) -> Self {
+        let mapped = MmapMut::map_anon(bytes.next_multiple_of(BLOCK_BYTES));
+        mapped.map_or_else(|_| Self::zeroed(bytes), Self::Mapped)
     }
 
     pub(crate) fn as_mut(&mut self) -> &mut [u8] {
@@ -92,7 +94,7 @@ impl ReadBuffer {
             return Self(Some(Aligned::zeroed(bytes)));
         };
         let free = shelf.free().pop();
-        Self(Some(free.unwrap_or_else(|| Aligned::zeroed(shelf.bytes))))
+        Self(Some(free.unwrap_or_else(|| Aligned::mapped(shelf.bytes))))
     }
 
     /// Its first `bytes` bytes, rounded up to whole blocks.
@@ -178,7 +180,7 @@ impl Pool {
     fn take(&self) -> Aligned {
         let (slab, idle) = self.free().take();
         drop(idle);
-        slab.unwrap_or_else(|| Aligned::zeroed(SLAB_BYTES))
+        slab.unwrap_or_else(|| Aligned::mapped(SLAB_BYTES))
     }
 
     fn put(&self, slabs: &mut Vec<Aligned>) {
