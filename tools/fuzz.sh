@@ -14,7 +14,7 @@ runs=${TIERLINE_FUZZ_RUNS:-10000000}
 sanitizer=${TIERLINE_FUZZ_SANITIZER:-none}
 jobs=${TIERLINE_FUZZ_JOBS:-1}
 cache=${TIERLINE_CACHE:-$HOME/.cache/tierline}/fuzz
-export CARGO_TARGET_DIR=$cache/target
+export CARGO_TARGET_DIR=$cache/target-$sanitizer
 host=$(rustc -vV | sed -n 's/^host: //p')
 # Targets that work on files do so in memory.
 if [ -d /dev/shm ] && [ -w /dev/shm ]; then export TMPDIR=${TMPDIR:-/dev/shm}; fi
