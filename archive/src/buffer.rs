@@ -67,7 +67,7 @@ struct Shelf {
 }
 
 /// Smallest first.
-static SHELVES: [Shelf; 2] = [Shelf::new(1 << 20, 16), Shelf::new(2 << 20, 8)];
+static SHELVES: [Shelf; 2] = [Shelf::new(1 << 20, 32), Shelf::new(2 << 20, 8)];
 
 impl Shelf {
     const fn new(bytes: usize, keep: usize) -> Self {
