@@ -6,7 +6,8 @@
 #
 # Builds without a sanitizer, which needs no nightly compiler; TIERLINE_FUZZ_SANITIZER=address has one, at a fifth of
 # the speed. TIERLINE_FUZZ_JOBS targets run at a time (default 1). New inputs stay in the cache until they are kept.
-# `tools/fuzz_coverage.py` tells what the kept inputs reach. What fails is written to fuzz/artifacts: put it into fuzz/regressions/TARGET, where the ordinary tests run it.
+# `tools/fuzz_coverage.py` tells what the kept inputs reach. What fails is written to fuzz/artifacts: put it into
+# fuzz/regressions/TARGET, where the ordinary tests run it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

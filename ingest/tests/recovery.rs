@@ -281,7 +281,7 @@ fn a_folder_that_could_not_be_read_is_read_by_the_next_start() {
     s.commit(&mut first);
     drop(s.write(1, first.row.head, 3..5));
     drop(first);
-    let disk = Disk::with_faults(s.disk.root(), Arc::new(NoLists)).expect("disk");
+    let disk = Disk::with_faults(s.disk.root(), Arc::new(Failing(Step::List))).expect("disk");
     assert_eq!(recover(&disk, &s.index).expect("recover").adopted, 0);
     // Recording has gone on meanwhile, in another hour.
     let last = s.index.last_segment(s.no).expect("last").expect("one");
@@ -306,7 +306,7 @@ fn a_file_that_could_not_be_read_stays_and_is_adopted_by_the_next_start() {
     s.commit(&mut first);
     drop(s.write(1, first.row.head, 3..5));
     drop(first);
-    let disk = Disk::with_faults(s.disk.root(), Arc::new(NoReads)).expect("disk");
+    let disk = Disk::with_faults(s.disk.root(), Arc::new(Failing(Step::Open))).expect("disk");
     let found = recover(&disk, &s.index).expect("recover");
     assert_eq!((found.adopted, found.set_aside), (0, 0));
     let found = s.start();
@@ -332,6 +332,20 @@ fn a_start_reads_no_folders_of_days_before_the_last_segment() {
     assert!(!listed.iter().any(|dir| dir.contains("20261119")), "{listed:?}");
 }
 
+/// A disk on which one kind of step always fails.
+#[derive(Debug)]
+struct Failing(Step);
+
+impl Faults for Failing {
+    fn at(&self, step: Step, _: &std::path::Path) -> Answer {
+        if step == self.0 {
+            Answer::Fail(5)
+        } else {
+            Answer::GoOn
+        }
+    }
+}
+
 /// Writes down which folders are listed.
 #[derive(Debug, Default)]
 struct Lists(std::sync::Mutex<Vec<String>>);
@@ -343,32 +357,6 @@ impl Faults for Lists {
             listed.push(path.display().to_string());
         }
         Answer::GoOn
-    }
-}
-
-/// A disk whose files cannot be opened for once.
-#[derive(Debug)]
-struct NoReads;
-
-impl Faults for NoReads {
-    fn at(&self, step: Step, _: &std::path::Path) -> Answer {
-        match step {
-            Step::Open => Answer::Fail(5),
-            _ => Answer::GoOn,
-        }
-    }
-}
-
-/// A disk that can be written and not listed.
-#[derive(Debug)]
-struct NoLists;
-
-impl Faults for NoLists {
-    fn at(&self, step: Step, _: &std::path::Path) -> Answer {
-        match step {
-            Step::List => Answer::Fail(5),
-            _ => Answer::GoOn,
-        }
     }
 }
 

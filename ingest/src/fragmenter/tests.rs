@@ -20,6 +20,11 @@ fn params() -> TrackParams {
 
 /// The pictures of each fragment of a camera with 25 pictures a second; true is a keyframe.
 fn fragments(pictures: &[bool]) -> Vec<usize> {
+    fragments_with(pictures, INTERVAL)
+}
+
+/// The same of a camera whose media time moves by `interval` from picture to picture.
+fn fragments_with(pictures: &[bool], interval: i64) -> Vec<usize> {
     let mut f = Fragmenter::new(Pool::new(4), WallTime::MIN, GapTracker::default());
     f.begin_session();
     f.push(Event::Start {
@@ -31,7 +36,7 @@ fn fragments(pictures: &[bool]) -> Vec<usize> {
         let us = i * 40_000;
         let sample = Sample {
             track: TrackKind::Video,
-            pts: i * INTERVAL,
+            pts: i * interval,
             keyframe: *keyframe,
             data: vec![0, 0, 0, 1, 0x65],
             arrival_wall: WallTime::from_micros(1_800_000_000_000_000 + us),
@@ -66,27 +71,9 @@ fn a_camera_that_turns_to_longer_gops_gets_a_fragment_a_gop_again() {
 
 #[test]
 fn a_camera_whose_clock_stands_still_has_its_pictures_durable_all_the_same() {
-    let mut f = Fragmenter::new(Pool::new(4), WallTime::MIN, GapTracker::default());
-    f.begin_session();
-    f.push(Event::Start {
-        tracks: vec![params()],
-        new_run: true,
-    });
-    let mut complete = Vec::new();
-    for i in 0..1000_i64 {
-        let us = i * 40_000;
-        let sample = Sample {
-            track: TrackKind::Video,
-            pts: 0,
-            keyframe: i == 0,
-            data: vec![0, 0, 0, 1, 0x65],
-            arrival_wall: WallTime::from_micros(1_800_000_000_000_000 + us),
-            arrival_mono_us: us.unsigned_abs(),
-            packets_lost: 0,
-        };
-        complete.extend(f.push(Event::Sample(sample)).map(|f| f.pictures));
-    }
-    assert_eq!(complete, [300, 300, 300]);
+    let mut pictures = [false; 1000];
+    pictures[0] = true;
+    assert_eq!(fragments_with(&pictures, 0), [300, 300, 300, 100]);
 }
 
 proptest! {
