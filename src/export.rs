@@ -13,8 +13,8 @@ use archive::layout::segment_path;
 use archive::segment::{CheckedReader, ReadFailure, SegmentReader};
 use archive::time::SECOND_US;
 use archive::{
-    ArchiveError, CameraId, FragmentEntry, InitSegment, Sha256, StreamId, StreamName, StreamNo, TimeRange,
-    TrackSamples, WallTime,
+    CameraId, FragmentEntry, InitSegment, Sha256, StreamId, StreamName, StreamNo, TimeRange, TrackSamples,
+    WallTime,
 };
 use indexer::{SegmentFragments, SegmentRow, SegmentState};
 
@@ -212,24 +212,21 @@ impl Footage<'_> {
         sealed: bool,
     ) -> anyhow::Result<Vec<(FragmentEntry, Vec<TrackSamples>)>> {
         entries.retain(|entry| !self.damaged.contains(&(seq, entry.offset)));
-        match self.reader(seq)?.unchecked().all_samples(&entries, sealed) {
-            Ok(samples) => return Ok(entries.into_iter().zip(samples).collect()),
-            Err(ArchiveError::Corrupt { .. }) => {}
-            Err(e) => return Err(e.into()),
-        }
-        let mut found = Vec::with_capacity(entries.len());
-        for entry in entries {
-            match self.reader(seq)?.unchecked().samples(&entry) {
-                Ok(samples) => found.push((entry, samples)),
-                Err(e @ ArchiveError::Corrupt { .. }) => self.leave_out(seq, &entry, &e),
-                Err(e) => return Err(e.into()),
-            }
+        let mut damaged = Vec::new();
+        let found = self
+            .reader(seq)?
+            .unchecked()
+            .sound_samples(entries, sealed, |entry, error| {
+                damaged.push((entry.clone(), error.to_string()));
+            })?;
+        for (entry, error) in damaged {
+            self.leave_out(seq, &entry, &error);
         }
         Ok(found)
     }
 
-    fn leave_out(&mut self, seq: u64, entry: &FragmentEntry, error: &ArchiveError) {
-        tracing::warn!(from = %entry.wall_start, to = %entry.wall_end(), %error, "footage is damaged: it is left out");
+    fn leave_out(&mut self, seq: u64, entry: &FragmentEntry, error: &str) {
+        tracing::warn!(from = %entry.wall_start, to = %entry.wall_end(), error, "footage is damaged: it is left out");
         self.damaged.insert((seq, entry.offset));
     }
 
@@ -267,7 +264,7 @@ fn write(file: &Path, assembly: &Assembly, footage: &mut Footage<'_>) -> anyhow:
                             let Some(entry) = damaged else {
                                 return Err(error.into());
                             };
-                            footage.leave_out(segment.seq, &entry, &error);
+                            footage.leave_out(segment.seq, &entry, &error.to_string());
                             return Ok(false);
                         }
                     }

@@ -256,4 +256,27 @@ impl SegmentReader {
             .map(|e| next(e).map_or_else(|| self.samples(e), Ok))
             .collect()
     }
+
+    /// The same where some may be damaged: those are told to `damaged` and left out.
+    pub fn sound_samples(
+        &self,
+        entries: Vec<FragmentEntry>,
+        sealed: bool,
+        mut damaged: impl FnMut(&FragmentEntry, &ArchiveError),
+    ) -> Result<Vec<(FragmentEntry, Vec<TrackSamples>)>, ArchiveError> {
+        match self.all_samples(&entries, sealed) {
+            Ok(samples) => return Ok(entries.into_iter().zip(samples).collect()),
+            Err(ArchiveError::Corrupt { .. }) => {}
+            Err(e) => return Err(e),
+        }
+        let mut found = Vec::with_capacity(entries.len());
+        for entry in entries {
+            match self.samples(&entry) {
+                Ok(samples) => found.push((entry, samples)),
+                Err(error @ ArchiveError::Corrupt { .. }) => damaged(&entry, &error),
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(found)
+    }
 }

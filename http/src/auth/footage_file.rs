@@ -88,21 +88,9 @@ impl FootageFile {
         &self,
         entries: Vec<FragmentEntry>,
     ) -> Result<Vec<(FragmentEntry, Vec<TrackSamples>)>, ArchiveError> {
-        let reader = self.reader.unchecked();
-        match reader.all_samples(&entries, self.row.state == SegmentState::Sealed) {
-            Ok(samples) => return Ok(entries.into_iter().zip(samples).collect()),
-            Err(ArchiveError::Corrupt { .. }) => {}
-            Err(e) => return Err(e),
-        }
-        let mut found = Vec::with_capacity(entries.len());
-        for entry in entries {
-            match reader.samples(&entry) {
-                Ok(samples) => found.push((entry, samples)),
-                Err(error @ ArchiveError::Corrupt { .. }) => self.damaged(&entry, &error),
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(found)
+        let sealed = self.row.state == SegmentState::Sealed;
+        let damaged = |entry: &FragmentEntry, error: &ArchiveError| self.damaged(entry, error);
+        self.reader.unchecked().sound_samples(entries, sealed, damaged)
     }
 
     fn damaged(&self, entry: &FragmentEntry, error: &ArchiveError) {
