@@ -264,6 +264,16 @@ impl SlabBuf {
             &slab.as_ref()[..n]
         })
     }
+
+    /// The part `range` of the content, in slabs.
+    pub(crate) fn range(&self, range: std::ops::Range<usize>) -> impl Iterator<Item = &[u8]> {
+        let starts = (0..).step_by(SLAB_BYTES);
+        self.slices().zip(starts).filter_map(move |(slab, start)| {
+            let in_slab = |at: usize| at.saturating_sub(start).min(slab.len());
+            let part = &slab[in_slab(range.start)..in_slab(range.end)];
+            (!part.is_empty()).then_some(part)
+        })
+    }
 }
 
 impl Drop for SlabBuf {
@@ -287,6 +297,9 @@ mod tests {
         let all = buf.slices().collect::<Vec<_>>().concat();
         assert_eq!(&all[..1000], &[7; 1000]);
         assert_eq!(&all[1000..], &data[..]);
+        for range in [0..0, 5..70_000, 65_536..131_072, 100_000..201_000] {
+            assert_eq!(buf.range(range.clone()).collect::<Vec<_>>().concat(), all[range]);
+        }
         assert!(buf.slices().all(|s| s.as_ptr().align_offset(BLOCK_BYTES) == 0));
     }
 

@@ -23,6 +23,7 @@ pub mod layout;
 pub mod mp4;
 pub mod seam;
 pub mod segment;
+mod sha256;
 pub mod tier;
 pub mod time;
 pub mod units;

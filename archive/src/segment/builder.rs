@@ -1,6 +1,5 @@
-//! Collects the samples of one fragment in aligned memory, hashing them as they come.
-
-use sha2::Digest;
+//! Collects the samples of one fragment in aligned memory. They are hashed when it is complete, those of several
+//! fragments side by side.
 
 use super::frame::Frame;
 use super::padding_box;
@@ -11,6 +10,7 @@ use crate::id::Sha256;
 use crate::mp4::{
     AUDIO_TRACK_ID, SAMPLES_MAX, SampleEntry, TrackRun, TrackSamples, VIDEO_TRACK_ID, moof_bytes,
 };
+use crate::sha256;
 use crate::time::WallTime;
 
 /// Room kept for the boxes before the samples when nothing is known yet.
@@ -30,7 +30,6 @@ struct Pending {
 pub struct FragmentBuilder {
     buf: SlabBuf,
     headroom: usize,
-    hash: sha2::Sha256,
     sums: Summing,
     video: Vec<Pending>,
     audio: Vec<Pending>,
@@ -69,7 +68,19 @@ pub struct ClosedFragment {
     pub(super) moof: Vec<u8>,
     /// Offsets count from the first sample.
     pub(super) tracks: Vec<TrackSamples>,
+    is_hashed: bool,
     pool: Pool,
+}
+
+/// Hashes the samples of `fragments` that were not hashed before, which costs least when they come many at a time.
+/// Without it [`SegmentWriter::append`](super::SegmentWriter::append) does so with those that it is given.
+pub fn hash_samples<'a>(fragments: impl Iterator<Item = &'a mut ClosedFragment>) {
+    let mut fragments: Vec<_> = fragments.filter(|f| !f.is_hashed).collect();
+    let digests = sha256::digests(fragments.iter().map(|f| f.buf.range(f.samples())));
+    for (f, digest) in fragments.iter_mut().zip(digests) {
+        f.frame.data = digest;
+        f.is_hashed = true;
+    }
 }
 
 impl FragmentBuilder {
@@ -78,11 +89,9 @@ impl FragmentBuilder {
         let headroom = headroom.unwrap_or(HEADROOM_FIRST);
         let mut buf = SlabBuf::new(pool);
         buf.extend_zeros(headroom);
-        let hash = sha2::Sha256::new();
         Self {
             buf,
             headroom,
-            hash,
             sums: Summing::from(headroom),
             video: Vec::new(),
             audio: Vec::new(),
@@ -93,7 +102,6 @@ impl FragmentBuilder {
     /// Appends one picture. `pts` is its presentation time in ticks since the beginning of the run.
     pub fn push_video(&mut self, pts: i64, keyframe: bool, data: &[u8]) {
         let pts = pts.clamp(0, PTS_MAX);
-        self.hash.update(data);
         self.sums.update(data);
         self.buf.extend(data);
         self.video.push(Pending {
@@ -192,7 +200,6 @@ impl FragmentBuilder {
         };
         let mut tracks = vec![track(VIDEO_TRACK_ID, start, 0, video)];
         if let Some(first) = self.audio.first() {
-            self.hash.update(&self.audio_data);
             self.sums.update(&self.audio_data);
             self.buf.extend(&self.audio_data);
             tracks.push(track(AUDIO_TRACK_ID, first.pts, video_bytes, audio));
@@ -225,7 +232,7 @@ impl FragmentBuilder {
             entry,
             body_len,
             clock_offset_us: closing.clock_offset_us,
-            data: Sha256(self.hash.finalize().into()),
+            data: Sha256::default(),
             prev: Sha256::default(),
             sums: self.sums.finish(),
         };
@@ -235,6 +242,7 @@ impl FragmentBuilder {
             frame,
             moof,
             tracks,
+            is_hashed: false,
             pool: pool.clone(),
         }
     }
@@ -292,8 +300,9 @@ impl ClosedFragment {
     }
 
     /// Gives it its place: fills in the boxes before the samples. May be done again for another place. Returns
-    /// its leaf.
+    /// its leaf. Its samples must be hashed.
     pub(super) fn place(&mut self, index: u32, offset: u64, prev: Sha256) -> Sha256 {
+        debug_assert!(self.is_hashed);
         self.frame.index = index;
         self.frame.prev = prev;
         if self.frame.len_min() + self.moof.len() > self.headroom {
@@ -313,18 +322,12 @@ impl ClosedFragment {
         // Moved, the samples reach into other blocks, and each has a checksum in the box.
         let needed = self.frame.len_min() + self.moof.len();
         let headroom = needed + (needed / SUM_BYTES + 3) * size_of::<u64>();
-        let data_end = self.headroom + self.frame.body_len as usize - self.moof.len();
         let mut grown = SlabBuf::new(&self.pool);
         grown.extend_zeros(headroom);
         let mut sums = Summing::from(headroom);
-        let mut at = 0;
-        for slice in self.buf.slices() {
-            let range = self.headroom.saturating_sub(at).min(slice.len())
-                ..data_end.saturating_sub(at).min(slice.len());
-            let part = slice.get(range).unwrap_or_default();
+        for part in self.buf.range(self.samples()) {
             grown.extend(part);
             sums.update(part);
-            at += slice.len();
         }
         sums.update(&pad(&mut grown));
         self.frame.sums = sums.finish();
@@ -334,6 +337,11 @@ impl ClosedFragment {
 
     pub(super) fn buf(&self) -> &SlabBuf {
         &self.buf
+    }
+
+    /// Where its samples stand in its memory.
+    fn samples(&self) -> std::ops::Range<usize> {
+        self.headroom..self.headroom + self.frame.body_len as usize - self.moof.len()
     }
 
     /// Where its `moof` begins, counted from its own beginning.

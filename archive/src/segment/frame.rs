@@ -2,7 +2,7 @@
 //! of the hash chain.
 //!
 //! `leaf = SHA-256(content of the box before the leaf || moof || header of mdat)`; the content holds the
-//! SHA-256 of the samples and the previous leaf. The samples are hashed once, as they arrive.
+//! SHA-256 of the samples and the previous leaf. The samples are hashed once, before they are written.
 #![deny(clippy::indexing_slicing)]
 
 use super::sums::SUM_BYTES;

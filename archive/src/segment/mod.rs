@@ -13,7 +13,7 @@ mod sums;
 mod verify;
 mod writer;
 
-pub use builder::{ClosedFragment, Closing, FragmentBuilder};
+pub use builder::{ClosedFragment, Closing, FragmentBuilder, hash_samples};
 pub use checked::{CheckedReader, ReadFailure};
 pub use footer::{Footer, FooterFragment};
 pub use header::SegmentHeader;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::footer::{FooterFragment, FooterRows};
 use super::scan::ScannedFragment;
-use super::{ClosedFragment, SegmentHeader, padding_box, uuid};
+use super::{ClosedFragment, SegmentHeader, hash_samples, padding_box, uuid};
 use crate::buffer::{Pool, SlabBuf};
 use crate::codec::Encoder;
 use crate::disk::{AppendFile, Disk};
@@ -124,6 +124,7 @@ impl SegmentWriter {
     pub fn append(&mut self, fragments: &mut [ClosedFragment]) -> Result<Vec<FragmentEntry>, ArchiveError> {
         let mut offset = self.file.len();
         let mut entries = Vec::with_capacity(fragments.len());
+        hash_samples(fragments.iter_mut());
         for f in fragments.iter_mut() {
             let leaf = f.place(self.tail.fragments, offset, self.tail.head);
             let data = offset + f.data_start();

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use archive::buffer::Pool;
 use archive::disk::Disk;
+use archive::segment::hash_samples;
 use archive::{Gap, StreamNo, WallTime};
 use indexer::{Batch, Index};
 
@@ -357,7 +358,9 @@ impl Worker {
         })
     }
 
-    fn commit(&mut self, group: Group) -> Result<(), indexer::IndexError> {
+    fn commit(&mut self, mut group: Group) -> Result<(), indexer::IndexError> {
+        let complete = group.fragments.values_mut().flatten();
+        hash_samples(complete.map(|finished| &mut finished.fragment));
         let mut batch = std::mem::take(&mut self.sealed);
         let mut to_seal = Vec::new();
         let mut written: BTreeMap<StreamNo, Option<WallTime>> = BTreeMap::new();
