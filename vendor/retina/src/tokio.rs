@@ -37,6 +37,8 @@ pub(crate) struct Connection {
     write_buf: Vec<u8>,
     /// What an access unit in progress may hold in `read_buf`, with all that came after its beginning.
     access_unit_bytes: u64,
+    /// When data was read last.
+    received: (WallTime, Instant),
 }
 
 impl Connection {
@@ -81,6 +83,7 @@ impl Connection {
                 .build(),
             read_buf: MarkBuf::new(DEFAULT_READ_CAPACITY),
             write_buf: Vec::new(),
+            received: (established_wall, Instant::now()),
             access_unit_bytes: u64::MAX,
         })
     }
@@ -133,9 +136,12 @@ pub(crate) fn access_unit_too_long(most: u64) -> std::io::Error {
 ///
 /// When `eof` is true, the TCP stream has closed. `Incomplete` and empty
 /// `Ok(None)` with leftover data are promoted to errors.
+///
+/// `received` says when the data was read. One reading of the clocks serves all messages that came with it.
 fn try_decode(
     parser: &mut crate::rtsp::parse::Parser,
     read_buf: &mut MarkBuf,
+    (received_wall, received): (WallTime, Instant),
     eof: bool,
 ) -> Result<Option<ReceivedMessage>, CodecError> {
     use crate::rtsp::parse::FeedError;
@@ -162,8 +168,8 @@ fn try_decode(
                 body_len: body_len as u32,
                 ctx: RtspMessageContext {
                     pos,
-                    received_wall: WallTime::now(),
-                    received: Instant::now(),
+                    received_wall,
+                    received,
                 },
             }))
         }
@@ -213,7 +219,7 @@ impl Stream for Connection {
         let this = &mut *self;
         loop {
             // Try decoding from existing buffered data.
-            match try_decode(&mut this.parser, &mut this.read_buf, false) {
+            match try_decode(&mut this.parser, &mut this.read_buf, this.received, false) {
                 Ok(Some(msg)) => return std::task::Poll::Ready(Some(Ok(msg))),
                 Ok(None) => {}
                 Err(e) => {
@@ -270,7 +276,7 @@ impl Stream for Connection {
             match this.stream.try_read_vectored(&mut bufs) {
                 Ok(0) => {
                     // EOF. Try decode with eof=true.
-                    return match try_decode(&mut this.parser, &mut this.read_buf, true) {
+                    return match try_decode(&mut this.parser, &mut this.read_buf, this.received, true) {
                         Ok(Some(msg)) => std::task::Poll::Ready(Some(Ok(msg))),
                         Ok(None) => std::task::Poll::Ready(None),
                         Err(e) => std::task::Poll::Ready(Some(Err(codec_err_to_error(
@@ -283,6 +289,7 @@ impl Stream for Connection {
                 }
                 Ok(n) => {
                     this.read_buf.advance_end(n);
+                    this.received = (WallTime::now(), Instant::now());
                     // Loop to try decoding again.
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
@@ -436,7 +443,7 @@ mod tests {
         read_buf.advance_end(data.len());
 
         let mut parser = crate::rtsp::parse::Parser::default();
-        let msg = try_decode(&mut parser, &mut read_buf, false)
+        let msg = try_decode(&mut parser, &mut read_buf, (WallTime::now(), Instant::now()), false)
             .unwrap()
             .unwrap();
         // Read body from ring buffer.
@@ -455,7 +462,7 @@ mod tests {
         read_buf.advance_end(data.len());
 
         let mut parser = crate::rtsp::parse::Parser::default();
-        let msg = try_decode(&mut parser, &mut read_buf, false)
+        let msg = try_decode(&mut parser, &mut read_buf, (WallTime::now(), Instant::now()), false)
             .unwrap()
             .unwrap();
         assert!(matches!(msg.msg, crate::rtsp::msg::Message::Response(_)));
