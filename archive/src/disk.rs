@@ -189,6 +189,8 @@ impl Disk {
     pub(crate) fn open_read(&self, relative: &str) -> Result<ReadFile, ArchiveError> {
         let path = self.path(relative);
         let file = self.open_file(&path)?;
+        // Reads are as long as they should be: what the system would read ahead, megabytes on some, is not wanted.
+        let _ = rustix::fs::fadvise(&file, 0, None, Advice::Random);
         Ok(ReadFile {
             file,
             path,

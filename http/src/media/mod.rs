@@ -1,5 +1,6 @@
 //! Media bytes to sockets: conditional and range requests, and bodies that read a file piece by piece.
 
+mod again;
 mod answer;
 mod body;
 mod crowd;
