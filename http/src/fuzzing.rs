@@ -195,7 +195,11 @@ fn check(text: &str, codecs: &Codecs) -> usize {
 
 fn row(input: &mut Input<'_>, seq: &mut u64, last: Option<&SegmentFragments>) -> SegmentFragments {
     let shape = input.u8();
-    *seq = if shape & 1 == 0 { *seq + 1 } else { input.skewed() };
+    *seq = if shape & 1 == 0 {
+        seq.saturating_add(1)
+    } else {
+        input.skewed()
+    };
     let last = last.and_then(|row| row.fragments.last());
     let mut at = last.map_or(
         WallTime::from_micros(1_700_000_000_000_000),

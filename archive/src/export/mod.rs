@@ -34,6 +34,7 @@ use crate::fragment::FragmentEntry;
 use crate::id::{SegmentId, StreamId};
 use crate::mp4::{InitSegment, TrackSamples};
 use crate::time::{HOUR_US, TimeRange};
+pub use parameter_sets::in_band as parameter_sets_in_band;
 use pieces::Extent;
 pub use pieces::{Piece, Pieces};
 

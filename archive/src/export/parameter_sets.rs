@@ -12,7 +12,7 @@ const VISUAL_FIELDS_BYTES: usize = 8 + 78;
 
 /// The parameter sets of an H.264 or H.265 sample entry as NAL units with their lengths in front, the way
 /// they may stand in a sample. Empty for other codecs, and where they cannot be read.
-pub(super) fn in_band(sample_entry: &[u8]) -> Bytes {
+pub fn in_band(sample_entry: &[u8]) -> Bytes {
     let boxes = || Boxes(sample_entry.get(VISUAL_FIELDS_BYTES..).unwrap_or_default());
     let sets = match (boxes().find(b"avcC"), boxes().find(b"hvcC")) {
         (Ok(avc), _) => from_avcc(avc.content),
