@@ -12,7 +12,7 @@ use crate::rig::{
 /// Cameras, in three priorities.
 const CAMERAS: usize = 24;
 /// What each sends, in megabits a second: enough for the load to be measured well.
-const MBIT: u32 = 8;
+const MBIT: u32 = 24;
 /// The load is measured for so long.
 const MEASURE: Duration = Duration::from_secs(6);
 /// After this time it is clear who is recorded.
