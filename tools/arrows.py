@@ -24,7 +24,7 @@ ALLOWED = {
 
 # Where the lint against unsafe code may be switched off; the workspace denies it everywhere else.
 UNSAFE = {"archive/src/sha256/two.rs"}
-SWITCHED_OFF = re.compile(r"(allow|expect)\s*\([^)]*\bunsafe_code\b")
+SWITCHED_OFF = re.compile(r"\b(allow|expect|warn)\s*\([^\]]*\bunsafe_code\b")
 
 
 def lifted(sources):
@@ -34,6 +34,11 @@ def lifted(sources):
         for path, text in sources
         if SWITCHED_OFF.search(text) and path not in UNSAFE
     ]
+
+
+def unlinted(manifests):
+    """One sentence for each manifest, a path and a text, that does not take over the workspace's lints."""
+    return [f"{path} must inherit the lints" for path, text in manifests if "[lints]\nworkspace = true" not in text]
 
 
 def sources(root):
@@ -91,9 +96,10 @@ def self_test():
     stray["packages"].append({"id": "stray", "name": "stray", "dependencies": []})
     stray["workspace_members"].append("stray")
     assert len(broken(stray)) == 1
-    for text in ("#![allow(unsafe_code)]", "#[expect(dead_code, unsafe_code)]"):
+    for text in ("#![allow(unsafe_code)]", "#[warn(unsafe_code)]", '#[expect(dead_code, reason = "f()", unsafe_code)]'):
         assert len(lifted([("http/src/lib.rs", text)])) == 1, text
         assert lifted([(path, text) for path in UNSAFE]) == []
+    assert len(unlinted([("a", "[lints]\nworkspace = true\n"), ("b", "[dependencies]\n")])) == 1
     print(f"arrows: self-test caught all {len(forbidden)} forbidden arrows")
 
 
@@ -103,7 +109,10 @@ def main():
     if sys.argv[1:]:
         sys.exit(__doc__)
     command = ["cargo", "metadata", "--no-deps", "--format-version", "1"]
-    findings = broken(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout))
+    metadata = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    findings = broken(metadata)
+    manifests = [pathlib.Path(package["manifest_path"]) for package in metadata["packages"]]
+    findings += unlinted([(path, path.read_text()) for path in manifests])
     findings += lifted(sources(pathlib.Path(__file__).resolve().parent.parent))
     for finding in findings:
         print(f"arrows: {finding}", file=sys.stderr)

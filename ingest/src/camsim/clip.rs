@@ -14,10 +14,10 @@ use super::{h264, mp4, order};
 pub(super) const TICKS_PER_SECOND: u64 = 90_000;
 
 /// The largest clip file that is loaded, in bytes: a clip is held in memory whole.
-const CLIP_BYTES_MAX: u64 = 1 << 30;
+pub(super) const CLIP_BYTES_MAX: u64 = 1 << 30;
 
 /// Frames per second of a raw stream that does not state its rate.
-const DEFAULT_RATE: (u32, u32) = (30, 1);
+pub(super) const DEFAULT_RATE: (u32, u32) = (30, 1);
 
 static DEMO: &[u8] = include_bytes!("../../assets/demo.h264");
 
@@ -91,7 +91,7 @@ impl Clip {
         Self::from_bytes("demo", DEMO, None).map(Arc::new)
     }
 
-    /// Loads a raw H.264 or H.265 stream (Annex B) or a progressive MP4 file; the content decides which.
+    /// Loads a raw H.264 or H.265 stream (Annex B) or an MP4 file; the content decides which.
     ///
     /// `fps` overrides the rate of a raw stream; without it the stream's own rate holds (H.264 with timing
     /// in its parameter sets) or else 30.

@@ -7,15 +7,17 @@ use std::io::Cursor;
 use archive::{TrackKind, WallTime};
 
 use super::annexb::AccessUnit;
-use super::clip::{TICKS_PER_SECOND, TimedUnit};
+use super::clip::{CLIP_BYTES_MAX, DEFAULT_RATE, TICKS_PER_SECOND, TimedUnit};
 use super::codec::{Codec, Role};
 use crate::event::Event;
 use crate::import::Import;
 
 /// More pictures than this are refused: days of video do not make a clip.
 const PICTURES_MAX: usize = 2_000_000;
-/// No picture lies further from the first than this, in ticks: half a year.
-const TICKS_MAX: i64 = 1 << 40;
+/// No picture lies further from the first than this, in ticks: four months.
+const TICKS_MAX: u64 = 1 << 40;
+/// How long a picture is shown that is the only one.
+const TICKS_PER_PICTURE: i64 = TICKS_PER_SECOND as i64 * DEFAULT_RATE.1 as i64 / DEFAULT_RATE.0 as i64;
 /// Imports take no file with others.
 const LENGTH_BYTES: usize = 4;
 
@@ -45,7 +47,7 @@ pub(super) fn demux(data: &[u8]) -> Result<(Codec, Vec<TimedUnit>, u64), String>
     let parameter_sets = archive::export::parameter_sets_in_band(&video.sample_entry);
     let parameter_sets = nal_units(&parameter_sets).unwrap_or_default();
     let timescale = i128::from(video.timescale.get());
-    let (mut times, mut units) = (Vec::new(), Vec::new());
+    let (mut times, mut units, mut bytes) = (Vec::new(), Vec::new(), 0);
     while let Some(event) = import.next_event().map_err(|error| error.to_string())? {
         let Event::Sample(sample) = event else { continue };
         if sample.track != TrackKind::Video {
@@ -55,10 +57,16 @@ pub(super) fn demux(data: &[u8]) -> Result<(Codec, Vec<TimedUnit>, u64), String>
             return Err(format!("it has more than {PICTURES_MAX} pictures"));
         }
         let ticks = i128::from(sample.pts) * i128::from(TICKS_PER_SECOND) / timescale;
-        let ticks = i64::try_from(ticks).ok().filter(|t| t.abs() < TICKS_MAX);
+        let ticks = i64::try_from(ticks).ok().filter(|t| t.unsigned_abs() < TICKS_MAX);
         times.push(ticks.ok_or("its times are out of range")?);
         let unit = access_unit(codec, &parameter_sets, &sample.data);
-        units.push(unit.ok_or("a sample does not consist of whole NAL units")?);
+        let unit = unit.ok_or("a sample does not consist of whole NAL units")?;
+        // Parameter sets may be much larger than the keyframes that they are put before.
+        bytes += unit.iter().map(Vec::len).sum::<usize>();
+        if bytes as u64 > CLIP_BYTES_MAX {
+            return Err(format!("its pictures take more than {CLIP_BYTES_MAX} bytes"));
+        }
+        units.push(unit);
     }
     // A picture is decoded when as many are shown: then no picture needs an offset but those that B-frames move.
     let mut shown = times.clone();
@@ -66,8 +74,9 @@ pub(super) fn demux(data: &[u8]) -> Result<(Codec, Vec<TimedUnit>, u64), String>
     let (Some(&first), Some(&last)) = (shown.first(), shown.last()) else {
         return Err("it has no pictures".into());
     };
-    let before = shown.iter().rev().nth(1).unwrap_or(&last);
-    let end = last + (last - before);
+    // The last picture is shown as long as the one before it.
+    let before = shown.iter().rev().nth(1);
+    let end = last + before.map_or(TICKS_PER_PICTURE, |before| last - before);
     let units = (units.into_iter().zip(times).zip(shown))
         .map(|((unit, presentation), decode)| TimedUnit {
             decode_ticks: (decode - first).unsigned_abs(),

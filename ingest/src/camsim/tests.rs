@@ -183,6 +183,26 @@ async fn b_frames_keep_decoding_order_and_carry_presentation_times() {
 }
 
 #[test]
+fn one_picture_makes_a_clip_and_so_do_fragments() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let one = encode(dir.path(), "one.mp4", "-c:v libx264 -frames:v 1");
+    let one = Clip::load(&one, None).expect("loads");
+    assert_eq!((one.len(), one.duration_ticks), (1, 3000));
+    let whole = encode(dir.path(), "whole.mp4", "-c:v libx264 -bf 2 -g 10");
+    let fragmented = ffmpeg(
+        &["-i", whole.to_str().expect("a plain name")],
+        "-c copy -movflags frag_keyframe+empty_moov",
+        dir.path().join("fragmented.mp4"),
+    );
+    let clips = [whole, fragmented].map(|path| Clip::load(&path, None).expect("loads"));
+    let [whole, fragmented] = clips
+        .each_ref()
+        .map(|clip| (clip.len(), clip.duration_ticks, clip.sample(7)));
+    assert_eq!(whole, fragmented);
+    assert_eq!(whole.0, 50);
+}
+
+#[test]
 fn picture_order_read_from_slices_equals_the_times_in_mp4() {
     let dir = tempfile::tempdir().expect("a directory");
     let kinds = [
