@@ -14,6 +14,10 @@ import subprocess
 import sys
 import tempfile
 
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "ingest" / "tests" / "camera"))
+from sent_log import nal_type, nal_units  # noqa: E402
+
 SOURCE = ["-f", "lavfi", "-i", "testsrc2=size=96x64:rate=5:duration=0.8"]
 KINDS = {
     "h264": ["-c:v", "libx264", "-preset", "veryfast", "-crf", "40", "-g", "3"],
@@ -35,30 +39,20 @@ def encode(arguments, path):
     return path.read_bytes()
 
 
-def nal_units(annexb):
-    """The units of a byte stream."""
-    starts = []
-    at = annexb.find(b"\0\0\1")
-    while at >= 0:
-        starts.append(at + 3)
-        at = annexb.find(b"\0\0\1", at + 3)
-    ends = [start - 3 for start in starts[1:]] + [len(annexb)]
-    return [annexb[start:end].rstrip(b"\0") for start, end in zip(starts, ends)]
+def is_slice(unit, codec):
+    kind = nal_type(codec, unit)
+    return kind < 32 if codec == "h265" else kind in (1, 5)
 
 
-def is_slice(unit, is_h265):
-    kind = unit[0] >> 1 & 0x3F if is_h265 else unit[0] & 0x1F
-    return kind < 32 if is_h265 else kind in (1, 5)
-
-
-def payloads(unit, is_h265):
+def payloads(unit, codec):
     """A unit as payloads of packets."""
     if len(unit) <= PAYLOAD_BYTES:
         return [unit]
-    if is_h265:
-        kind, head, rest = unit[0] >> 1 & 0x3F, bytes([unit[0] & 0x81 | 49 << 1, unit[1]]), unit[2:]
+    kind = nal_type(codec, unit)
+    if codec == "h265":
+        head, rest = bytes([unit[0] & 0x81 | 49 << 1, unit[1]]), unit[2:]
     else:
-        kind, head, rest = unit[0] & 0x1F, bytes([unit[0] & 0xE0 | 28]), unit[1:]
+        head, rest = bytes([unit[0] & 0xE0 | 28]), unit[1:]
     parts = [rest[at : at + PAYLOAD_BYTES] for at in range(0, len(rest), PAYLOAD_BYTES)]
     flags = [kind | (0x80 if i == 0 else 0) | (0x40 if i == len(parts) - 1 else 0) for i in range(len(parts))]
     return [head + bytes([flag]) + part for flag, part in zip(flags, parts)]
@@ -69,30 +63,25 @@ def piece(data):
     return struct.pack(">H", len(data)) + data
 
 
-def packets(units, is_h265):
-    """(payload, last of its picture) of every packet; each picture is one slice."""
+def packets(units, codec, later):
+    """The packets of pictures of one slice each; `later` is the flag of a timestamp that has moved on."""
+    out, behind_mark = b"", False
     for unit in units:
-        parts = payloads(unit, is_h265)
+        parts = payloads(unit, codec)
         for i, part in enumerate(parts):
-            yield part, is_slice(unit, is_h265) and i == len(parts) - 1
-
-
-def depacketize(units, is_h265):
-    out, behind_mark = bytes([1 if is_h265 else 0]) + piece(b""), False
-    for payload, mark in packets(units, is_h265):
-        out += bytes([(2 if behind_mark else 0) | (4 if mark else 0)]) + piece(payload)
-        behind_mark = mark
+            mark = is_slice(unit, codec) and i == len(parts) - 1
+            out += bytes([(later if behind_mark else 0) | (4 if mark else 0)]) + piece(part)
+            behind_mark = mark
     return out
 
 
-def session(units, is_h265):
+def depacketize(units, codec):
+    return bytes([1 if codec == "h265" else 0]) + piece(b"") + packets(units, codec, later=2)
+
+
+def session(units, codec):
     """A description of ours without sound, no headers of its own, and good packets."""
-    out = bytes([4 if is_h265 else 6]) + piece(b"") + piece(b"") + piece(b"") * 3
-    behind_mark = False
-    for payload, mark in packets(units, is_h265):
-        out += bytes([(0x20 if behind_mark else 0) | (4 if mark else 0)]) + piece(payload)
-        behind_mark = mark
-    return out
+    return bytes([4 if codec == "h265" else 6]) + piece(b"") * 5 + packets(units, codec, later=0x20)
 
 
 def main():
@@ -110,17 +99,17 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         for name, arguments in KINDS.items():
-            is_h265 = name.startswith("h265")
-            annexb = encode(arguments, folder / f"clip.{name[:4]}")
+            codec = name[:4]
+            annexb = encode(arguments, folder / f"clip.{codec}")
             mp4 = encode(arguments, folder / "clip.mp4")
             fragmented = encode([*arguments, "-movflags", "frag_keyframe+empty_moov"], folder / "fragmented.mp4")
-            write("clip", f"{name}.{name[:4]}", annexb)
+            write("clip", f"{name}.{codec}", annexb)
             for kind, data in (("progressive", mp4), ("fragmented", fragmented)):
                 write("clip", f"{name}-{kind}", data)
                 write("import", f"{name}-{kind}", data)
             units = nal_units(annexb)
-            write("depacketize", name, depacketize(units, is_h265))
-            write("rtsp_session", name, session(units, is_h265))
+            write("depacketize", name, depacketize(units, codec))
+            write("rtsp_session", name, session(units, codec))
     print(f"fuzz_seeds: {written} inputs in {corpus}")
 
 

@@ -19,6 +19,7 @@ pub mod fuzzing;
 pub mod gap_tracker;
 pub mod import;
 mod lateness;
+mod nal;
 pub mod overload;
 mod recording;
 mod recovery;

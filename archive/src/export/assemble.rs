@@ -361,7 +361,8 @@ fn samples_of(fragment: &ExportFragment, track_id: u32) -> Option<(&Track, &Trac
     Some((track, fragment.tracks.iter().find(|t| t.track_id == track_id)?))
 }
 
-/// `ticks` of one clock in ticks of another, rounded towards the past. Time that is out of range stays within what leaves room for sums.
+/// `ticks` of one clock in ticks of another, rounded towards the past. Time that is out of range stays within what
+/// leaves room for sums.
 fn rescale(ticks: i64, from: Timescale, to: Timescale) -> i64 {
     if from == to {
         return ticks;

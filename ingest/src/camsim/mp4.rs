@@ -11,6 +11,7 @@ use super::clip::{CLIP_BYTES_MAX, DEFAULT_RATE, TICKS_PER_SECOND, TimedUnit};
 use super::codec::{Codec, Role};
 use crate::event::Event;
 use crate::import::Import;
+use crate::nal;
 
 /// More pictures than this are refused: days of video do not make a clip.
 const PICTURES_MAX: usize = 2_000_000;
@@ -18,8 +19,6 @@ const PICTURES_MAX: usize = 2_000_000;
 const TICKS_MAX: u64 = 1 << 40;
 /// How long a picture is shown that is the only one.
 const TICKS_PER_PICTURE: i64 = TICKS_PER_SECOND as i64 * DEFAULT_RATE.1 as i64 / DEFAULT_RATE.0 as i64;
-/// Imports take no file with others.
-const LENGTH_BYTES: usize = 4;
 
 /// Whether `data` starts like an ISO base media file.
 pub(super) fn is_mp4(data: &[u8]) -> bool {
@@ -91,8 +90,7 @@ pub(super) fn demux(data: &[u8]) -> Result<(Codec, Vec<TimedUnit>, u64), String>
 fn nal_units(mut sample: &[u8]) -> Option<AccessUnit> {
     let mut unit = AccessUnit::new();
     while !sample.is_empty() {
-        let (length, rest) = sample.split_first_chunk::<LENGTH_BYTES>()?;
-        let (nal, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
+        let (nal, rest) = nal::split_first(sample)?;
         if !nal.is_empty() {
             unit.push(nal.to_vec());
         }

@@ -3,6 +3,8 @@
 //! Where a picture is refreshed piece by piece, a player that begins there shows it whole only some pictures later.
 #![deny(clippy::indexing_slicing)]
 
+use crate::nal;
+
 const NAL_SLICE: u8 = 1;
 const NAL_SEI: u8 = 6;
 /// The payload type of a recovery point.
@@ -12,11 +14,7 @@ const MESSAGES_MAX: usize = 64;
 
 /// Whether an access unit, its NAL units behind lengths of four bytes, says that decoding may begin at it.
 pub(super) fn has(mut unit: &[u8]) -> bool {
-    while let Some((len, rest)) = unit.split_first_chunk::<4>() {
-        let len = u32::from_be_bytes(*len) as usize;
-        let Some((nal, rest)) = rest.split_at_checked(len) else {
-            return false;
-        };
+    while let Some((nal, rest)) = nal::split_first(unit) {
         match nal.split_first().map(|(header, body)| (header & 0x1f, body)) {
             Some((NAL_SEI, body)) if is_among(body) => return true,
             // Messages stand before the picture.

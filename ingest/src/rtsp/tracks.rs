@@ -6,6 +6,7 @@ use retina::codec::{ParametersRef, VideoParameters};
 
 use super::SessionError;
 use crate::event::TrackParams;
+use crate::nal;
 
 /// A description that offers more streams is refused.
 const STREAMS_MAX: usize = 64;
@@ -99,10 +100,7 @@ pub(super) fn video_sample_entry(params: &VideoParameters) -> Option<Vec<u8>> {
 /// decoding can begin. Unlike retina's answer this includes CRA and BLA pictures: cameras with open GOPs send
 /// no others.
 pub(super) fn begins_with_irap(mut access_unit: &[u8]) -> bool {
-    while let Some((length, rest)) = access_unit.split_first_chunk::<4>() {
-        let Some((nal, next)) = rest.split_at_checked(u32::from_be_bytes(*length) as usize) else {
-            return false;
-        };
+    while let Some((nal, next)) = nal::split_first(access_unit) {
         match nal.first().map(|header| (header >> 1) & 0x3f) {
             Some(slice @ 0..32) => return (16..24).contains(&slice),
             _ => access_unit = next,
