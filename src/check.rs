@@ -25,7 +25,7 @@ pub(crate) struct Args {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
-    /// Hash every byte of footage, not only what describes it
+    /// Hash every byte of footage and read every table of the index, not only what describes footage
     #[arg(long)]
     deep: bool,
     /// Compare the archive's index with the one in DIR, and check nothing else

@@ -27,7 +27,13 @@ fn main() -> ExitCode {
     match cli.command.run() {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("tierline: {error:#}");
+            let remedy = if indexer::is_damaged(error.as_ref()) {
+                "; the index is damaged: move its folder away and make it anew with `tierline rebuild`, which \
+                 changes no footage"
+            } else {
+                ""
+            };
+            eprintln!("tierline: {error:#}{remedy}");
             cli.command.failure()
         }
     }

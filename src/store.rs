@@ -130,10 +130,7 @@ fn open_index(dir: &Path) -> anyhow::Result<Index> {
                 dir.parent().unwrap_or(dir).display()
             )
         }
-        other => other.with_context(|| {
-            let dir = dir.display();
-            format!("opening the index in {dir}; if it is damaged, move it away and make it anew with `tierline rebuild`")
-        }),
+        other => other.with_context(|| format!("opening the index in {}", dir.display())),
     }
 }
 

@@ -59,7 +59,7 @@ impl fmt::Display for Finding {
 /// How thorough, and beside what.
 #[derive(Copy, Clone, Debug, Default)]
 pub struct CheckOptions {
-    /// Hash every byte of media, not only boxes and footers.
+    /// Hash every byte of media, not only boxes and footers, and read every table of the index.
     pub deep: bool,
     /// A service is writing meanwhile: what is newer than the index that was opened is no finding.
     pub running: bool,
@@ -88,6 +88,9 @@ pub fn check(
         findings: Vec::new(),
         missing: Vec::new(),
     };
+    if options.deep {
+        index.read_every_table()?;
+    }
     let (mut files, unknown) = list_segments(disk)?;
     for path in unknown {
         c.find(

@@ -56,6 +56,17 @@ impl IndexError {
     }
 }
 
+/// Whether an error, or one that caused it, says that the index is damaged: make it anew from the media.
+pub fn is_damaged(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |e| e.source());
+    causes.any(|e| match (e.downcast_ref(), e.downcast_ref::<rocksdb::Error>()) {
+        (Some(IndexError::BadRow { .. }), _) => true,
+        // Its files name each other.
+        (_, Some(e)) => e.kind() == rocksdb::ErrorKind::Corruption || e.as_ref().contains("No such file"),
+        _ => false,
+    })
+}
+
 /// RocksDB passes on what the system said, in words alone.
 fn is_full(told: &str) -> bool {
     // ENOSPC, EDQUOT.
@@ -67,6 +78,22 @@ fn is_full(told: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn damage_is_found_among_the_causes_of_an_error() {
+        let folder = tempfile::tempdir().expect("folder");
+        std::fs::write(folder.path().join("CURRENT"), "nothing of the kind\n").expect("write");
+        let error = crate::Index::open_read_only(folder.path()).expect_err("damaged");
+        assert!(is_damaged(&error), "{error}");
+        std::fs::write(folder.path().join("CURRENT"), "MANIFEST-000007\n").expect("write");
+        let error = crate::Index::open_read_only(folder.path()).expect_err("damaged");
+        assert!(is_damaged(&error), "{error}");
+        let row = IndexError::bad_row("gaps")(archive::Malformed("too short"));
+        assert!(is_damaged(&row));
+        assert!(!is_damaged(&IndexError::Disk(std::io::Error::from_raw_os_error(
+            28
+        ))));
+    }
 
     #[test]
     fn a_full_disk_and_a_full_quota_are_the_same() {

@@ -33,7 +33,7 @@ pub use batch::Batch;
 pub use compare::{Difference, compare};
 pub use coverage::HourCoverage;
 pub use damage::Damage;
-pub use error::IndexError;
+pub use error::{IndexError, is_damaged};
 pub use index::{Index, IndexOptions};
 pub use live::Live;
 pub use memory::IndexMemory;

@@ -192,7 +192,7 @@ fn a_service_is_ready_when_it_says_so_and_leaves_a_whole_archive() {
         name,
     ];
     assert_exit(&site.run("export", &all), 1, "the nearest footage");
-    let sum: u64 = files(&site.path("data/hot/default/cam-0"))
+    let sum: u64 = files(&site.path("data/hot/default/cam-0"), "mp4")
         .iter()
         .map(|f| f.metadata().expect("file").len())
         .sum();
@@ -206,7 +206,9 @@ fn a_service_is_ready_when_it_says_so_and_leaves_a_whole_archive() {
     assert_exit(&site.run("export", &all), 1, "is there already");
 
     // A byte of a picture changes on the disk: its fragment is left out, and said to be.
-    let segment = files(&site.path("data/hot/default/cam-0")).into_iter().min();
+    let segment = files(&site.path("data/hot/default/cam-0"), "mp4")
+        .into_iter()
+        .min();
     let segment = segment.expect("a segment");
     let mut bytes = fs::read(&segment).expect("read");
     let middle = bytes.len() / 2;
@@ -253,7 +255,7 @@ fn a_disk_that_is_not_mounted_is_told_before_anything_is_written() {
     let (hot, aside) = (site.path("data/hot"), site.path("aside"));
     fs::rename(&hot, &aside).expect("moved");
     assert_exit(&site.run("serve", &[]), 1, "Mount the disk");
-    assert_eq!(files(&hot), Vec::<PathBuf>::new());
+    assert_eq!(files(&hot, "mp4"), Vec::<PathBuf>::new());
     assert_exit(&site.run("check", &[]), 1, "the file is missing");
     fs::remove_dir_all(&hot).expect("removed");
     assert_exit(&site.run("check", &[]), 2, "is not a folder");
@@ -278,7 +280,7 @@ fn damage_is_a_finding_in_text_and_in_json() {
     let service = site.serve();
     service.wait_until_durable("cam-0");
     assert_eq!(service.stop(Signal::TERM), Some(0));
-    let file = files(&site.path("data/hot/default")).remove(0);
+    let file = files(&site.path("data/hot/default"), "mp4").remove(0);
     let mut bytes = fs::read(&file).expect("file");
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
@@ -292,6 +294,30 @@ fn damage_is_a_finding_in_text_and_in_json() {
     assert_exit(&json, 1, "\"clean\": false");
     let report: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON");
     assert_eq!(report["findings"][0]["invariant"], "readable");
+}
+
+#[test]
+fn an_index_that_is_damaged_anywhere_is_told_with_the_remedy() {
+    let farm = farm(1);
+    let site = site(Some(&farm), 1);
+    // What a process wrote is in a table of the index when the next one has opened it.
+    for _ in 0..2 {
+        let service = site.serve();
+        service.wait_until_durable("cam-0");
+        assert_eq!(service.stop(Signal::TERM), Some(0));
+    }
+    drop(site.serve());
+    let tables = files(&site.path("data/index"), "sst");
+    assert!(tables.len() >= 3, "{tables:?}");
+    for table in tables {
+        let sound = fs::read(&table).expect("table");
+        let mut damaged = sound.clone();
+        damaged[20] ^= 1;
+        fs::write(&table, damaged).expect("written");
+        assert_exit(&site.run("check", &["--deep"]), 2, "tierline rebuild");
+        fs::write(&table, sound).expect("written");
+    }
+    assert_exit(&site.run("check", &["--deep"]), 0, "clean");
 }
 
 #[test]
@@ -462,14 +488,14 @@ fn every_subcommand_explains_itself() {
     }
 }
 
-/// Every MP4 file below a folder.
-fn files(folder: &Path) -> Vec<PathBuf> {
+/// Every file below a folder whose name ends like this.
+fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
         if path.is_dir() {
-            found.extend(files(&path));
-        } else if path.extension().is_some_and(|e| e == "mp4") {
+            found.extend(files(&path, extension));
+        } else if path.extension().is_some_and(|e| e == extension) {
             found.push(path);
         }
     }
