@@ -61,6 +61,7 @@ fn main() -> Result<(), Failure> {
     let state = HttpState {
         index: index.clone(),
         disk: Disk::open(&dir.path().join("hot"))?,
+        stores: Default::default(),
         clock: Arc::new(SystemClock::default()),
         ready: is_ready,
         camera_url_allowed: Arc::new(|_| Ok(())),

@@ -94,7 +94,7 @@ fn verify(view: &View, deep: bool) -> anyhow::Result<Vec<Line>> {
         running: view.running,
     };
     let shown = std::io::stderr().is_terminal();
-    let findings = check(&view.index, &view.disk, options, |done, all| {
+    let findings = check(&view.index, &view.disk, &view.stores, options, |done, all| {
         // A line for each hundredth at most.
         if shown && (done == all || done.is_multiple_of(all.div_ceil(100))) {
             eprint!("\r{done} of {all} segments");

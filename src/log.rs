@@ -7,9 +7,12 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogConfig, LogFormat};
 
+/// What libraries tell at `info` is for those who work on them; who wants it names them in `log.level`.
+const QUIET: &str = "foyer_storage=warn,object_store=warn";
+
 /// Begins logging. Once in a process.
 pub(crate) fn start(config: &LogConfig) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&config.level).context("log.level")?;
+    let filter = EnvFilter::try_new(format!("{QUIET},{}", config.level)).context("log.level")?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         // It would print them to where nothing can be printed, and panic.

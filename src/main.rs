@@ -17,6 +17,7 @@ mod service;
 mod show_config;
 mod signals;
 mod store;
+mod stores;
 
 use std::process::ExitCode;
 

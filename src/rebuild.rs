@@ -1,4 +1,4 @@
-//! `tierline rebuild`: a new index from the footage alone.
+//! `tierline rebuild`: a new index from the footage alone, wherever it lies.
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use indexer::{Index, IndexOptions};
 use crate::cli::ConfigArgs;
 use crate::enrol::enrol;
 use crate::store::{footage, lock_holder, view_index};
+use crate::stores;
 
 /// Make the index anew from the footage alone.
 #[derive(Debug, clap::Args)]
@@ -49,7 +50,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     enrol(&index, &config.cameras, SystemClock::default().wall())?;
     let begun = Instant::now();
     let shown = std::io::stderr().is_terminal();
-    let rebuilt = indexer::rebuild(&disk, &index, |done| {
+    let (stores, _runtime) = stores::open_to_read(&config)?;
+    let rebuilt = indexer::rebuild(&disk, &stores, &index, |done| {
         if shown {
             eprint!(
                 "\r{} segments, {}",

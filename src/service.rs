@@ -8,24 +8,26 @@ use anyhow::{Context, anyhow};
 use archive::buffer::Pool;
 
 use archive::disk::Disk;
+use archive::store::Stores;
 use archive::{Clock, SystemClock};
 use http_api::{Destination, HttpState, Server, destination};
 use indexer::{Index, SegmentRow};
 use ingest::{Ingest, IngestConfig};
 use tiering::{Rules, TieringConfig, Worker};
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
 use url::Url;
 
 use crate::config::Config;
 use crate::descriptors;
 use crate::enrol::enrol;
-use crate::store;
+use crate::{store, stores};
 
 /// Requests are short or wait for readers; recording has threads of its own.
 const HTTP_THREADS: usize = 2;
-/// Reads of footage and computed answers that may be under way at once: enough to keep a disk busy.
-const BLOCKING_THREADS: usize = 16;
+/// Reads of footage and computed answers that may be under way at once: enough to keep a disk busy, and to wait for
+/// object stores beside it.
+const BLOCKING_THREADS: usize = 32;
 /// Whatever is asked for, recording gets the cores first.
 const HTTP_NICE: i32 = 10;
 /// For sealing what a crash left open: one segment at a time.
@@ -46,7 +48,7 @@ impl Service {
     /// Opens the archive, mends what a crash left, records, serves. When it returns `/readyz` answers 200.
     pub(crate) fn start(config: &Config) -> anyhow::Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-        let rules = Rules::new(config.rules.clone())?;
+        let rules = Rules::with_tiers(config.rules.clone(), config.below())?;
         let store::Store { index, disk } = store::open(config)?;
         enrol(&index, &config.cameras, clock.wall())
             .context("writing the configured cameras into the index")?;
@@ -70,10 +72,12 @@ impl Service {
             .enable_all()
             .build()
             .context("starting threads")?;
+        let stores = stores::open(config, &runtime)?;
         let (ready, is_ready) = watch::channel(false);
         let state = HttpState {
             index: index.clone(),
             disk: disk.clone(),
+            stores: stores.clone(),
             clock: clock.clone(),
             ready: is_ready,
             camera_url_allowed: camera_rule(config.allows_loopback()),
@@ -99,6 +103,7 @@ impl Service {
             clock,
             rules,
             config: config.retention.clone(),
+            stores: (config.stores().next().is_some()).then(|| (stores, runtime.handle().clone())),
             unsealed: recovered.unsealed,
         };
         let retention = std::thread::Builder::new()
@@ -225,6 +230,7 @@ struct Retention {
     clock: Arc<dyn Clock>,
     rules: Rules,
     config: TieringConfig,
+    stores: Option<(Stores, Handle)>,
     unsealed: Vec<SegmentRow>,
 }
 
@@ -238,6 +244,7 @@ impl Retention {
             self.clock,
             self.rules,
             self.config,
+            self.stores,
         )?)
     }
 }

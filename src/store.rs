@@ -6,11 +6,14 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use archive::disk::Disk;
+use archive::store::Stores;
 use indexer::{Index, IndexError, IndexOptions};
 use rustix::process::{Flock, FlockType, fcntl_getlk};
+use tokio::runtime::Runtime;
 
 use crate::config::Config;
 use crate::identity::{Found, ID_FILE, IndexFound, MARKER, judge, new_id, read_id, write_id};
+use crate::stores;
 
 /// An archive open for writing; no other process has it.
 pub(crate) struct Store {
@@ -26,6 +29,10 @@ pub(crate) struct View {
     pub(crate) index: Index,
     /// Where footage lies.
     pub(crate) disk: Disk,
+    /// Where footage lies that has left the disk.
+    pub(crate) stores: Stores,
+    /// What waits for them; it ends with this.
+    _runtime: Option<Runtime>,
     /// Whether another process is writing.
     pub(crate) running: bool,
 }
@@ -84,9 +91,12 @@ pub(crate) fn view(config: &Config) -> anyhow::Result<View> {
     let index_dir = config.index_dir();
     let running = lock_holder(&index_dir).is_some();
     let index = view_index(&index_dir)?;
+    let (stores, _runtime) = stores::open_to_read(config)?;
     Ok(View {
         index,
         disk: footage(config)?,
+        stores,
+        _runtime,
         running,
     })
 }

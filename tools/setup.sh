@@ -86,6 +86,11 @@ main() {
         echo "setup: cargo is not on the PATH; install Rust from https://rustup.rs first" >&2
         exit 1
     fi
+    # Go's own installer puts it where not every shell looks.
+    if [ "$set" = test ] && ! PATH="$PATH:/usr/local/go/bin" command -v go >/dev/null 2>&1; then
+        echo "setup: go is not on the PATH, and the tests build object store servers with it; install Go 1.24 or later from https://go.dev/dl first" >&2
+        exit 1
+    fi
     if [ "$set" = check ] || [ "$set" = test ]; then
         local component
         for component in fmt clippy; do

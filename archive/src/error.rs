@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::store::StoreError;
+
 /// An error of the archive.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -25,6 +27,9 @@ pub enum ArchiveError {
         /// What is wrong with it, and where.
         what: String,
     },
+    /// An object store refused or does not answer: what to do is said by [`StoreError`].
+    #[error(transparent)]
+    Store(StoreError),
     /// Bytes from outside do not follow their format: refuse them.
     #[error(transparent)]
     Malformed(#[from] Malformed),
@@ -57,6 +62,19 @@ impl ArchiveError {
 
     /// Whether the file or object is not there.
     pub fn is_not_found(&self) -> bool {
-        matches!(self, Self::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
+        match self {
+            Self::Io { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
+            Self::Store(e) => matches!(e, StoreError::Missing { .. }),
+            _ => false,
+        }
+    }
+}
+
+impl From<StoreError> for ArchiveError {
+    fn from(e: StoreError) -> Self {
+        match e {
+            StoreError::Wrong { name, why } => Self::corrupt(Path::new(&name), why),
+            e => Self::Store(e),
+        }
     }
 }

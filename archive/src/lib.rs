@@ -24,6 +24,7 @@ pub mod mp4;
 pub mod seam;
 pub mod segment;
 mod sha256;
+pub mod store;
 pub mod tier;
 pub mod time;
 pub mod units;

@@ -6,6 +6,7 @@
 use std::fmt::Display;
 use std::sync::Arc;
 
+use archive::store::StoreError;
 use archive::{ArchiveError, WallTime};
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
@@ -71,6 +72,7 @@ codes! {
     NoDecoder = "decoder_missing" NOT_IMPLEMENTED "Stills need ffmpeg";
     DecoderFailed = "decoder_failed" BAD_GATEWAY "The picture cannot be decoded";
     MediaUnreadable = "media_unreadable" SERVICE_UNAVAILABLE "The media cannot be read";
+    TierUnavailable = "tier_unavailable" SERVICE_UNAVAILABLE "The tier that has it does not answer";
     Overloaded = "overloaded" SERVICE_UNAVAILABLE "Too much at once";
     NotReady = "not_ready" SERVICE_UNAVAILABLE "The service is starting or stopping";
     DecoderTimeout = "decoder_timeout" GATEWAY_TIMEOUT "Decoding took too long";
@@ -179,6 +181,12 @@ impl From<ArchiveError> for Problem {
                 Code::IntegrityFailed,
                 "What is stored is not what was recorded, so it is not served.",
             ),
+            ArchiveError::Store(StoreError::Away { .. }) => Self::new(
+                Code::TierUnavailable,
+                "It lies in an object store that does not answer just now; what lies on the disk is not affected.",
+            )
+            .with_header(header::RETRY_AFTER, HeaderValue::from_static("5")),
+            ArchiveError::Store(_) => Self::new(Code::MediaUnreadable, "The object store does not give it back."),
             _ => Self::new(Code::MediaUnreadable, "The disk does not give it back."),
         }
         .because(error)

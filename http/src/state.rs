@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use archive::Clock;
 use archive::disk::Disk;
+use archive::store::Stores;
 use indexer::Index;
 use tokio::sync::{Semaphore, watch};
 use url::Url;
@@ -29,6 +30,8 @@ pub struct HttpState {
     pub index: Arc<Index>,
     /// Where the segments lie.
     pub disk: Disk,
+    /// Where those lie that have left the disk.
+    pub stores: Stores,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// Whether everything runs: what `/readyz` answers.
@@ -65,7 +68,7 @@ impl Shared {
         let places = Arc::new(Places::new(config.connections_max, config.per_client()));
         let share = |of| config.share(of);
         Self {
-            footage: Footage::new(state.index, state.disk, Arc::clone(&state.clock)),
+            footage: Footage::new(state.index, state.disk, state.stores, Arc::clone(&state.clock)),
             hosts: HostRule::new(&config.hosts, !keys.is_empty()),
             keys,
             clock: state.clock,

@@ -80,8 +80,14 @@ fn a_damaged_fragment_is_refused_once_and_then_left_out() {
         (200, Some("1"))
     );
 
-    let findings =
-        indexer::check::check(&site.index, &site.disk, Default::default(), |_, _| ()).expect("check");
+    let findings = indexer::check::check(
+        &site.index,
+        &site.disk,
+        &Default::default(),
+        Default::default(),
+        |_, _| (),
+    )
+    .expect("check");
     assert_eq!(findings.len(), 1, "{findings:?}");
     assert!(findings[0].what.contains("damaged"), "{findings:?}");
 }

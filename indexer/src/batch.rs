@@ -9,9 +9,10 @@ use archive::codec::Encoder;
 use archive::{FragmentEntry, Gap, GapCause, InitSegment, Note, SegmentId, StreamNo, TimeRange, WallTime};
 use rocksdb::WriteBatch;
 
+use crate::copies::Copies;
 use crate::coverage::{HourCoverage, contribution};
 use crate::damage::Damage;
-use crate::db::{COVERAGE, FRAGMENTS, GAPS, INCIDENTS, INITS, META, SEGMENTS, SEQUENCES, TAIL};
+use crate::db::{COPIES, COVERAGE, FRAGMENTS, GAPS, INCIDENTS, INITS, META, SEGMENTS, SEQUENCES, TAIL};
 use crate::error::IndexError;
 use crate::index::Index;
 use crate::keys;
@@ -23,6 +24,7 @@ enum Change {
     Fragment(SegmentId, FragmentEntry),
     Seal(SegmentRow),
     Delete(SegmentRow),
+    Copies(SegmentRow, Copies),
     Gap(StreamNo, Gap),
     Lasting(StreamNo, Vec<Gap>),
     Incident(StreamNo, Incident),
@@ -61,6 +63,11 @@ impl Batch {
     /// Makes a segment sealed: the rows of its fragments become one table. They are committed before.
     pub fn seal(&mut self, row: &SegmentRow) {
         self.changes.push(Change::Seal(row.clone()));
+    }
+
+    /// Says where the copies of a sealed segment are; it is read from the nearest from now on.
+    pub fn copies(&mut self, row: &SegmentRow, copies: Copies) {
+        self.changes.push(Change::Copies(row.clone(), copies));
     }
 
     /// Forgets a segment whose bytes are gone, and says so in the gaps.
@@ -115,6 +122,11 @@ impl Index {
                 }
                 Change::Seal(row) => self.put_sealed(&mut out, row, &mut hours)?,
                 Change::Delete(row) => deleted.push(row.clone()),
+                Change::Copies(row, copies) => {
+                    self.put_copies(&mut out, row.id.stream, row.wall_start, copies)?;
+                    let tier = copies.nearest();
+                    self.put_segment(&mut out, &SegmentRow { tier, ..row.clone() })?;
+                }
                 Change::Gap(stream, gap) => {
                     gaps.insert((*stream, gap.from), Some(*gap));
                 }
@@ -314,6 +326,7 @@ impl Index {
             let stream = row.id.stream;
             let key = keys::at(stream, row.wall_start);
             out.delete_cf(self.cf(SEGMENTS)?, key);
+            out.delete_cf(self.cf(COPIES)?, key);
             out.delete_cf(self.cf(FRAGMENTS)?, key);
             out.delete_cf(self.cf(SEQUENCES)?, keys::sequence(row.id));
             self.forget_damage(out, row)?;

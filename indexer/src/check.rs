@@ -4,11 +4,13 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
 use archive::disk::Disk;
-use archive::layout::{SegmentName, segment_path};
+use archive::layout::{SegmentName, segment_path, stream_dir};
 use archive::segment::{SegmentReader, scan, verify};
-use archive::{FragmentEntry, Sha256, StreamId, StreamNo, TimeRange, WallTime};
+use archive::store::{Objects, Stores};
+use archive::{ArchiveError, FragmentEntry, Sha256, StreamId, StreamNo, Tier, TimeRange, WallTime};
 use serde::Serialize;
 
+use crate::copies::{Copies, CopyState};
 use crate::coverage::contribution;
 use crate::error::IndexError;
 use crate::index::Index;
@@ -68,6 +70,7 @@ pub struct CheckOptions {
 struct Checker<'a> {
     index: &'a Index,
     disk: &'a Disk,
+    stores: &'a Stores,
     options: CheckOptions,
     findings: Vec<Finding>,
     /// Segments whose files are not there.
@@ -78,12 +81,14 @@ struct Checker<'a> {
 pub fn check(
     index: &Index,
     disk: &Disk,
+    stores: &Stores,
     options: CheckOptions,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Vec<Finding>, IndexError> {
     let mut c = Checker {
         index,
         disk,
+        stores,
         options,
         findings: Vec::new(),
         missing: Vec::new(),
@@ -118,7 +123,10 @@ pub fn check(
             None => index.ended(no)?.map_or(0, |ended| ended.next_seq),
         };
         for name in files.remove(&stream).unwrap_or_default() {
-            c.file(&stream, &name, &known, next_seq);
+            c.file(&stream, &name, &known, next_seq)?;
+        }
+        for tier in [Tier::Warm, Tier::Cold] {
+            c.objects(&stream, tier, &known)?;
         }
         let mut before = None;
         for row in &rows {
@@ -131,7 +139,7 @@ pub fn check(
     let next_seq = if options.running { 0 } else { u64::MAX };
     for (stream, names) in files {
         for name in names {
-            c.file(&stream, &name, &HashMap::new(), next_seq);
+            c.file(&stream, &name, &HashMap::new(), next_seq)?;
         }
     }
     c.missing()?;
@@ -154,10 +162,14 @@ impl Checker<'_> {
         name: &SegmentName,
         known: &HashMap<u64, &SegmentRow>,
         next_seq: u64,
-    ) {
+    ) -> Result<(), IndexError> {
         let path = segment_path(stream, name);
         match known.get(&name.seq) {
-            Some(row) if row.epoch == name.epoch && segment_path(stream, &row.name()) == path => {}
+            Some(row) if row.epoch == name.epoch && segment_path(stream, &row.name()) == path => {
+                if !self.is_expected(row, Tier::Hot)? {
+                    self.left_over(Tier::Hot, path);
+                }
+            }
             None if name.seq >= next_seq => {}
             _ => self.find(
                 Invariant::FilesAreKnown,
@@ -165,6 +177,86 @@ impl Checker<'_> {
                 "the index has no row for it".into(),
                 "move it away; if it holds footage that is missing, run `tierline rebuild` first",
             ),
+        }
+        Ok(())
+    }
+
+    /// Whether a copy of the segment stands on the tier, or may.
+    fn is_expected(&self, row: &SegmentRow, tier: Tier) -> Result<bool, IndexError> {
+        let copies = self.index.copies(row)?.unwrap_or_else(Copies::hot_only);
+        Ok(row.state == SegmentState::Deleting || copies.state(tier) != CopyState::Absent)
+    }
+
+    fn left_over(&mut self, tier: Tier, path: String) {
+        // Beside a service it may have been put there since the index was opened.
+        if !self.options.running {
+            self.find(
+                Invariant::FilesAreKnown,
+                format!("{tier}: {path}"),
+                "the index knows of no copy there".into(),
+                "move it away; nothing here reads or deletes it",
+            );
+        }
+    }
+
+    /// The objects of a stream in a store against the rows: each has one, and whole copies are what they were.
+    fn objects(
+        &mut self,
+        stream: &StreamId,
+        tier: Tier,
+        known: &HashMap<u64, &SegmentRow>,
+    ) -> Result<(), IndexError> {
+        const PAGE: usize = 1000;
+        let Some(Objects { store, runtime, .. }) = self.stores.of(tier) else {
+            return Ok(());
+        };
+        let mut there = HashMap::new();
+        let mut after: Option<String> = None;
+        loop {
+            let page = runtime.block_on(store.list(&stream_dir(stream), after.as_deref(), PAGE));
+            let page = page.map_err(ArchiveError::from)?;
+            let more = page.len() == PAGE;
+            after = page.last().map(|(name, _)| name.clone());
+            there.extend(page);
+            if !more {
+                break;
+            }
+        }
+        for row in known.values() {
+            let name = segment_path(stream, &row.name());
+            let found = there.remove(&name);
+            let state = self
+                .index
+                .copies(row)?
+                .map_or(CopyState::Absent, |copies| copies.state(tier));
+            let wrong = match (state, found) {
+                _ if row.state == SegmentState::Deleting => None,
+                (CopyState::Whole, None) => Some("the object is missing".to_owned()),
+                (CopyState::Whole, Some(len)) if len != row.bytes => {
+                    Some(format!("{len} bytes where the index says {}", row.bytes))
+                }
+                (CopyState::Absent, Some(_)) => {
+                    self.left_over(tier, name);
+                    continue;
+                }
+                _ => None,
+            };
+            if let Some(what) = wrong.filter(|_| !self.options.running) {
+                let remedy = "restore it from another copy";
+                self.find(Invariant::RowsHaveBytes, format!("{tier}: {name}"), what, remedy);
+            }
+        }
+        let mut unknown: Vec<_> = there.into_keys().collect();
+        unknown.sort_unstable();
+        unknown.into_iter().for_each(|name| self.left_over(tier, name));
+        Ok(())
+    }
+
+    /// Opens the copy that is read.
+    fn open(&self, row: &SegmentRow, path: &str) -> Result<SegmentReader, ArchiveError> {
+        match row.tier {
+            Tier::Hot => SegmentReader::open(self.disk, path),
+            tier => SegmentReader::of_unknown_object(self.stores.expected(tier)?, path),
         }
     }
 
@@ -309,7 +401,7 @@ impl Checker<'_> {
             return Ok(());
         }
         let path = segment_path(stream, &row.name());
-        let reader = match SegmentReader::open(self.disk, &path) {
+        let reader = match self.open(row, &path) {
             Ok(reader) => reader,
             Err(e) if e.is_not_found() => {
                 self.missing.push((path, row.clone()));
@@ -338,7 +430,7 @@ impl Checker<'_> {
         Ok(())
     }
 
-    /// Files that are not there: a service beside us may have deleted them since the index was opened.
+    /// Files that are not there: a service beside us may have deleted or moved them since the index was opened.
     fn missing(&mut self) -> Result<(), IndexError> {
         let missing = std::mem::take(&mut self.missing);
         let now = match self.options.running && !missing.is_empty() {
@@ -349,7 +441,8 @@ impl Checker<'_> {
             let known = now
                 .as_ref()
                 .map_or(Ok(Some(row.clone())), |now| now.segment(row.id))?;
-            if known.is_some_and(|row| row.state != SegmentState::Deleting) {
+            let is_there = |now: SegmentRow| now.state != SegmentState::Deleting && now.tier == row.tier;
+            if known.is_some_and(is_there) {
                 self.find(
                     Invariant::RowsHaveBytes,
                     path,

@@ -64,7 +64,7 @@ pub fn compare(a: &Index, b: &Index) -> Result<Vec<Difference>, IndexError> {
                         r.wall_start,
                         r.wall_end,
                         r.bytes,
-                        sealed,
+                        (sealed, r.tier),
                         r.init,
                         r.head,
                         r.fragments,

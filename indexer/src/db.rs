@@ -24,11 +24,14 @@ pub(crate) const GAPS: &str = "gaps";
 pub(crate) const INCIDENTS: &str = "incidents";
 pub(crate) const COVERAGE: &str = "coverage";
 pub(crate) const INITS: &str = "inits";
+/// Where the copies are of segments that have left the hot tier, or are about to.
+pub(crate) const COPIES: &str = "copies";
 /// Fragments whose bytes are not what was written.
 pub(crate) const DAMAGE: &str = "damage";
 
-pub(crate) const TABLES: [&str; 12] = [
-    META, CAMERAS, STREAMS, SEGMENTS, SEQUENCES, FRAGMENTS, TAIL, GAPS, INCIDENTS, COVERAGE, INITS, DAMAGE,
+pub(crate) const TABLES: [&str; 13] = [
+    META, CAMERAS, STREAMS, SEGMENTS, SEQUENCES, COPIES, FRAGMENTS, TAIL, GAPS, INCIDENTS, COVERAGE, INITS,
+    DAMAGE,
 ];
 
 /// Small, since most tables see a few rows a second; flushes stay rare all the same.
@@ -56,7 +59,7 @@ fn options() -> Options {
 /// Tables whose rows are looked up one at a time, by the hundred million: a seek that misses the cache unpacks a
 /// whole block, so theirs are small and packed with what unpacks fastest. Half of a row is a hash, which no
 /// compression makes smaller.
-const POINT_TABLES: [&str; 3] = [SEGMENTS, SEQUENCES, GAPS];
+const POINT_TABLES: [&str; 4] = [SEGMENTS, SEQUENCES, COPIES, GAPS];
 const POINT_BLOCK_BYTES: usize = 8 << 10;
 const BLOCK_BYTES: usize = 16 << 10;
 

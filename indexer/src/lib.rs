@@ -10,6 +10,7 @@
 mod batch;
 pub mod check;
 mod compare;
+mod copies;
 mod coverage;
 mod damage;
 mod db;
@@ -31,13 +32,14 @@ mod timeline;
 
 pub use batch::Batch;
 pub use compare::{Difference, compare};
+pub use copies::{Copies, CopyState, Event, Forbidden};
 pub use coverage::HourCoverage;
 pub use damage::Damage;
 pub use error::{IndexError, is_damaged};
 pub use index::{Index, IndexOptions};
 pub use live::Live;
 pub use memory::IndexMemory;
-pub use pulse::{Keeping, Lags, Pulse};
+pub use pulse::{Keeping, Lags, Moved, Pulse};
 pub use query::Nearest;
 pub use rebuild::{Rebuilt, SegmentFiles, adopt, list_segments, rebuild};
 pub use registry::{CameraRow, PRIORITY_DEFAULT, PRIORITY_MAX, SecretUrl, StreamConfig, Transport};

@@ -1,4 +1,4 @@
-//! How recording keeps up: ingest tells it, the API shows it. In memory only.
+//! How recording and moving keep up: ingest and tiering tell it, the API shows it. In memory only.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -37,9 +37,27 @@ pub struct Keeping {
     pub shed: usize,
 }
 
-/// The board that ingest writes and the API reads.
+/// What was moved since the start.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub struct Moved {
+    /// Copies that were made and verified.
+    pub copies: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Copies that were removed because another counts.
+    pub evictions: u64,
+    /// Attempts that failed.
+    pub failures: u64,
+    /// Copies under way.
+    pub under_way: u64,
+    /// Age of the oldest sealed footage that has no copy below the hot tier, in seconds.
+    pub unreplicated_s: u64,
+}
+
+/// The board that ingest and tiering write and the API reads.
 #[derive(Debug, Default)]
 pub struct Pulse {
+    moved: Mutex<Option<Moved>>,
     lags: [AtomicU64; BOUNDS_MS.len() + 1],
     lag_us: AtomicU64,
     keeping: Mutex<(Keeping, Option<Instant>)>,
@@ -67,6 +85,16 @@ impl Pulse {
             sum: self.lag_us.load(Ordering::Relaxed) as f64 / 1e6,
             buckets,
         }
+    }
+
+    /// Tells what was moved; `None` where there is only one tier.
+    pub fn set_moved(&self, moved: Option<Moved>) {
+        *self.moved.lock().unwrap_or_else(PoisonError::into_inner) = moved;
+    }
+
+    /// What was moved, where there is another tier than the hot one.
+    pub fn moved(&self) -> Option<Moved> {
+        *self.moved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes what is told of this moment.

@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use archive::disk::Disk;
 use archive::layout::{SegmentName, parse_segment_path, segment_path};
 use archive::segment::{Footer, SegmentReader, scan};
-use archive::{ArchiveError, FragmentEntry, SegmentId, Sha256, StreamId, Tier, WallTime};
+use archive::store::{Objects, Stores};
+use archive::{ArchiveError, Epoch, FragmentEntry, SegmentId, Sha256, StreamId, Tier, WallTime};
 
 use crate::batch::Batch;
+use crate::copies::Copies;
 use crate::error::IndexError;
 use crate::index::Index;
 use crate::rows::{SegmentRow, SegmentState};
@@ -76,6 +78,88 @@ pub fn list_segments(disk: &Disk) -> Result<(SegmentFiles, Vec<String>), IndexEr
     Ok((found, unknown))
 }
 
+/// Where the copies of a segment were found: the hot tier, or the length of an object.
+#[derive(Clone, Default)]
+struct Found {
+    hot: bool,
+    warm: Option<u64>,
+    cold: Option<u64>,
+}
+
+impl Found {
+    fn objects(&self) -> impl Iterator<Item = (Tier, u64)> {
+        [(Tier::Warm, self.warm), (Tier::Cold, self.cold)]
+            .into_iter()
+            .filter_map(|(tier, len)| Some((tier, len?)))
+    }
+
+    /// What the index says of a segment of `len` bytes that was found here; `None` for one that never left the disk.
+    /// A copy of another length is none.
+    fn copies(&self, len: u64) -> Option<Copies> {
+        let whole = self.objects().filter(|(_, there)| *there == len);
+        let tiers = self
+            .hot
+            .then_some(Tier::Hot)
+            .into_iter()
+            .chain(whole.map(|(tier, _)| tier));
+        Copies::found(tiers)
+    }
+}
+
+/// Every segment by its stream, in the order of sequences, with the places where it was found.
+type Everywhere = BTreeMap<StreamId, Vec<(SegmentName, Found)>>;
+
+/// Objects that are asked for at a time.
+const PAGE_OBJECTS: usize = 1000;
+
+fn list_everywhere(disk: &Disk, stores: &Stores) -> Result<(Everywhere, Vec<String>), IndexError> {
+    let (files, mut unknown) = list_segments(disk)?;
+    let mut all: BTreeMap<StreamId, BTreeMap<(u64, Epoch, WallTime), Found>> = BTreeMap::new();
+    let key = |name: &SegmentName| (name.seq, name.epoch, name.start);
+    for (stream, names) in files {
+        let of_stream = all.entry(stream).or_default();
+        for name in names {
+            of_stream.entry(key(&name)).or_default().hot = true;
+        }
+    }
+    for tier in [Tier::Warm, Tier::Cold] {
+        let Some(Objects { store, runtime, .. }) = stores.of(tier) else {
+            continue;
+        };
+        let mut after: Option<String> = None;
+        loop {
+            let page = runtime.block_on(store.list("", after.as_deref(), PAGE_OBJECTS));
+            let page = page.map_err(ArchiveError::from)?;
+            let more = page.len() == PAGE_OBJECTS;
+            after = page.last().map(|(name, _)| name.clone());
+            for (path, len) in page {
+                let Ok((stream, name)) = parse_segment_path(&path) else {
+                    unknown.push(format!("{tier}: {path}"));
+                    continue;
+                };
+                let found = all.entry(stream).or_default().entry(key(&name)).or_default();
+                match tier {
+                    Tier::Cold => found.cold = Some(len),
+                    _ => found.warm = Some(len),
+                }
+            }
+            if !more {
+                break;
+            }
+        }
+    }
+    let in_order = |found: BTreeMap<(u64, Epoch, WallTime), Found>| {
+        let named = |((seq, epoch, start), found)| (SegmentName { start, seq, epoch }, found);
+        found.into_iter().map(named).collect()
+    };
+    Ok((
+        all.into_iter()
+            .map(|(stream, found)| (stream, in_order(found)))
+            .collect(),
+        unknown,
+    ))
+}
+
 /// A segment as its file tells it.
 struct Told {
     row: SegmentRow,
@@ -84,6 +168,8 @@ struct Told {
     entries: Vec<FragmentEntry>,
     /// Of the entries, in their order, where no footer says which of them count.
     leaves: Vec<Sha256>,
+    /// Where its copies are, if there are any but the one on the hot tier.
+    copies: Option<Copies>,
 }
 
 impl Told {
@@ -117,7 +203,7 @@ impl Told {
 }
 
 fn read(
-    disk: &Disk,
+    reader: &SegmentReader,
     index: &Index,
     batch: &mut Batch,
     stream: &StreamId,
@@ -125,11 +211,10 @@ fn read(
     footer: impl FnOnce(&SegmentReader) -> Result<Option<Footer>, ArchiveError>,
 ) -> Result<Told, IndexError> {
     let no = index.ensure_stream(stream)?;
-    let reader = SegmentReader::open(disk, &segment_path(stream, name))?;
-    let footer = footer(&reader)?;
+    let footer = footer(reader)?;
     let (header, init, ..) = reader.head()?;
     if segment_path(&header.stream, &header.name()) != segment_path(stream, name) {
-        return Err(refused(&reader, "its content is that of another segment"));
+        return Err(refused(reader, "its content is that of another segment"));
     }
     let row =
         |header: &archive::segment::SegmentHeader, head: Sha256, entries: &[FragmentEntry], bytes, state| {
@@ -166,11 +251,12 @@ fn read(
                 ),
                 entries,
                 leaves: Vec::new(),
+                copies: None,
             }
         }
         None => {
             reader.distrust_cache()?;
-            let found = scan(&reader, 0)?;
+            let found = scan(reader, 0)?;
             let (entries, leaves): (Vec<_>, Vec<_>) = found
                 .fragments
                 .into_iter()
@@ -182,6 +268,7 @@ fn read(
                 row: row(&found.header, head, &entries, found.valid_len, SegmentState::Open),
                 entries,
                 leaves,
+                copies: None,
             }
         }
     })
@@ -223,7 +310,8 @@ fn refused(reader: &SegmentReader, what: &str) -> IndexError {
 /// of the stream is refused.
 pub fn adopt(disk: &Disk, index: &Index, stream: &StreamId, name: &SegmentName) -> Result<u32, IndexError> {
     let mut batch = Batch::default();
-    let told = read(disk, index, &mut batch, stream, name, proven_footer)?;
+    let reader = SegmentReader::open(disk, &segment_path(stream, name))?;
+    let told = read(&reader, index, &mut batch, stream, name, proven_footer)?;
     let no = told.row.id.stream;
     let last = index
         .last_segment(no)?
@@ -233,7 +321,6 @@ pub fn adopt(disk: &Disk, index: &Index, stream: &StreamId, name: &SegmentName) 
         told.row.id.seq == seq && told.prev == head && told.row.wall_start >= end
     };
     if !last.or(ended).is_none_or(follows) {
-        let reader = SegmentReader::open(disk, &segment_path(stream, name))?;
         return Err(refused(&reader, "it does not continue the segment before it"));
     }
     disk.make_durable(&segment_path(stream, name))?;
@@ -244,7 +331,11 @@ pub fn adopt(disk: &Disk, index: &Index, stream: &StreamId, name: &SegmentName) 
 fn add(index: &Index, mut batch: Batch, told: Vec<Told>) -> Result<u32, IndexError> {
     let mut seals = Batch::default();
     let mut fragments = 0;
-    for Told { row, entries, .. } in told {
+    let mut places = Batch::default();
+    for Told {
+        row, entries, copies, ..
+    } in told
+    {
         if entries.is_empty() {
             continue;
         }
@@ -256,20 +347,26 @@ fn add(index: &Index, mut batch: Batch, told: Vec<Told>) -> Result<u32, IndexErr
         entries.into_iter().for_each(|e| batch.fragment(row.id, e));
         if row.state == SegmentState::Sealed {
             seals.seal(&row);
+            if let Some(copies) = copies {
+                places.copies(&row, copies);
+            }
         }
     }
     index.commit(batch)?;
     index.commit(seals)?;
+    index.commit(places)?;
     Ok(fragments)
 }
 
-/// Fills the empty `index` from the files below `disk`. `progress` is told the number of segments so far.
+/// Fills the empty `index` from the files below `disk` and the objects in `stores`. `progress` is told the number of
+/// segments so far.
 pub fn rebuild(
     disk: &Disk,
+    stores: &Stores,
     index: &Index,
     mut progress: impl FnMut(&Rebuilt),
 ) -> Result<Rebuilt, IndexError> {
-    let (streams, unknown) = list_segments(disk)?;
+    let (streams, unknown) = list_everywhere(disk, stores)?;
     let mut result = Rebuilt::default();
     result.left_out.extend(
         unknown
@@ -280,10 +377,14 @@ pub fn rebuild(
         let mut batch = Batch::default();
         // The last one stays until the one behind it has told how much of it counts.
         let mut told: Vec<Told> = Vec::new();
-        for name in names {
-            let why = match read(disk, index, &mut batch, stream, name, own_footer) {
+        for (name, found) in names {
+            let told_by = open(disk, stores, stream, name, found);
+            let told_by =
+                told_by.and_then(|reader| read(&reader, index, &mut batch, stream, name, own_footer));
+            let why = match told_by {
                 Ok(t) if t.entries.is_empty() => "no whole fragment".to_owned(),
-                Ok(t) => {
+                Ok(mut t) => {
+                    t.copies = found.copies(t.row.bytes);
                     if let Some(last) = told.last_mut() {
                         last.cut_before(&t);
                     }
@@ -305,7 +406,25 @@ pub fn rebuild(
         result.add(index, batch, told)?;
         progress(&result);
     }
-    let epoch = streams.values().flatten().map(|name| name.epoch).max();
+    let epoch = streams.values().flatten().map(|(name, _)| name.epoch).max();
     index.raise_epoch(epoch.unwrap_or_default())?;
     Ok(result)
+}
+
+/// Opens the nearest copy that was found.
+fn open(
+    disk: &Disk,
+    stores: &Stores,
+    stream: &StreamId,
+    name: &SegmentName,
+    found: &Found,
+) -> Result<SegmentReader, IndexError> {
+    let path = segment_path(stream, name);
+    match found.objects().next() {
+        Some((tier, len)) if !found.hot => {
+            let objects = stores.expected(tier).map_err(ArchiveError::from)?;
+            Ok(SegmentReader::of_object(objects, &path, len))
+        }
+        _ => Ok(SegmentReader::open(disk, &path)?),
+    }
 }

@@ -115,7 +115,7 @@ impl Site {
 
     fn assert_rebuilt(&self) {
         let anew = Index::open(&self.dir.path().join("anew"), &IndexOptions::default()).expect("index");
-        let rebuilt = rebuild(&self.disk, &anew, |_| {}).expect("rebuild");
+        let rebuilt = rebuild(&self.disk, &Default::default(), &anew, |_| {}).expect("rebuild");
         assert_eq!(rebuilt.left_out, []);
         assert_eq!(compare(&self.index, &anew).expect("compare"), []);
     }

@@ -105,11 +105,11 @@ fn assert_whole(s: &Site) {
         deep: true,
         running: false,
     };
-    let findings = check(&s.index, &s.disk, options, |_, _| {}).expect("check");
+    let findings = check(&s.index, &s.disk, &Default::default(), options, |_, _| {}).expect("check");
     assert!(findings.is_empty(), "{findings:#?}");
 
     let anew = Index::open(&s.dir.path().join("anew"), &IndexOptions::default()).expect("index");
-    let rebuilt = indexer::rebuild(&s.disk, &anew, |_| {}).expect("rebuild");
+    let rebuilt = indexer::rebuild(&s.disk, &Default::default(), &anew, |_| {}).expect("rebuild");
     assert!(rebuilt.left_out.is_empty(), "{:?}", rebuilt.left_out);
     assert_eq!(indexer::compare(&s.index, &anew).expect("compare"), []);
 }

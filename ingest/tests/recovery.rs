@@ -139,7 +139,8 @@ impl Site {
             deep: true,
             running: false,
         };
-        let findings = check(&self.index, &self.disk, options, |_, _| {}).expect("check");
+        let findings =
+            check(&self.index, &self.disk, &Default::default(), options, |_, _| {}).expect("check");
         assert!(findings.is_empty(), "{findings:#?}");
         found
     }
@@ -384,7 +385,7 @@ fn a_check_beside_a_service_takes_no_deleted_segment_for_a_lost_one() {
             deep: false,
             running: true,
         };
-        let findings = check(&view, &s.disk, options, |_, _| {}).expect("check");
+        let findings = check(&view, &s.disk, &Default::default(), options, |_, _| {}).expect("check");
         findings.iter().map(|f| f.invariant).collect::<Vec<_>>()
     };
     std::fs::remove_file(w.writer.path()).expect("remove");

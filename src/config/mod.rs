@@ -15,11 +15,12 @@ mod validate;
 
 use std::path::{Path, PathBuf};
 
-use archive::CameraId;
+use archive::store::StoreConfig;
+use archive::{CameraId, Tier};
 use http_api::HttpConfig;
 use indexer::{PRIORITY_DEFAULT, StreamConfig};
-use serde::{Deserialize, Deserializer};
-use tiering::{RetentionRule, TieringConfig};
+use serde::Deserialize;
+use tiering::{Below, RetentionRule, TieringConfig};
 use url::Url;
 
 pub(crate) use error::ConfigError;
@@ -73,10 +74,33 @@ impl Default for Config {
 pub(crate) struct Tiers {
     /// The local disk that media is written to.
     pub(crate) hot: HotTier,
-    /// An object store; refused in this version.
-    warm: NotYet,
-    /// An archive class; refused in this version.
-    cold: NotYet,
+    /// Where footage is copied soon after it was recorded.
+    pub(crate) warm: Option<StoreConfig>,
+    /// Where footage goes that is too old for the warm tier.
+    pub(crate) cold: Option<StoreConfig>,
+    /// What is kept here of what was read from them.
+    pub(crate) cache: CacheSizes,
+}
+
+/// What is kept of what was read from object stores.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct CacheSizes {
+    /// In memory.
+    #[serde(with = "archive::units::size")]
+    pub(crate) memory: u64,
+    /// In a file of the data directory; 0 for none.
+    #[serde(with = "archive::units::size")]
+    pub(crate) disk: u64,
+}
+
+impl Default for CacheSizes {
+    fn default() -> Self {
+        Self {
+            memory: 64 << 20,
+            disk: 4 << 30,
+        }
+    }
 }
 
 /// The local disk that media is written to.
@@ -85,18 +109,6 @@ pub(crate) struct Tiers {
 pub(crate) struct HotTier {
     /// `file:///…`; the folder `hot` of the data directory where nothing is said.
     pub(crate) url: Option<Url>,
-}
-
-/// A section whose shape is settled and whose work is not done.
-#[derive(Clone, Debug, Default)]
-struct NotYet;
-
-impl<'de> Deserialize<'de> for NotYet {
-    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
-        Err(serde::de::Error::custom(
-            "object stores are not in this version: remove this section; all footage stays on the disk of [tiers.hot]",
-        ))
-    }
 }
 
 /// Which cameras are connected to.
@@ -174,6 +186,22 @@ impl Config {
         configured.unwrap_or_else(|| self.data_dir.join("hot"))
     }
 
+    /// Which tiers there are below the hot one.
+    pub(crate) fn below(&self) -> Below {
+        Below {
+            warm: self.tiers.warm.is_some(),
+            cold: self.tiers.cold.is_some(),
+        }
+    }
+
+    /// The object stores, with what each is called.
+    pub(crate) fn stores(&self) -> impl Iterator<Item = (Tier, &StoreConfig)> {
+        let (warm, cold) = (self.tiers.warm.as_ref(), self.tiers.cold.as_ref());
+        [(Tier::Warm, warm), (Tier::Cold, cold)]
+            .into_iter()
+            .filter_map(|(tier, store)| Some((tier, store?)))
+    }
+
     /// Whether cameras added over the API may lie on this machine.
     pub(crate) fn allows_loopback(&self) -> bool {
         self.ingest
@@ -184,5 +212,10 @@ impl Config {
     /// Takes paths that are not absolute as relative to `base`.
     fn resolve(&mut self, base: &Path) {
         self.data_dir = base.join(&self.data_dir);
+        for store in [&mut self.tiers.warm, &mut self.tiers.cold].into_iter().flatten() {
+            if let Some(file) = &mut store.credentials_file {
+                *file = base.join(&*file);
+            }
+        }
     }
 }

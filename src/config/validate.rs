@@ -52,9 +52,14 @@ pub(super) fn validate(config: &Config) -> Vec<(KeyPath, String)> {
             "the footage needs a folder of its own beside the index: add a folder to the path".to_owned();
         found.push((root.key("tiers.hot.url"), what));
     }
+    for (tier, store) in config.stores() {
+        if let Some((key, what)) = store.problem() {
+            found.push((root.key("tiers").key(tier.as_str()).key(key), what));
+        }
+    }
     recording(config, &root.key("recording"), &mut found);
     cameras(&config.cameras, &root.key("cameras"), &mut found);
-    if let Err(e) = Rules::new(config.rules.clone()) {
+    if let Err(e) = Rules::with_tiers(config.rules.clone(), config.below()) {
         found.push((
             root.key("rules").index(e.number.saturating_sub(1)),
             e.problem.to_string(),

@@ -27,6 +27,10 @@ pub struct TieringConfig {
     /// How long a clock that has jumped must run steadily before footage is deleted by age again.
     #[serde(with = "duration")]
     pub clock_confirm: Duration,
+    /// Between a verified copy on the next tier and the removal of the one that it replaces: whoever has been sent
+    /// to that one may still read it.
+    #[serde(with = "duration")]
+    pub grace: Duration,
     /// Segments deleted in one pass; the next pass follows at once when there are more.
     #[serde(skip)]
     pub deletions_max: usize,
@@ -40,6 +44,7 @@ impl Default for TieringConfig {
             floor: None,
             interval: Duration::from_secs(10),
             clock_confirm: Duration::from_secs(24 * 3600),
+            grace: Duration::from_secs(60),
             deletions_max: 256,
         }
     }

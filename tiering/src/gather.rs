@@ -1,8 +1,8 @@
 //! Reads from the index what a decision rests on, and no more than that.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use archive::{CameraId, StreamId, StreamNo, Tier, WallTime};
+use archive::{CameraId, SegmentId, StreamId, StreamNo, WallTime};
 use indexer::{Index, IndexError, SegmentRow, SegmentState};
 
 use crate::policy::{Candidate, StreamView};
@@ -28,6 +28,8 @@ pub(crate) struct Gathered {
     pub(crate) views: Vec<StreamView>,
     /// Of the cameras that are recorded.
     pub(crate) priorities: Vec<u8>,
+    /// Segments that are being copied.
+    busy: HashSet<SegmentId>,
 }
 
 /// Segments whose deletion an earlier pass or process has begun. They are the oldest of their stream.
@@ -46,7 +48,12 @@ pub(crate) fn begun(index: &Index) -> Result<Vec<(StreamId, SegmentRow)>, IndexE
 }
 
 impl Gathered {
-    pub(crate) fn read(index: &Index, rules: &Rules, totals: &mut Totals) -> Result<Self, IndexError> {
+    pub(crate) fn read(
+        index: &Index,
+        rules: &Rules,
+        totals: &mut Totals,
+        busy: HashSet<SegmentId>,
+    ) -> Result<Self, IndexError> {
         let mut by_camera: HashMap<CameraId, u8> = HashMap::new();
         let mut priorities = Vec::new();
         for camera in index.cameras()? {
@@ -61,6 +68,7 @@ impl Gathered {
             streams: Vec::new(),
             views: Vec::new(),
             priorities,
+            busy,
         };
         for (no, id) in index.streams() {
             let rule = rules.place_for(&id);
@@ -75,6 +83,9 @@ impl Gathered {
                 bytes,
                 oldest: Vec::new(),
                 more: true,
+                evicts: rules
+                    .at(rule)
+                    .is_some_and(|r| r.first_below(rules.below()).is_some()),
             });
             found.streams.push(Stream {
                 no,
@@ -101,7 +112,10 @@ impl Gathered {
         stream.rows = index.segments_from(stream.no, WallTime::MIN, stream.window)?;
         let read = stream.rows.len();
         // The first that must stay keeps all that follow it.
-        let stays = stream.rows.iter().position(|row| !may_go(row, index));
+        let stays = stream
+            .rows
+            .iter()
+            .position(|row| !may_go(row, index) || self.busy.contains(&row.id));
         stream.rows.truncate(stays.unwrap_or(read));
         let candidate = |row: &SegmentRow| Candidate {
             id: row.id,
@@ -125,5 +139,5 @@ impl Gathered {
 /// ages like the others. One that is being deleted still, because its file resists, holds up its stream.
 fn may_go(row: &SegmentRow, index: &Index) -> bool {
     let written = row.state == SegmentState::Open && row.epoch == index.epoch();
-    row.tier == Tier::Hot && !written && row.state != SegmentState::Deleting
+    !written && row.state != SegmentState::Deleting
 }

@@ -42,6 +42,8 @@ pub struct StreamView {
     pub oldest: Vec<Candidate>,
     /// Whether more candidates follow those in `oldest`.
     pub more: bool,
+    /// Whether its segments make room by leaving the hot tier, and are never deleted for that.
+    pub evicts: bool,
 }
 
 /// All that a decision rests on.
@@ -186,7 +188,10 @@ impl<'a> Pass<'a> {
 
     fn age(&mut self) {
         for (i, stream) in self.streams() {
-            let Some(max) = self.rule(stream).and_then(RetentionRule::age_max) else {
+            let Some(max) = self
+                .rule(stream)
+                .and_then(|rule| rule.age_max(self.input.rules.below()))
+            else {
                 continue;
             };
             while !self.is_full()
@@ -244,12 +249,15 @@ impl<'a> Pass<'a> {
             return;
         }
         let key = |pass: &Self, i: usize, stream: &StreamView| {
+            if stream.evicts {
+                return None;
+            }
             let segment = pass.next_past_min(i, stream)?;
             let order = (segment.wall_end.hour(), stream.priority, segment.wall_end, i);
             Some((order, segment))
         };
         let mut heads: BTreeMap<_, Candidate> = self.streams().filter_map(|(i, s)| key(self, i, s)).collect();
-        let mut starved = self.streams().any(|(i, _)| self.starves(i));
+        let mut starved = self.streams().any(|(i, s)| !s.evicts && self.starves(i));
         while !starved
             && short(self.freed)
             && !self.is_full()

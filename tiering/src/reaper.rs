@@ -1,19 +1,21 @@
 //! One pass: read, decide, delete, and look at the space that is left.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
 use archive::disk::Disk;
 use archive::layout::segment_path;
+use archive::store::Stores;
 use archive::time::{HOUR_US, SECOND_US};
 use archive::units::format_duration;
-use archive::{StreamId, WallTime};
-use indexer::{Batch, Index, IndexError, SegmentRow, SegmentState};
+use archive::{ArchiveError, SegmentId, StreamId, Tier, WallTime};
+use indexer::{Batch, Copies, Index, IndexError, SegmentRow, SegmentState};
 
 use crate::archive_time::{ArchiveTime, ClockEvent, Reading};
 use crate::config::TieringConfig;
 use crate::gather::{self, Gathered};
+use crate::mover::remove_copy;
 use crate::policy::{Input, Reason, decide};
 use crate::progress::Progress;
 use crate::rules::Rules;
@@ -35,6 +37,9 @@ const FOLDER_REST_US: i64 = 2 * HOUR_US;
 pub struct Reaper {
     index: Arc<Index>,
     disk: Disk,
+    stores: Stores,
+    /// Segments that are being copied.
+    busy: HashSet<SegmentId>,
     rules: Rules,
     config: TieringConfig,
     time: ArchiveTime,
@@ -61,6 +66,8 @@ impl Reaper {
         Ok(Self {
             index,
             disk,
+            stores: Stores::default(),
+            busy: HashSet::new(),
             rules,
             time: if doubted { time.in_doubt() } else { time },
             doubted,
@@ -70,6 +77,17 @@ impl Reaper {
             shedding: Shedding::default(),
             progress: Progress::default(),
         })
+    }
+
+    /// Deletes what lies in these stores too.
+    pub fn with_stores(mut self, stores: Stores) -> Self {
+        self.stores = stores;
+        self
+    }
+
+    /// Leaves these segments alone until told otherwise.
+    pub fn spare(&mut self, busy: HashSet<SegmentId>) {
+        self.busy = busy;
     }
 
     /// What was done so far.
@@ -103,7 +121,7 @@ impl Reaper {
             }
         };
         let at = self.config.thresholds(total);
-        let mut gathered = Gathered::read(&self.index, &self.rules, &mut self.totals)?;
+        let mut gathered = Gathered::read(&self.index, &self.rules, &mut self.totals, self.busy.clone())?;
         let (doomed, more) = self.doomed(&mut gathered, reading, free, at.reserve)?;
         self.mark_deleting(&doomed)?;
         self.finish(doomed, reading.now)?;
@@ -236,7 +254,7 @@ impl Reaper {
                 continue;
             }
             let paths: Vec<&str> = members.iter().map(|(path, _)| path.as_str()).collect();
-            if let Err(e) = self.disk.remove_all(&paths) {
+            if let Err(e) = self.remove_all(&members, &paths)? {
                 tracing::error!(error = %e, "segments cannot be deleted: tried again in the next pass");
                 self.progress.failed += members.len() as u64;
                 stuck.extend(stream);
@@ -260,6 +278,24 @@ impl Reaper {
         }
         log(&gone);
         Ok(())
+    }
+
+    /// Removes every copy of segments, which are seen to be gone when this returns.
+    fn remove_all(
+        &self,
+        members: &[(String, Doomed)],
+        paths: &[&str],
+    ) -> Result<Result<(), ArchiveError>, IndexError> {
+        for (path, (_, row, _)) in members {
+            for tier in self.index.copies(row)?.iter().flat_map(Copies::present) {
+                if tier != Tier::Hot
+                    && let Err(e) = remove_copy(&self.disk, &self.stores, path, tier)
+                {
+                    return Ok(Err(e.into()));
+                }
+            }
+        }
+        Ok(self.disk.remove_all(paths))
     }
 
     /// Removes folders of hours, and of the days above them, where nothing is left in them.

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use archive::StreamId;
 use archive::units::{format_duration, optional_duration, optional_size};
+use archive::{StreamId, Tier};
 use serde::{Deserialize, Serialize};
 
 use crate::glob::Glob;
@@ -61,10 +61,43 @@ impl RetentionRule {
         any(&self.cameras, stream.camera.as_str()) && any(&self.streams, stream.stream.as_str())
     }
 
-    /// The age at which footage is deleted; `None` when age alone deletes nothing. The hot tier is the only
-    /// one, so its end is the end of the last copy.
-    pub fn age_max(&self) -> Option<Duration> {
-        self.hot.into_iter().chain(self.max).min()
+    /// The age at which footage is deleted; `None` when age alone deletes nothing. The end of the last tier is the
+    /// end of the last copy.
+    pub fn age_max(&self, below: Below) -> Option<Duration> {
+        let last = match self.last(below) {
+            Tier::Hot => self.hot,
+            Tier::Warm => self.warm,
+            Tier::Cold => self.cold,
+        };
+        last.into_iter().chain(self.max).min()
+    }
+
+    /// The tier to which footage is copied when it is sealed; `None` when it stays where it is.
+    pub fn first_below(&self, below: Below) -> Option<Tier> {
+        let wanted = |age: Option<Duration>| age.is_none_or(|age| !age.is_zero());
+        if below.warm && wanted(self.warm) {
+            Some(Tier::Warm)
+        } else if below.cold && wanted(self.cold) {
+            Some(Tier::Cold)
+        } else {
+            None
+        }
+    }
+
+    /// The age at which footage leaves the warm tier for the cold one.
+    pub fn cold_from(&self, below: Below) -> Option<Duration> {
+        let wanted = self.cold.is_none_or(|age| !age.is_zero());
+        let cools = below.cold && wanted && self.first_below(below) == Some(Tier::Warm);
+        self.warm.filter(|_| cools)
+    }
+
+    /// The tier on which footage ends.
+    fn last(&self, below: Below) -> Tier {
+        match self.first_below(below) {
+            Some(Tier::Warm) if self.cold_from(below).is_some() => Tier::Cold,
+            Some(tier) => tier,
+            None => Tier::Hot,
+        }
     }
 
     /// The age before which nothing is deleted.
@@ -77,7 +110,7 @@ impl RetentionRule {
         all(&self.cameras) && all(&self.streams)
     }
 
-    fn problem(&self) -> Option<Problem> {
+    fn problem(&self, below: Below) -> Option<Problem> {
         for (key, globs) in [("cameras", &self.cameras), ("streams", &self.streams)] {
             if globs.is_empty() {
                 return Some(Problem::NoGlob(key));
@@ -86,9 +119,10 @@ impl RetentionRule {
                 return Some(Problem::BadGlob(key, bad.clone()));
             }
         }
-        if self.warm.is_some() || self.cold.is_some() {
-            let tier = if self.warm.is_some() { "warm" } else { "cold" };
-            return Some(Problem::NoTier(tier));
+        for (key, age, there) in [("warm", self.warm, below.warm), ("cold", self.cold, below.cold)] {
+            if age.is_some() && !there {
+                return Some(Problem::NoTier(key));
+            }
         }
         for (key, age) in [("hot", self.hot), ("max", self.max)] {
             if age.is_some_and(|age| age.is_zero()) {
@@ -102,10 +136,25 @@ impl RetentionRule {
             let (age, limit) = a.1.zip(b.1)?;
             (age > limit).then_some(Problem::Longer(a.0, age, b.0, limit))
         };
+        let used = |age: Option<Duration>| age.filter(|age| !age.is_zero());
+        let (warm, cold) = (("warm", used(self.warm)), ("cold", used(self.cold)));
         let (hot, min, max) = (("hot", self.hot), ("min", self.min), ("max", self.max));
-        longer(min, max)
-            .or_else(|| longer(min, hot))
-            .or_else(|| longer(hot, max))
+        let last = match self.last(below) {
+            Tier::Hot => hot,
+            Tier::Warm => warm,
+            Tier::Cold => cold,
+        };
+        [
+            (min, max),
+            (min, last),
+            (hot, warm),
+            (warm, cold),
+            (hot, max),
+            (warm, max),
+            (cold, max),
+        ]
+        .into_iter()
+        .find_map(|(a, b)| longer(a, b))
     }
 }
 
@@ -173,21 +222,42 @@ pub struct RuleError {
 /// Rules that were found to be sound, in order; the first that governs a stream holds for it. One that
 /// governs everything stands at the end.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Rules(Vec<RetentionRule>);
+pub struct Rules {
+    rules: Vec<RetentionRule>,
+    below: Below,
+}
+
+/// Which tiers there are below the hot one.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub struct Below {
+    /// An object store that answers at once.
+    pub warm: bool,
+    /// An archive class or a cheaper bucket.
+    pub cold: bool,
+}
 
 impl Default for Rules {
     fn default() -> Self {
-        Self(vec![RetentionRule::default()])
+        Self {
+            rules: vec![RetentionRule::default()],
+            below: Below::default(),
+        }
     }
 }
 
 impl Rules {
-    /// Checks the configured rules. Streams that none of them governs are kept until the disk needs space.
+    /// Checks the rules of an archive that has only the hot tier. Streams that none of them governs are kept until
+    /// the disk needs space.
     pub fn new(rules: Vec<RetentionRule>) -> Result<Self, RuleError> {
+        Self::with_tiers(rules, Below::default())
+    }
+
+    /// Checks the rules of an archive that has other tiers too.
+    pub fn with_tiers(rules: Vec<RetentionRule>, below: Below) -> Result<Self, RuleError> {
         let mut everything = None;
         for (i, rule) in rules.iter().enumerate() {
             let shadowed = everything.map(Problem::Shadowed);
-            if let Some(problem) = rule.problem().or(shadowed) {
+            if let Some(problem) = rule.problem(below).or(shadowed) {
                 return Err(RuleError {
                     number: i + 1,
                     problem,
@@ -199,17 +269,22 @@ impl Rules {
         }
         let mut rules = rules;
         rules.push(RetentionRule::default());
-        Ok(Self(rules))
+        Ok(Self { rules, below })
+    }
+
+    /// Which tiers there are below the hot one.
+    pub fn below(&self) -> Below {
+        self.below
     }
 
     /// The place of the rule that holds for a stream.
     pub(crate) fn place_for(&self, stream: &StreamId) -> usize {
-        let found = self.0.iter().position(|rule| rule.governs(stream));
-        found.unwrap_or(self.0.len().saturating_sub(1))
+        let found = self.rules.iter().position(|rule| rule.governs(stream));
+        found.unwrap_or(self.rules.len().saturating_sub(1))
     }
 
     pub(crate) fn at(&self, place: usize) -> Option<&RetentionRule> {
-        self.0.get(place)
+        self.rules.get(place)
     }
 
     /// The rule that holds for a stream.
@@ -255,7 +330,10 @@ mod tests {
         let rules = Rules::new(rules).expect("sound");
         let rule = |c, s| rules.rule_for(&stream(c, s)).expect("a rule");
         assert_eq!(rule("vault-1", "sub").age_min(), Duration::from_secs(30 * 86_400));
-        assert_eq!(rule("lobby", "sub").age_max(), Some(Duration::from_secs(86_400)));
+        assert_eq!(
+            rule("lobby", "sub").age_max(Below::default()),
+            Some(Duration::from_secs(86_400))
+        );
         assert_eq!(rule("lobby", "sub").quota, Some(500_000_000_000));
         assert_eq!(rule("lobby", "main"), &RetentionRule::default());
     }

@@ -7,10 +7,13 @@ use std::time::Duration;
 
 use archive::Clock;
 use archive::disk::Disk;
+use archive::store::Stores;
 use indexer::{Index, IndexError};
+use tokio::runtime::Handle;
 
 use crate::config::TieringConfig;
 use crate::error::TieringError;
+use crate::mover::Mover;
 use crate::progress::Progress;
 use crate::reaper::Reaper;
 use crate::rules::Rules;
@@ -18,7 +21,10 @@ use crate::rules::Rules;
 /// Between two passes while there is more to delete, so that recording gets its turn at the disk.
 const BREATH: Duration = Duration::from_millis(100);
 
-/// Deletes segments until it is stopped.
+/// How often is looked what came of copies that are being made.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Moves and deletes segments until it is stopped.
 #[derive(Debug)]
 pub struct Worker {
     stop: mpsc::Sender<()>,
@@ -28,23 +34,32 @@ pub struct Worker {
 
 impl Worker {
     /// Starts the thread; its first pass finishes deletions that were left half way. Call it after recovery
-    /// has sealed what was left open. While it runs, nobody else deletes segments.
+    /// has sealed what was left open. While it runs, nobody else moves or deletes segments. Copies are made on
+    /// `runtime`, which must outlive it; without one all footage stays on the hot tier.
     pub fn start(
         index: Arc<Index>,
         disk: Disk,
         clock: Arc<dyn Clock>,
         rules: Rules,
         config: TieringConfig,
+        stores: Option<(Stores, Handle)>,
     ) -> Result<Self, TieringError> {
         let (stop, stopped) = mpsc::channel::<()>();
-        let interval = config.interval;
-        let mut reaper = Reaper::new(index, disk, rules, config)?;
+        let (interval, grace) = (config.interval, config.grace);
+        let mut mover = stores.clone().map(|(stores, runtime)| {
+            let (index, disk, rules) = (index.clone(), disk.clone(), rules.clone());
+            Mover::new(index, disk, stores, rules, grace, runtime)
+        });
+        let board = index.clone();
+        let reaper = Reaper::new(index, disk, rules, config)?;
+        let mut reaper = reaper.with_stores(stores.map(|(stores, _)| stores).unwrap_or_default());
         let progress = Arc::new(Mutex::new(reaper.progress()));
         let shared = progress.clone();
         let run = move || loop {
-            let more = reaper.pass(clock.wall(), clock.monotonic_us());
-            *shared.lock().unwrap_or_else(PoisonError::into_inner) = reaper.progress();
-            let pause = match more {
+            let more = pass(&mut reaper, mover.as_mut(), &*clock);
+            let now = reaper.progress();
+            *shared.lock().unwrap_or_else(PoisonError::into_inner) = now;
+            let mut pause = match more {
                 Ok(true) => BREATH,
                 Ok(false) => interval,
                 Err(e) if e.is_disk_full() => {
@@ -56,8 +71,21 @@ impl Worker {
                     return Err(e);
                 }
             };
-            if stopped.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
-                return Ok(());
+            loop {
+                let moved = mover.as_ref().map(Mover::moved);
+                board.pulse().set_moved(moved);
+                let is_moving = moved.is_some_and(|moved| moved.under_way > 0);
+                let step = if is_moving { pause.min(TICK) } else { pause };
+                if stopped.recv_timeout(step) != Err(RecvTimeoutError::Timeout) {
+                    return Ok(());
+                }
+                pause = pause.saturating_sub(step);
+                if pause.is_zero() {
+                    break;
+                }
+                if let Some(mover) = &mut mover {
+                    mover.go_on(now.archive_time, !now.clock_doubted, clock.monotonic_us())?;
+                }
             }
         };
         let thread = std::thread::Builder::new().name("retention".into()).spawn(run)?;
@@ -87,4 +115,22 @@ impl Worker {
             Err(_) => Ok(()),
         }
     }
+}
+
+/// One pass of both; whether there is more to delete right now.
+fn pass(reaper: &mut Reaper, mover: Option<&mut Mover>, clock: &dyn Clock) -> Result<bool, IndexError> {
+    let Some(mover) = mover else {
+        return reaper.pass(clock.wall(), clock.monotonic_us());
+    };
+    reaper.spare(mover.busy());
+    let more = reaper.pass(clock.wall(), clock.monotonic_us())?;
+    let found = reaper.progress();
+    let short = found.reserve_bytes.saturating_sub(found.free_bytes);
+    mover.pass(
+        found.archive_time,
+        !found.clock_doubted,
+        short,
+        clock.monotonic_us(),
+    )?;
+    Ok(more)
 }

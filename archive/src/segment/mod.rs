@@ -9,6 +9,7 @@ pub(crate) mod fuzzing;
 mod header;
 mod reader;
 mod scan;
+mod source;
 mod sums;
 mod verify;
 mod writer;

@@ -3,14 +3,16 @@
 use bytes::Bytes;
 
 use super::frame::Frame;
+use super::source::Source;
 use super::writer::end;
 use super::{Footer, SegmentHeader, uuid};
 use crate::codec::Decoder;
-use crate::disk::{Disk, ReadFile};
+use crate::disk::Disk;
 use crate::error::{ArchiveError, Malformed};
 use crate::fragment::FragmentEntry;
 use crate::id::Sha256;
 use crate::mp4::{Boxes, InitSegment, TrackSamples, parse_moof};
+use crate::store::{ObjectFile, Objects};
 
 /// The head of a file fits in this: init segment and header.
 const HEAD_BYTES_MAX: u64 = 128 << 10;
@@ -35,14 +37,28 @@ struct Trailer {
 /// A segment file open for reading. All methods block.
 #[derive(Debug)]
 pub struct SegmentReader {
-    pub(super) file: ReadFile,
+    pub(super) file: Source,
 }
 
 impl SegmentReader {
     /// Opens the segment at `relative`.
     pub fn open(disk: &Disk, relative: &str) -> Result<Self, ArchiveError> {
         Ok(Self {
-            file: disk.open_read(relative)?,
+            file: Source::File(disk.open_read(relative)?),
+        })
+    }
+
+    /// Opens the segment that is the object `name` of `len` bytes. Nothing is asked of the store yet.
+    pub fn of_object(objects: &Objects, name: &str, len: u64) -> Self {
+        Self {
+            file: Source::Object(ObjectFile::new(objects, name, len), name.into()),
+        }
+    }
+
+    /// Opens the segment that is the object `name`, whose length the store is asked for.
+    pub fn of_unknown_object(objects: &Objects, name: &str) -> Result<Self, ArchiveError> {
+        Ok(Self {
+            file: Source::Object(ObjectFile::look_up(objects, name)?, name.into()),
         })
     }
 

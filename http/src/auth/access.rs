@@ -10,9 +10,10 @@ use std::sync::Arc;
 use archive::disk::Disk;
 use archive::layout::segment_path;
 use archive::segment::{CheckedReader, SegmentReader};
+use archive::store::Stores;
 use archive::{
     ArchiveError, CameraId, Clock, FragmentRef, Gap, InitSegment, SegmentId, Sha256, StreamId, StreamName,
-    StreamNo, TenantId, TimeRange, WallTime,
+    StreamNo, TenantId, Tier, TimeRange, WallTime,
 };
 use indexer::{
     Batch, CameraRow, Damage, HourCoverage, Index, IndexError, IndexMemory, Live, Pulse, SegmentFragments,
@@ -30,6 +31,7 @@ use crate::problem::{Code, NearestTimes, Problem};
 pub(crate) struct Footage {
     index: Arc<Index>,
     disk: Disk,
+    stores: Stores,
     clock: Arc<dyn Clock>,
 }
 
@@ -74,8 +76,13 @@ impl Footage {
         self.index.memory()
     }
 
-    pub(crate) fn new(index: Arc<Index>, disk: Disk, clock: Arc<dyn Clock>) -> Self {
-        Self { index, disk, clock }
+    pub(crate) fn new(index: Arc<Index>, disk: Disk, stores: Stores, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            index,
+            disk,
+            stores,
+            clock,
+        }
     }
 
     /// Lets `principal` do `action` with `camera`, or says why not.
@@ -333,13 +340,36 @@ impl StreamHandle {
         self.footage.index.live(self.no)
     }
 
-    /// Opens the file of a segment of this stream. Blocks.
+    /// Opens a segment of this stream, wherever it lies. Blocks.
     pub(crate) fn open(&self, row: &SegmentRow) -> Result<FootageFile, ArchiveError> {
-        let path = segment_path(&self.id, &row.name());
-        let reader = SegmentReader::open(&self.footage.disk, &path)?;
+        let reader = match self.read_from(row, row.tier) {
+            // It has left the disk since its row was read.
+            Err(e) if e.is_not_found() && row.tier == Tier::Hot => {
+                let now = self.footage.index.segment(row.id).map_err(unreadable)?;
+                let tier = now
+                    .filter(|now| now.state != SegmentState::Deleting)
+                    .map(|now| now.tier);
+                match tier {
+                    Some(tier) if tier != Tier::Hot => self.read_from(row, tier)?,
+                    _ => return Err(e),
+                }
+            }
+            other => other?,
+        };
         let fragments = self.footage.index.table(row).map_err(unreadable)?;
         let reader = CheckedReader::new(reader, fragments.into());
         Ok(FootageFile::new(self.clone(), row.clone(), reader))
+    }
+
+    fn read_from(&self, row: &SegmentRow, tier: Tier) -> Result<SegmentReader, ArchiveError> {
+        let name = segment_path(&self.id, &row.name());
+        match tier {
+            Tier::Hot => SegmentReader::open(&self.footage.disk, &name),
+            tier => {
+                let objects = self.footage.stores.expected(tier)?;
+                Ok(SegmentReader::of_object(objects, &name, row.bytes))
+            }
+        }
     }
 
     pub(super) fn now(&self) -> WallTime {

@@ -7,7 +7,7 @@ use archive::time::{HOUR_US, SECOND_US};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderValue, Response, header};
-use indexer::{IndexMemory, Lags, Pulse, SessionState};
+use indexer::{IndexMemory, Lags, Moved, Pulse, SessionState};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
@@ -67,6 +67,9 @@ pub(super) async fn figures(
         of_index(ours, all.footage.index_memory().map_err(Problem::internal)?);
         of_disk(ours, &all.footage);
         of_recording(ours, all.footage.pulse());
+        if let Some(moved) = all.footage.pulse().moved() {
+            of_tiers(ours, &moved);
+        }
         of_streams(ours, &all, &streams)?;
         let mut out = String::with_capacity(16 << 10);
         text::encode(&mut out, &registry).map_err(Problem::internal)?;
@@ -134,6 +137,48 @@ fn of_disk(registry: &mut Registry, footage: &Footage) {
         "Cameras of a lower priority are not recorded, because the disk is full",
         below,
     );
+}
+
+/// What moves between the tiers, where there is more than one.
+fn of_tiers(registry: &mut Registry, moved: &Moved) {
+    for (name, help, value) in [
+        (
+            "tier_copies",
+            "Copies of segments that were made on other tiers and verified",
+            moved.copies,
+        ),
+        ("tier_copied_bytes", "Their bytes", moved.bytes),
+        (
+            "tier_evictions",
+            "Copies that were removed because another one counts",
+            moved.evictions,
+        ),
+        (
+            "tier_failures",
+            "Attempts to copy or remove a segment that failed",
+            moved.failures,
+        ),
+    ] {
+        let counter = Counter::<u64, AtomicU64>::default();
+        counter.inc_by(value);
+        registry.register(name, help, counter);
+    }
+    for (name, help, value) in [
+        (
+            "tier_copies_under_way",
+            "Copies that are being made",
+            moved.under_way,
+        ),
+        (
+            "unreplicated_seconds",
+            "Age of the oldest complete segment that lies on the disk alone",
+            moved.unreplicated_s,
+        ),
+    ] {
+        let figure = Figure::default();
+        figure.set(value as f64);
+        registry.register(name, help, figure);
+    }
 }
 
 /// A histogram that is counted elsewhere.

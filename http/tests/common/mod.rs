@@ -101,6 +101,7 @@ impl Site {
         let state = HttpState {
             index: Arc::clone(&self.index),
             disk: self.disk.clone(),
+            stores: Default::default(),
             clock: Arc::new(SystemClock::default()),
             ready: is_ready,
             camera_url_allowed: Arc::new(|url| match destination(url) {

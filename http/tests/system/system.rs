@@ -15,6 +15,10 @@
 )]
 mod rig;
 
+#[path = "../../../archive/tests/rig/servers.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod servers;
+
 mod damage;
 
 mod a_damaged_byte_never_reaches_a_reader;
@@ -22,6 +26,7 @@ mod a_failed_fdatasync_is_never_acknowledged;
 mod a_full_disk_loses_nothing_and_recording_resumes;
 mod a_kill_loses_nothing_that_was_reported_durable;
 mod cameras_that_are_too_many_give_way_and_the_rest_lose_nothing;
+mod footage_moves_down_the_tiers_and_stays_the_same;
 mod hostile_clients_do_not_move_recording;
 mod missing_data_dir_is_refused;
 mod the_index_can_be_made_again_from_the_media;

@@ -114,7 +114,7 @@ fn checked(index: &Index, disk: &Disk, verdict: &mut Verdict) -> Result<(), Box<
         deep: true,
         running: false,
     };
-    for finding in check(index, disk, options, |_, _| {})? {
+    for finding in check(index, disk, &Default::default(), options, |_, _| {})? {
         if matches!(finding.invariant, Invariant::RowsHaveBytes | Invariant::Readable) {
             verdict.dangling += 1;
         }

@@ -38,6 +38,7 @@ fn stream(no: u32, camera: &str, priority: u8, ends: &[i64], bytes: u64) -> Stre
         bytes: bytes * ends.len() as u64,
         oldest: (0..).zip(ends).map(candidate).collect(),
         more: false,
+        evicts: false,
     }
 }
 
@@ -253,6 +254,7 @@ fn run(input: &Input<'_>, window: usize) -> Vec<(usize, u64)> {
         let cut = |s: &StreamView| StreamView {
             oldest: s.oldest.iter().take(window).copied().collect(),
             more: s.oldest.len() > window,
+            evicts: false,
             ..s.clone()
         };
         let streams: Vec<_> = input.streams.iter().map(cut).collect();
@@ -307,7 +309,7 @@ proptest! {
             match v.reason {
                 Reason::Age => {
                     prop_assert!(trusted);
-                    prop_assert!(age_us >= rule.age_max().expect("an age").as_micros() as i64);
+                    prop_assert!(age_us >= rule.age_max(rules.below()).expect("an age").as_micros() as i64);
                 }
                 Reason::Quota => prop_assert!(rule.quota.is_some()),
                 Reason::Space => prop_assert!(free + freed < reserve, "not needed: {v:?}"),

@@ -213,7 +213,8 @@ impl Archive {
             deep: true,
             running: false,
         };
-        let findings = check(&self.index, &self.disk, options, |_, _| {}).expect("check");
+        let findings =
+            check(&self.index, &self.disk, &Default::default(), options, |_, _| {}).expect("check");
         assert!(findings.is_empty(), "{findings:#?}");
     }
 }

@@ -127,7 +127,14 @@ fn a_file_that_comes_back_after_all_of_its_stream_was_deleted_is_named() {
     let file = a.file(&rows[14]);
     std::fs::create_dir_all(file.parent().expect("folder")).expect("folder");
     std::fs::write(&file, media).expect("write");
-    let findings = check(&a.index, &a.disk, CheckOptions::default(), |_, _| {}).expect("check");
+    let findings = check(
+        &a.index,
+        &a.disk,
+        &Default::default(),
+        CheckOptions::default(),
+        |_, _| {},
+    )
+    .expect("check");
     let found: Vec<_> = findings.iter().map(|f| f.invariant).collect();
     assert_eq!(found, [Invariant::FilesAreKnown]);
 }

@@ -5,3 +5,4 @@ mod clock_jumps;
 mod full_disk;
 mod interrupted;
 mod retention;
+mod tiers;

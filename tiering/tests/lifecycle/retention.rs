@@ -210,8 +210,15 @@ fn the_worker_deletes_while_it_runs_and_stops_when_it_is_told() {
         interval: Duration::from_millis(5),
         ..ample()
     };
-    let worker =
-        Worker::start(a.index.clone(), a.disk.clone(), clock.clone(), rules, config).expect("worker");
+    let worker = Worker::start(
+        a.index.clone(),
+        a.disk.clone(),
+        clock.clone(),
+        rules,
+        config,
+        None,
+    )
+    .expect("worker");
     clock.0.store(81 * MINUTE_US as u64, Ordering::Relaxed);
     let started = Instant::now();
     while worker.progress().age.segments < 2 && started.elapsed() < Duration::from_secs(20) {

@@ -212,12 +212,12 @@ impl Real {
             deep: true,
             running: false,
         };
-        let found = check(self.index(), &self.disk, options, |_, _| {}).expect("check");
+        let found = check(self.index(), &self.disk, &Default::default(), options, |_, _| {}).expect("check");
         let mut found: Vec<String> = found.iter().map(ToString::to_string).collect();
         if rebuild {
             let dir = tempfile::tempdir_in(fast_dir()).expect("folder");
             let anew = Index::open(dir.path(), &IndexOptions::default()).expect("index");
-            let rebuilt = indexer::rebuild(&self.disk, &anew, |_| {}).expect("rebuild");
+            let rebuilt = indexer::rebuild(&self.disk, &Default::default(), &anew, |_| {}).expect("rebuild");
             found.extend(
                 rebuilt
                     .left_out

@@ -97,6 +97,7 @@ impl Copy {
         let state = HttpState {
             index: Arc::clone(&index),
             disk,
+            stores: Default::default(),
             clock: Arc::new(SystemClock::default()),
             ready: is_ready,
             camera_url_allowed: Arc::new(|_| Ok(())),

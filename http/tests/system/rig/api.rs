@@ -46,6 +46,7 @@ pub(crate) struct Timeline {
 pub(crate) struct Run {
     pub(crate) from: WallTime,
     pub(crate) to: WallTime,
+    pub(crate) tier: String,
 }
 
 /// Something missing.

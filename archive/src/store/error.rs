@@ -1,0 +1,82 @@
+//! What can go wrong with a store, by what the caller does about it.
+
+/// An error of an object store.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The store does not answer, is busy or full: try again later, footage stays where it is.
+    #[error("cannot {what}: {why}")]
+    Away {
+        /// What was asked.
+        what: String,
+        /// What came back.
+        why: String,
+    },
+    /// There is no object of this name.
+    #[error("there is no object {name}")]
+    Missing {
+        /// Which.
+        name: String,
+    },
+    /// The object is not what was put there: never believe it.
+    #[error("{name} is not what was put there: {why}")]
+    Wrong {
+        /// Which.
+        name: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The store does not let us: somebody must correct the configuration or the store.
+    #[error("the store refuses to {what}: {why}")]
+    Refused {
+        /// What was asked.
+        what: String,
+        /// What came back.
+        why: String,
+    },
+    /// What was to be stored could not be read.
+    #[error("{0}")]
+    Content(std::sync::Arc<crate::ArchiveError>),
+}
+
+impl StoreError {
+    /// Whether it may go away by itself.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Away { .. })
+    }
+
+    pub(super) fn of(verb: &'static str, name: &str, e: object_store::Error) -> Self {
+        use object_store::Error as E;
+        let what = || format!("{verb} {name}");
+        match e {
+            E::NotFound { .. } => Self::Missing {
+                name: name.to_owned(),
+            },
+            e @ (E::PermissionDenied { .. }
+            | E::Unauthenticated { .. }
+            | E::UnknownConfigurationKey { .. }) => Self::Refused {
+                what: what(),
+                why: short(&e),
+            },
+            e => {
+                let why = short(&e);
+                // The answers of servers and of the library to a range that begins behind the end.
+                if why.contains("416") || why.starts_with("Wanted range starting at") {
+                    let name = name.to_owned();
+                    return Self::Wrong { name, why };
+                }
+                Self::Away { what: what(), why }
+            }
+        }
+    }
+}
+
+/// The innermost cause: what wraps it repeats it, with whole XML documents.
+fn short(e: &dyn std::error::Error) -> String {
+    const CHARS_MAX: usize = 300;
+    let mut innermost = e;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string().chars().take(CHARS_MAX).collect()
+}

@@ -1,0 +1,146 @@
+//! An object that is read like a file.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use bytes::{Bytes, BytesMut};
+use tokio::runtime::Handle;
+
+use super::cache::{BLOCK_BYTES, Cache};
+use super::{Store, StoreError};
+use crate::tier::Tier;
+
+/// Blocks that are asked for before they are needed, where somebody reads in order.
+const AHEAD_BLOCKS: u64 = 4;
+
+/// How objects are read: which store, which cache, and who waits for the network.
+#[derive(Clone, Debug)]
+pub struct Objects {
+    /// Where they are.
+    pub store: Store,
+    /// `None` for those who read everything once.
+    pub cache: Option<Cache>,
+    /// The runtime that the store's connections live on.
+    pub runtime: Handle,
+}
+
+/// The stores of an archive.
+#[derive(Clone, Debug, Default)]
+pub struct Stores {
+    /// An object store that answers at once.
+    pub warm: Option<Objects>,
+    /// An archive class or a cheaper bucket.
+    pub cold: Option<Objects>,
+}
+
+impl Stores {
+    /// The store of a tier; the hot one has none.
+    pub fn of(&self, tier: Tier) -> Option<&Objects> {
+        match tier {
+            Tier::Hot => None,
+            Tier::Warm => self.warm.as_ref(),
+            Tier::Cold => self.cold.as_ref(),
+        }
+    }
+
+    /// The store of a tier on which something lies: it was configured when that was put there.
+    pub fn expected(&self, tier: Tier) -> Result<&Objects, StoreError> {
+        self.of(tier).ok_or_else(|| StoreError::Refused {
+            what: format!("find the {tier} tier"),
+            why: format!("footage lies on it, and [tiers.{tier}] is not configured any more: put it back"),
+        })
+    }
+}
+
+/// One object open for reading. Its methods block: not to be called on the runtime's own threads.
+#[derive(Debug)]
+pub(crate) struct ObjectFile {
+    objects: Objects,
+    name: String,
+    len: u64,
+    /// Where the last read ended.
+    last_end: Mutex<u64>,
+}
+
+impl ObjectFile {
+    pub(crate) fn new(objects: &Objects, name: &str, len: u64) -> Self {
+        Self {
+            objects: objects.clone(),
+            name: name.to_owned(),
+            len,
+            last_end: Mutex::new(u64::MAX),
+        }
+    }
+
+    /// Opens an object whose length is not known.
+    pub(crate) fn look_up(objects: &Objects, name: &str) -> Result<Self, StoreError> {
+        let missing = || StoreError::Missing {
+            name: name.to_owned(),
+        };
+        let stat = objects
+            .runtime
+            .block_on(objects.store.stat(name))?
+            .ok_or_else(missing)?;
+        Ok(Self::new(objects, name, stat.len))
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// The bytes from `offset` on, in one piece.
+    pub(crate) fn read(&self, offset: u64, len: usize) -> Result<Bytes, StoreError> {
+        let range = offset..offset.saturating_add(len as u64);
+        if range.end > self.len {
+            return Err(StoreError::Wrong {
+                name: self.name.clone(),
+                why: format!("it has {} bytes, and byte {} was asked for", self.len, range.end),
+            });
+        }
+        let o = &self.objects;
+        let Some(cache) = &o.cache else {
+            return o.runtime.block_on(self.read_all(range));
+        };
+        let mut last_end = self.last_end.lock().unwrap_or_else(PoisonError::into_inner);
+        if range.start == *last_end && !range.is_empty() {
+            let next = (range.end - 1) / BLOCK_BYTES + 1;
+            let (cache, store, name, len) = (cache.clone(), o.store.clone(), self.name.clone(), self.len);
+            o.runtime.spawn(async move {
+                cache
+                    .fetch_ahead(&store, &name, len, next..next + AHEAD_BLOCKS)
+                    .await
+            });
+        }
+        *last_end = range.end;
+        drop(last_end);
+        let pieces = cache.read(&o.store, &self.name, self.len, range);
+        Ok(joined(o.runtime.block_on(pieces)?))
+    }
+
+    async fn read_all(&self, range: std::ops::Range<u64>) -> Result<Bytes, StoreError> {
+        let mut pieces = Vec::new();
+        let mut at = range.start;
+        while at < range.end {
+            let end = (at + super::READ_BYTES_MAX).min(range.end);
+            pieces.push(self.objects.store.read(&self.name, at..end).await?);
+            at = end;
+        }
+        Ok(joined(pieces))
+    }
+
+    /// Reads from now on ask the store itself.
+    pub(crate) fn distrust_cache(&self) {
+        if let Some(cache) = &self.objects.cache {
+            cache.forget(&self.objects.store, &self.name, self.len);
+        }
+    }
+}
+
+fn joined(mut pieces: Vec<Bytes>) -> Bytes {
+    if pieces.len() == 1 {
+        return pieces.pop().unwrap_or_default();
+    }
+    let mut whole = BytesMut::with_capacity(pieces.iter().map(Bytes::len).sum());
+    pieces.iter().for_each(|piece| whole.extend_from_slice(piece));
+    whole.freeze()
+}

@@ -1,0 +1,135 @@
+//! Real object store servers for tests: built once by `tools/servers.sh`, started on free loopback ports with data
+//! folders of their own, stopped by their process ids.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+pub(crate) const KEY: &str = "tierline-tests";
+pub(crate) const SECRET: &str = "not-a-secret-at-all";
+pub(crate) const BUCKET: &str = "footage";
+
+/// Which server.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    Minio,
+    Versity,
+}
+
+/// A server with one bucket. It is killed when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Server {
+    kind: Kind,
+    address: SocketAddr,
+    data: PathBuf,
+    child: Option<Child>,
+}
+
+impl Server {
+    /// Starts a server whose data lies below `folder`.
+    pub(crate) fn start(kind: Kind, folder: &Path) -> Self {
+        let data = folder.join(format!("{kind:?}").to_lowercase());
+        // The bucket is a folder, to both of them.
+        std::fs::create_dir_all(data.join(BUCKET)).expect("data folder");
+        let address = free_address();
+        let mut server = Self {
+            kind,
+            address,
+            data,
+            child: None,
+        };
+        server.restart();
+        server
+    }
+
+    /// Where it listens: `http://127.0.0.1:PORT`.
+    pub(crate) fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Kills it as a power cut would.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Starts it again, on the same port.
+    pub(crate) fn restart(&mut self) {
+        self.kill();
+        let mut command = self.command();
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        self.child = Some(command.spawn().expect("start the server"));
+        let begun = Instant::now();
+        while TcpStream::connect(self.address).is_err() {
+            assert!(
+                begun.elapsed() < Duration::from_secs(60),
+                "{:?} does not listen on {}",
+                self.kind,
+                self.address
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        // It listens before it is ready.
+        std::thread::sleep(Duration::from_millis(500));
+    }
+
+    fn command(&self) -> Command {
+        match self.kind {
+            Kind::Minio => {
+                let mut command = Command::new(program("minio"));
+                let console = free_address();
+                command
+                    .args(["server", "--quiet", "--address", &self.address.to_string()])
+                    .args(["--console-address", &console.to_string()])
+                    .arg(&self.data)
+                    .env("MINIO_ROOT_USER", KEY)
+                    .env("MINIO_ROOT_PASSWORD", SECRET)
+                    .env("MINIO_BROWSER", "off")
+                    .env("MINIO_CI_CD", "1");
+                command
+            }
+            Kind::Versity => {
+                let mut command = Command::new(program("versitygw"));
+                command
+                    .args(["--port", &self.address.to_string(), "posix"])
+                    .arg(&self.data)
+                    .env("ROOT_ACCESS_KEY", KEY)
+                    .env("ROOT_SECRET_KEY", SECRET);
+                command
+            }
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A server that is built where it is missing.
+pub(crate) fn program(name: &str) -> PathBuf {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .map(|folder| folder.join("tools/servers.sh"))
+        .find(|script| script.exists())
+        .expect("tools/servers.sh");
+    let output = Command::new(script)
+        .args(["path", name])
+        .output()
+        .expect("tools/servers.sh");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
+}
+
+fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("address")
+}

@@ -1,0 +1,295 @@
+//! Every store passes this, whatever stands behind it.
+
+#[path = "rig/servers.rs"]
+mod servers;
+
+use std::future::Future;
+use std::path::Path;
+
+use object_store::PutPayload;
+use servers::{BUCKET, KEY, Kind, SECRET, Server};
+use tierline_archive::store::{Content, Crc64, PART_BYTES, Store, StoreConfig, StoreError};
+
+/// Bytes that are told part by part.
+struct Told {
+    bytes: Vec<u8>,
+    at: usize,
+}
+
+impl Told {
+    fn new(bytes: &[u8]) -> Self {
+        Self {
+            bytes: bytes.to_vec(),
+            at: 0,
+        }
+    }
+}
+
+impl Content for Told {
+    fn len(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    async fn next(&mut self) -> Result<Option<PutPayload>, StoreError> {
+        let end = (self.at + PART_BYTES).min(self.bytes.len());
+        let part = self.bytes[self.at..end].to_vec();
+        self.at = end;
+        Ok((!part.is_empty()).then(|| part.into()))
+    }
+}
+
+/// Content whose reading fails half way.
+struct Failing(Told);
+
+impl Content for Failing {
+    fn len(&self) -> u64 {
+        self.0.len()
+    }
+
+    async fn next(&mut self) -> Result<Option<PutPayload>, StoreError> {
+        if self.0.at > 0 {
+            return Err(StoreError::Away {
+                what: "read".into(),
+                why: "the test says so".into(),
+            });
+        }
+        self.0.next().await
+    }
+}
+
+fn noise(len: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed;
+    let mut next = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as u8
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+fn crc64(bytes: &[u8]) -> u64 {
+    let mut crc = Crc64::new();
+    crc.update(bytes);
+    crc.finish()
+}
+
+fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    runtime.expect("runtime").block_on(test);
+}
+
+fn folder_store(folder: &Path) -> Store {
+    let url = url::Url::from_directory_path(folder.join("store")).expect("url");
+    Store::open(&StoreConfig::at(url)).expect("open")
+}
+
+fn server_store(server: &Server, folder: &Path) -> Store {
+    let keys = folder.join("keys");
+    let text = format!("[default]\naws_access_key_id = {KEY}\naws_secret_access_key = {SECRET}\n");
+    std::fs::write(&keys, text).expect("keys");
+    let config = StoreConfig {
+        endpoint: Some(server.endpoint().parse().expect("url")),
+        allow_http: true,
+        credentials_file: Some(keys),
+        ..StoreConfig::at(format!("s3://{BUCKET}/some/prefix").parse().expect("url"))
+    };
+    assert_eq!(config.problem(), None);
+    Store::open(&config).expect("open")
+}
+
+/// What is asked of every store.
+async fn conforms(store: &Store) {
+    store.probe().await.expect("an empty store answers");
+    for (name, len) in [
+        ("t/cam/main/20261120/23/05-09Z.1.1.mp4", 4096),
+        ("t/cam/main/20261120/23/15-09Z.2.1.mp4", 21 << 20),
+    ] {
+        let bytes = noise(len, len as u64);
+        let crc = crc64(&bytes);
+        assert_eq!(store.stat(name).await.expect("stat"), None);
+        assert!(matches!(
+            store.read(name, 0..10).await,
+            Err(StoreError::Missing { .. })
+        ));
+
+        assert!(
+            store.put(name, &mut Told::new(&bytes)).await.expect("put"),
+            "{name} is new"
+        );
+        let stat = store.stat(name).await.expect("stat").expect("there");
+        assert_eq!(stat.len, len as u64);
+        assert!(stat.crc64.is_none_or(|there| there == crc));
+        store.verify(name, len as u64, crc).await.expect("verified");
+        assert!(matches!(
+            store.verify(name, len as u64, crc ^ 1).await,
+            Err(StoreError::Wrong { .. })
+        ));
+        assert!(matches!(
+            store.verify(name, 7, crc).await,
+            Err(StoreError::Wrong { .. })
+        ));
+
+        // One name has one content.
+        let other = noise(len, 99);
+        assert!(
+            !store.put(name, &mut Told::new(&other)).await.expect("put"),
+            "{name} is there"
+        );
+        store.verify(name, len as u64, crc).await.expect("unchanged");
+
+        let read = store.read(name, 1000..3000).await.expect("read");
+        assert_eq!(read, bytes[1000..3000]);
+        assert_eq!(store.read(name, 5..5).await.expect("nothing"), "");
+        for range in [len as u64 - 5..len as u64 + 5, len as u64 + 5..len as u64 + 6] {
+            let beyond = store.read(name, range).await;
+            let wrong = matches!(beyond, Err(StoreError::Wrong { .. }));
+            assert!(wrong, "nothing stands behind the end: {beyond:?}");
+        }
+    }
+    let all = store.list("t/cam", None, 10).await.expect("list");
+    let names: Vec<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "t/cam/main/20261120/23/05-09Z.1.1.mp4",
+            "t/cam/main/20261120/23/15-09Z.2.1.mp4"
+        ]
+    );
+    assert_eq!(all[1].1, 21 << 20);
+    let rest = store.list("t/cam", Some(names[0]), 10).await.expect("list");
+    assert_eq!(rest, all[1..]);
+    assert_eq!(store.list("t/cam", None, 1).await.expect("list"), all[..1]);
+    assert_eq!(store.list("t/nobody", None, 10).await.expect("list"), []);
+
+    let half = "t/cam/main/20261120/23/25-09Z.3.1.mp4";
+    let failed = store
+        .put(half, &mut Failing(Told::new(&noise(20 << 20, 3))))
+        .await;
+    assert!(failed.is_err());
+    assert_eq!(
+        store.stat(half).await.expect("stat"),
+        None,
+        "what was not put whole is not there"
+    );
+
+    for (name, _) in &all {
+        store.delete(name).await.expect("delete");
+        assert_eq!(store.stat(name).await.expect("stat"), None);
+        store.delete(name).await.expect("twice");
+    }
+    assert_eq!(store.list("", None, 10).await.expect("list"), []);
+}
+
+/// Of many who put the same name at once, one does.
+async fn has_one_winner(store: &Store) {
+    for (len, name) in [(1 << 10, "small"), (9 << 20, "large")] {
+        let bytes = noise(len, 5);
+        let puts = (0..8).map(|_| {
+            let (store, mut told) = (store.clone(), Told::new(&bytes));
+            tokio::spawn(async move { store.put(name, &mut told).await })
+        });
+        let mut new = 0;
+        for put in puts.collect::<Vec<_>>() {
+            new += usize::from(put.await.expect("no panic").expect("put"));
+        }
+        assert_eq!(new, 1, "{name}");
+        store
+            .verify(name, len as u64, crc64(&bytes))
+            .await
+            .expect("whole");
+        store.delete(name).await.expect("delete");
+    }
+}
+
+#[test]
+fn a_folder_is_a_store() {
+    let folder = tempfile::tempdir().expect("folder");
+    run(async { conforms(&folder_store(folder.path())).await });
+}
+
+#[test]
+fn minio_is_a_store() {
+    let folder = tempfile::tempdir().expect("folder");
+    let server = Server::start(Kind::Minio, folder.path());
+    let store = server_store(&server, folder.path());
+    run(async {
+        conforms(&store).await;
+        has_one_winner(&store).await;
+    });
+}
+
+#[test]
+fn versity_is_a_store() {
+    let folder = tempfile::tempdir().expect("folder");
+    let server = Server::start(Kind::Versity, folder.path());
+    let store = server_store(&server, folder.path());
+    run(async {
+        conforms(&store).await;
+        has_one_winner(&store).await;
+    });
+}
+
+#[test]
+fn a_bucket_that_is_missing_and_keys_that_are_wrong_are_named_at_the_start() {
+    let folder = tempfile::tempdir().expect("folder");
+    let server = Server::start(Kind::Minio, folder.path());
+    run(async {
+        let good = server_store(&server, folder.path());
+        good.probe().await.expect("answers");
+        let config = |bucket: &str, keys: &str| StoreConfig {
+            endpoint: Some(server.endpoint().parse().expect("url")),
+            allow_http: true,
+            credentials_file: Some(folder.path().join(keys)),
+            ..StoreConfig::at(format!("s3://{bucket}").parse().expect("url"))
+        };
+        let missing = Store::open(&config("nowhere", "keys")).expect("open");
+        let error = missing.probe().await.expect_err("no such bucket").to_string();
+        assert!(error.contains("nowhere"), "{error}");
+        std::fs::write(
+            folder.path().join("wrong"),
+            "aws_access_key_id = someone\naws_secret_access_key = else\n",
+        )
+        .expect("keys");
+        let stranger = Store::open(&config(BUCKET, "wrong")).expect("open");
+        assert!(stranger.probe().await.is_err());
+    });
+}
+
+#[test]
+fn a_server_that_is_away_is_told_soon_and_found_again() {
+    let folder = tempfile::tempdir().expect("folder");
+    let mut server = Server::start(Kind::Minio, folder.path());
+    let store = server_store(&server, folder.path());
+    run(async {
+        let bytes = noise(1 << 20, 1);
+        store.put("a", &mut Told::new(&bytes)).await.expect("put");
+        server.kill();
+        let begun = std::time::Instant::now();
+        let error = store.read("a", 0..100).await.expect_err("away");
+        assert!(error.is_passing(), "{error}");
+        assert!(begun.elapsed().as_secs() < 20);
+        let begun = std::time::Instant::now();
+        for _ in 0..100 {
+            assert!(store.read("a", 0..100).await.is_err());
+        }
+        assert!(
+            begun.elapsed().as_secs() < 10,
+            "nobody waits for it one after the other"
+        );
+        server.restart();
+        let back = async {
+            loop {
+                match store.read("a", 0..100).await {
+                    Ok(read) => return read,
+                    Err(_) => tokio::time::sleep(std::time::Duration::from_millis(100)).await,
+                }
+            }
+        };
+        let back = tokio::time::timeout(std::time::Duration::from_secs(10), back).await;
+        assert_eq!(back.expect("found again"), bytes[..100]);
+    });
+}

@@ -1,0 +1,306 @@
+//! Where a segment's copies are: a state machine, and the row that keeps it.
+//!
+//! Every copy goes its own way, forwards only: absent, being copied, whole, being deleted, absent. One of those that
+//! are whole is the authority: the copy that counts when others are thrown away. It moves by [`Event::Copied`] alone,
+//! that is, when a copy was verified.
+
+use archive::codec::{Decoder, Encoder};
+use archive::{Malformed, StreamNo, Tier, WallTime};
+use rocksdb::WriteBatch;
+
+use crate::db::COPIES;
+use crate::error::IndexError;
+use crate::index::Index;
+use crate::keys;
+use crate::rows::SegmentRow;
+
+/// What a copy is going through.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub enum CopyState {
+    /// There is none.
+    #[default]
+    Absent,
+    /// It is being made: something may stand under its name, which nobody reads.
+    Copying,
+    /// It is there and was verified.
+    Whole,
+    /// It is being removed: nobody reads it any more.
+    Deleting,
+}
+
+/// A step in the life of a copy.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Event {
+    /// A copy is about to be made.
+    CopyBegun(Tier),
+    /// It was verified: it is the authority now, if it lies on a colder tier than the one that was.
+    Copied(Tier),
+    /// A copy is about to be removed.
+    DeletionBegun(Tier),
+    /// It was seen to be gone.
+    Deleted(Tier),
+}
+
+/// Why a step may not be taken.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Forbidden {
+    /// A copy goes its way forwards only.
+    #[error("a copy that is {0:?} cannot take this step")]
+    OutOfOrder(CopyState),
+    /// The authority goes with the segment, never before it.
+    #[error("this copy is the one that counts")]
+    Authority,
+}
+
+/// All copies of a sealed segment.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Copies {
+    /// The copy that counts. It is whole, always.
+    pub authority: Tier,
+    states: [CopyState; 3],
+    /// When the authority moved last, or a copy was begun for the first time.
+    pub since: WallTime,
+    /// The CRC-64/NVME of all bytes of the file; 0 until a copy was made.
+    pub crc64: u64,
+}
+
+impl Copies {
+    /// A segment that never left the disk on which it was recorded.
+    pub fn hot_only() -> Self {
+        let mut copies = Self {
+            authority: Tier::Hot,
+            states: [CopyState::Absent; 3],
+            since: WallTime::MIN,
+            crc64: 0,
+        };
+        copies.set(Tier::Hot, CopyState::Whole);
+        copies
+    }
+
+    /// A segment of which whole copies were found on these tiers; `None` when only the hot one has it. The coldest
+    /// counts: a copy was verified before the ones above it went.
+    pub(crate) fn found(tiers: impl Iterator<Item = Tier>) -> Option<Self> {
+        let mut copies = Self {
+            states: [CopyState::Absent; 3],
+            ..Self::hot_only()
+        };
+        for tier in tiers {
+            copies.set(tier, CopyState::Whole);
+            copies.authority = tier;
+        }
+        (copies.authority != Tier::Hot).then_some(copies)
+    }
+
+    /// What the copy on a tier is going through.
+    pub fn state(&self, tier: Tier) -> CopyState {
+        self.states.get(tier as usize).copied().unwrap_or_default()
+    }
+
+    fn set(&mut self, tier: Tier, state: CopyState) {
+        if let Some(slot) = self.states.get_mut(tier as usize) {
+            *slot = state;
+        }
+    }
+
+    /// The tiers on which something stands or may stand under the segment's name.
+    pub fn present(&self) -> impl Iterator<Item = Tier> {
+        let states = self.states;
+        Tier::ALL
+            .into_iter()
+            .zip(states)
+            .filter(|(_, state)| *state != CopyState::Absent)
+            .map(|(tier, _)| tier)
+    }
+
+    /// The tier that is read: the fastest that has a whole copy.
+    pub fn nearest(&self) -> Tier {
+        let whole = Tier::ALL
+            .into_iter()
+            .find(|tier| self.state(*tier) == CopyState::Whole);
+        whole.unwrap_or(self.authority)
+    }
+
+    /// What follows when `event` happens at `now`. A step that was taken already changes nothing.
+    pub fn after(mut self, event: Event, now: WallTime) -> Result<Self, Forbidden> {
+        use CopyState::{Absent, Copying, Deleting, Whole};
+        let (tier, next) = match event {
+            Event::CopyBegun(tier) => (tier, Copying),
+            Event::Copied(tier) => (tier, Whole),
+            Event::DeletionBegun(tier) => (tier, Deleting),
+            Event::Deleted(tier) => (tier, Absent),
+        };
+        let state = self.state(tier);
+        match (state, next) {
+            (state, next) if state == next => return Ok(self),
+            (Whole, Deleting) if self.authority == tier => return Err(Forbidden::Authority),
+            (Absent, Copying) | (Copying, Whole) | (Whole | Copying, Deleting) | (Deleting, Absent) => {}
+            (state, _) => return Err(Forbidden::OutOfOrder(state)),
+        }
+        self.set(tier, next);
+        // A copy that is fetched back to a faster tier is one more, and not the one that counts.
+        if next == Whole && tier > self.authority {
+            self.authority = tier;
+            self.since = now;
+        }
+        Ok(self)
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut e = Encoder::default();
+        e.u8(self.authority as u8);
+        let states = self
+            .states
+            .iter()
+            .rev()
+            .fold(0, |bits, state| bits << 2 | *state as u8);
+        e.u8(states);
+        e.zigzag(self.since.micros() / archive::time::SECOND_US);
+        e.u64(self.crc64);
+        e.0
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut d = Decoder(bytes);
+        let authority = Tier::ALL
+            .get(usize::from(d.u8()?))
+            .copied()
+            .ok_or(Malformed("unknown tier"))?;
+        let bits = d.u8()?;
+        let state = |tier: Tier| match bits >> (2 * tier as u8) & 3 {
+            0 => CopyState::Absent,
+            1 => CopyState::Copying,
+            2 => CopyState::Whole,
+            _ => CopyState::Deleting,
+        };
+        let copies = Self {
+            authority,
+            states: Tier::ALL.map(state),
+            since: WallTime::from_micros(d.zigzag()?.saturating_mul(archive::time::SECOND_US)),
+            crc64: d.u64()?,
+        };
+        d.end()?;
+        if bits >> 6 != 0 || copies.state(authority) != CopyState::Whole {
+            return Err(Malformed("no copy counts"));
+        }
+        Ok(copies)
+    }
+}
+
+impl Index {
+    /// The copies of a segment; `None` while it has never had one but that on the hot tier.
+    pub fn copies(&self, row: &SegmentRow) -> Result<Option<Copies>, IndexError> {
+        let key = keys::at(row.id.stream, row.wall_start);
+        let bytes = self.db.get_pinned_cf(self.cf(COPIES)?, key)?;
+        let copies = bytes.map(|bytes| Copies::decode(&bytes)).transpose();
+        copies.map_err(IndexError::bad_row(COPIES))
+    }
+
+    pub(crate) fn put_copies(
+        &self,
+        out: &mut WriteBatch,
+        stream: StreamNo,
+        wall_start: WallTime,
+        copies: &Copies,
+    ) -> Result<(), IndexError> {
+        out.put_cf(self.cf(COPIES)?, keys::at(stream, wall_start), copies.encode());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    fn events() -> impl Iterator<Item = Event> {
+        Tier::ALL.into_iter().flat_map(|tier| {
+            [
+                Event::CopyBegun(tier),
+                Event::Copied(tier),
+                Event::DeletionBegun(tier),
+                Event::Deleted(tier),
+            ]
+        })
+    }
+
+    /// Every state that any sequence of events leads to.
+    fn reachable() -> Vec<Copies> {
+        let mut seen = HashSet::new();
+        let mut all = vec![Copies::hot_only()];
+        let mut at = 0;
+        while let Some(copies) = all.get(at).copied() {
+            at += 1;
+            for event in events() {
+                if let Ok(next) = copies.after(event, WallTime::MIN)
+                    && seen.insert((next.authority, next.states))
+                {
+                    all.push(next);
+                }
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn whatever_happens_one_whole_copy_counts_and_the_nearest_is_whole() {
+        let all = reachable();
+        assert!(all.len() > 30, "{} states", all.len());
+        for copies in all {
+            assert_eq!(copies.state(copies.authority), CopyState::Whole, "{copies:?}");
+            assert_eq!(copies.state(copies.nearest()), CopyState::Whole, "{copies:?}");
+            assert_eq!(Copies::decode(&copies.encode()), Ok(copies));
+        }
+    }
+
+    #[test]
+    fn every_step_leads_forwards_and_taking_it_again_changes_nothing() {
+        let next_of = |state| match state {
+            CopyState::Absent => [CopyState::Copying, CopyState::Copying],
+            CopyState::Copying => [CopyState::Whole, CopyState::Deleting],
+            CopyState::Whole => [CopyState::Deleting, CopyState::Deleting],
+            CopyState::Deleting => [CopyState::Absent, CopyState::Absent],
+        };
+        for copies in reachable() {
+            for event in events() {
+                let Ok(next) = copies.after(event, WallTime::MIN) else {
+                    continue;
+                };
+                assert_eq!(next.after(event, WallTime::MAX), Ok(next), "{copies:?} {event:?}");
+                let moved: Vec<_> = Tier::ALL
+                    .into_iter()
+                    .filter(|tier| next.state(*tier) != copies.state(*tier))
+                    .collect();
+                assert!(moved.len() <= 1, "{copies:?} {event:?}");
+                for tier in moved {
+                    let (from, to) = (copies.state(tier), next.state(tier));
+                    assert!(next_of(from).contains(&to), "{copies:?} {event:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn authority_moves_only_to_a_copy_that_was_just_verified() {
+        for copies in reachable() {
+            for event in events() {
+                let Ok(next) = copies.after(event, WallTime::MIN) else {
+                    continue;
+                };
+                if next.authority != copies.authority {
+                    assert_eq!(event, Event::Copied(next.authority));
+                    assert_eq!(copies.state(next.authority), CopyState::Copying);
+                }
+            }
+            let own = Event::DeletionBegun(copies.authority);
+            assert_eq!(copies.after(own, WallTime::MIN), Err(Forbidden::Authority));
+        }
+    }
+
+    #[test]
+    fn a_row_whose_authority_is_not_there_is_refused() {
+        let mut copies = Copies::hot_only();
+        copies.authority = Tier::Warm;
+        assert!(Copies::decode(&copies.encode()).is_err());
+    }
+}

@@ -1,0 +1,149 @@
+//! Makes one copy: puts the bytes there, and believes nothing before the store has told their checksum.
+
+use std::sync::Arc;
+
+use archive::disk::Disk;
+use archive::segment::SegmentReader;
+use archive::store::{Content, Crc64, PART_BYTES, Store, StoreError};
+use archive::{ArchiveError, SegmentId};
+use bytes::Bytes;
+use object_store::PutPayload;
+
+/// What came of a copy.
+pub(super) struct Copied {
+    pub(super) segment: SegmentId,
+    /// Length and CRC-64/NVME of what was copied.
+    pub(super) outcome: Result<(u64, u64), StoreError>,
+}
+
+/// Where the bytes come from.
+pub(super) struct Origin {
+    source: Source,
+    len: u64,
+    at: u64,
+    crc64: Crc64,
+}
+
+enum Source {
+    File(Arc<SegmentReader>),
+    Object(Store, String),
+}
+
+impl Origin {
+    pub(super) fn file(disk: &Disk, name: &str) -> Result<Self, StoreError> {
+        let open = || {
+            let reader = SegmentReader::open(disk, name)?;
+            reader.set_direct();
+            let len = reader.len()?;
+            Ok((reader, len))
+        };
+        let (reader, len) = open().map_err(unreadable)?;
+        Ok(Self::new(Source::File(Arc::new(reader)), len))
+    }
+
+    pub(super) fn object(store: Store, name: &str, len: u64) -> Self {
+        Self::new(Source::Object(store, name.to_owned()), len)
+    }
+
+    fn new(source: Source, len: u64) -> Self {
+        Self {
+            source,
+            len,
+            at: 0,
+            crc64: Crc64::new(),
+        }
+    }
+
+    fn rewind(&mut self) {
+        self.at = 0;
+        self.crc64 = Crc64::new();
+    }
+
+    async fn read(&mut self) -> Result<Option<Bytes>, StoreError> {
+        let end = (self.at + PART_BYTES as u64).min(self.len);
+        if self.at == end {
+            return Ok(None);
+        }
+        let range = self.at..end;
+        self.at = end;
+        let bytes = match &self.source {
+            Source::File(reader) => {
+                let reader = Arc::clone(reader);
+                let read = move || reader.read_aligned(range.start, (range.end - range.start) as usize);
+                let read = tokio::task::spawn_blocking(read).await;
+                read.map_err(|e| unreadable(io(e)))?.map_err(unreadable)?
+            }
+            Source::Object(store, name) => store.read(name, range).await?,
+        };
+        self.crc64.update(&bytes);
+        Ok(Some(bytes))
+    }
+}
+
+impl Content for Origin {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    async fn next(&mut self) -> Result<Option<PutPayload>, StoreError> {
+        Ok(self.read().await?.map(PutPayload::from_bytes))
+    }
+}
+
+/// Copies a segment to `name` in `store` and verifies it. What an earlier attempt left there counts if it is the same,
+/// and is replaced if not: the name is ours, and nobody reads it yet. `known` is the checksum that the first copy had.
+pub(super) async fn copy(
+    mut origin: Origin,
+    store: &Store,
+    name: &str,
+    known: Option<u64>,
+) -> Result<(u64, u64), StoreError> {
+    let len = origin.len;
+    if store.stat(name).await?.is_some() {
+        while origin.read().await?.is_some() {}
+        match store.verify(name, len, origin.crc64.finish()).await {
+            Ok(()) => return sound(name, len, origin.crc64.finish(), known),
+            Err(StoreError::Wrong { why, .. }) => {
+                tracing::warn!(name, why, "what an earlier attempt left in the store is replaced");
+                store.delete(name).await?;
+                origin.rewind();
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    store.put(name, &mut origin).await?;
+    // Where somebody else was faster, not everything was read.
+    while origin.read().await?.is_some() {}
+    let crc64 = origin.crc64.finish();
+    match store.verify(name, len, crc64).await {
+        Ok(()) => sound(name, len, crc64, known),
+        Err(e @ StoreError::Wrong { .. }) => {
+            store.delete(name).await?;
+            Err(e)
+        }
+        Err(e) => Err(e),
+    }
+}
+
+/// A copy of a copy must be what the first one was.
+fn sound(name: &str, len: u64, crc64: u64, known: Option<u64>) -> Result<(u64, u64), StoreError> {
+    match known {
+        Some(known) if known != crc64 => Err(StoreError::Wrong {
+            name: name.to_owned(),
+            why: "the copy that it was made from has changed since".to_owned(),
+        }),
+        _ => Ok((len, crc64)),
+    }
+}
+
+fn unreadable(e: ArchiveError) -> StoreError {
+    StoreError::Content(Arc::new(e))
+}
+
+fn io(e: tokio::task::JoinError) -> ArchiveError {
+    ArchiveError::Io {
+        op: "read",
+        path: "a segment".into(),
+        source: std::io::Error::other(e),
+    }
+}

@@ -1,0 +1,239 @@
+//! Segments move down the tiers. Stores are folders here; `archive/tests/stores.rs` holds the others to the same.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use archive::layout::segment_path;
+use archive::store::{Objects, Store, StoreConfig, Stores};
+use archive::{StreamNo, Tier, WallTime};
+use indexer::check::{CheckOptions, Finding, Invariant, check};
+use indexer::{CopyState, SegmentRow};
+use tierline_tiering::{Below, Mover, RetentionRule, Rules};
+use tokio::runtime::Runtime;
+
+use crate::archive_of_segments::{Archive, minute};
+
+const BELOW: Below = Below {
+    warm: true,
+    cold: true,
+};
+
+/// An archive with two more tiers below its own.
+struct Tiered {
+    archive: Archive,
+    stores: Stores,
+    folders: tempfile::TempDir,
+    runtime: Runtime,
+}
+
+impl Tiered {
+    fn new() -> Self {
+        let folders = tempfile::tempdir().expect("folder");
+        let runtime = Runtime::new().expect("runtime");
+        let store = |name: &str| {
+            let url = url::Url::from_directory_path(folders.path().join(name)).expect("url");
+            Some(Objects {
+                store: Store::open(&StoreConfig::at(url)).expect("store"),
+                cache: None,
+                runtime: runtime.handle().clone(),
+            })
+        };
+        Self {
+            archive: Archive::new(),
+            stores: Stores {
+                warm: store("warm"),
+                cold: store("cold"),
+            },
+            folders,
+            runtime,
+        }
+    }
+
+    fn mover(&self, rule: &RetentionRule) -> Mover {
+        let rules = Rules::with_tiers(vec![rule.clone()], BELOW).expect("sound");
+        let (index, disk) = (self.archive.index.clone(), self.archive.disk.clone());
+        let handle = self.runtime.handle().clone();
+        Mover::new(
+            index,
+            disk,
+            self.stores.clone(),
+            rules,
+            Duration::from_secs(60),
+            handle,
+        )
+    }
+
+    /// Where the copy of a segment lies on a tier.
+    fn file(&self, row: &SegmentRow, tier: Tier) -> PathBuf {
+        let stream = self.archive.index.stream_id(row.id.stream).expect("stream");
+        match tier {
+            Tier::Hot => self.archive.file(row),
+            tier => self
+                .folders
+                .path()
+                .join(tier.as_str())
+                .join(segment_path(&stream, &row.name())),
+        }
+    }
+
+    /// Passes at `now` until nothing is under way any more.
+    fn settle(&self, mover: &mut Mover, now: WallTime) {
+        self.settle_with(mover, now, true, 0);
+    }
+
+    fn settle_with(&self, mover: &mut Mover, now: WallTime, trusted: bool, short: u64) {
+        mover.pass(now, trusted, short, 0).expect("pass");
+        while mover.moved().under_way > 0 {
+            std::thread::sleep(Duration::from_millis(5));
+            mover.go_on(now, trusted, 0).expect("pass");
+        }
+    }
+
+    /// On which tiers each segment lies, by its row and by its files; both must say the same.
+    fn tiers(&self, stream: StreamNo) -> Vec<String> {
+        let rows = self.archive.rows(stream);
+        rows.iter()
+            .map(|row| {
+                let copies = self.archive.index.copies(row).expect("copies");
+                let mut on = String::new();
+                for tier in Tier::ALL {
+                    let state = copies.map_or(CopyState::Absent, |copies| copies.state(tier));
+                    let known = state == CopyState::Whole || copies.is_none() && tier == Tier::Hot;
+                    assert_eq!(self.file(row, tier).exists(), known, "{tier}: {row:?} {copies:?}");
+                    if known {
+                        on.push_str(&tier.as_str()[..1]);
+                    }
+                }
+                assert!(
+                    on.starts_with(&row.tier.as_str()[..1]),
+                    "read from the nearest: {row:?}"
+                );
+                on
+            })
+            .collect()
+    }
+
+    fn findings(&self) -> Vec<Finding> {
+        let options = CheckOptions {
+            deep: true,
+            running: false,
+        };
+        check(
+            &self.archive.index,
+            &self.archive.disk,
+            &self.stores,
+            options,
+            |_, _| {},
+        )
+        .expect("check")
+    }
+}
+
+/// Ten minutes on hot, thirty on warm.
+fn rule() -> RetentionRule {
+    RetentionRule {
+        hot: Some(Duration::from_secs(600)),
+        warm: Some(Duration::from_secs(1800)),
+        ..RetentionRule::default()
+    }
+}
+
+#[test]
+fn segments_are_copied_at_once_and_leave_each_tier_when_their_time_has_come() {
+    let t = Tiered::new();
+    let stream = t.archive.camera("lobby", 5);
+    t.archive.record_many(stream, 0..4);
+    let mut mover = t.mover(&rule());
+    t.settle(&mut mover, minute(39));
+    assert_eq!(
+        t.tiers(stream),
+        ["hw", "hw", "hw", "hw"],
+        "nothing leaves before the grace is over"
+    );
+    assert_eq!(t.findings(), []);
+    t.settle(&mut mover, minute(42));
+    assert_eq!(t.tiers(stream), ["wc", "w", "w", "hw"]);
+    t.settle(&mut mover, minute(44));
+    assert_eq!(t.tiers(stream), ["c", "w", "w", "hw"]);
+    assert_eq!(t.findings(), []);
+    t.settle(&mut mover, minute(200));
+    t.settle(&mut mover, minute(202));
+    assert_eq!(t.tiers(stream), ["c", "c", "c", "c"]);
+    assert_eq!(t.findings(), []);
+}
+
+#[test]
+fn what_was_left_half_done_is_done_by_the_next_process() {
+    let t = Tiered::new();
+    let stream = t.archive.camera("lobby", 5);
+    t.archive.record_many(stream, 0..3);
+    {
+        // It is gone before it can tell that the copies were made.
+        let mut mover = t.mover(&rule());
+        mover.pass(minute(30), true, 0, 0).expect("pass");
+        let rows = t.archive.rows(stream);
+        while !rows.iter().all(|row| t.file(row, Tier::Warm).exists()) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+    // One of them is not what it should be.
+    let row = &t.archive.rows(stream)[1];
+    std::fs::write(t.file(row, Tier::Warm), "something else").expect("written");
+    let mut mover = t.mover(&rule());
+    t.settle(&mut mover, minute(30));
+    assert_eq!(t.tiers(stream), ["hw", "hw", "hw"]);
+    assert_eq!(t.findings(), []);
+    assert_eq!(mover.moved().copies, 3);
+}
+
+#[test]
+fn a_clock_that_is_doubted_moves_nothing_off_and_a_full_disk_only_what_lies_elsewhere_too() {
+    let t = Tiered::new();
+    let stream = t.archive.camera("lobby", 5);
+    t.archive.record_many(stream, 0..4);
+    let keep = RetentionRule::default();
+    let mut mover = t.mover(&keep);
+    t.settle_with(&mut mover, minute(400), false, 0);
+    t.settle_with(&mut mover, minute(500), false, 0);
+    assert_eq!(t.tiers(stream), ["hw", "hw", "hw", "hw"]);
+    let one = t.archive.rows(stream)[0].bytes;
+    t.settle_with(&mut mover, minute(500), false, one + 1);
+    assert_eq!(
+        t.tiers(stream),
+        ["w", "w", "hw", "hw"],
+        "the oldest make room, and no more than needed"
+    );
+    assert_eq!(t.findings(), []);
+}
+
+#[test]
+fn check_names_copies_that_are_missing_changed_or_unknown() {
+    let t = Tiered::new();
+    let stream = t.archive.camera("lobby", 5);
+    t.archive.record_many(stream, 0..4);
+    let mut mover = t.mover(&rule());
+    t.settle(&mut mover, minute(40));
+    t.settle(&mut mover, minute(42));
+    let rows = t.archive.rows(stream);
+    assert_eq!(t.findings(), []);
+    let file = t.file(&rows[1], Tier::Warm);
+    let sound = std::fs::read(&file).expect("read");
+    let mut damaged = sound.clone();
+    damaged[10_000] ^= 1;
+    std::fs::write(&file, damaged).expect("write");
+    assert!(t.findings().iter().any(|f| f.invariant == Invariant::Readable));
+    std::fs::remove_file(&file).expect("remove");
+    assert!(
+        t.findings()
+            .iter()
+            .any(|f| f.invariant == Invariant::RowsHaveBytes)
+    );
+    std::fs::write(&file, sound).expect("write");
+    assert_eq!(t.findings(), []);
+    // A copy that nobody knows of is left alone and named.
+    std::fs::copy(&file, t.file(&rows[1], Tier::Hot)).expect("copy");
+    std::fs::copy(&file, file.with_file_name("59-59Z.77.1.mp4")).expect("copy");
+    let findings = t.findings();
+    assert_eq!(findings.len(), 2, "{findings:#?}");
+    assert!(findings.iter().all(|f| f.invariant == Invariant::FilesAreKnown));
+}

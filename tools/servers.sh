@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Builds the object store servers that tests and benches run against, from pinned sources, and says where they are.
+#
+#   tools/servers.sh path minio|versitygw|mc     the program; built first where it is missing
+#
+# They stay in the cache (TIERLINE_CACHE, default ~/.cache/tierline), each in a folder of its version.
+set -euo pipefail
+
+# Where Go's own installer puts it, which not every shell looks into.
+export PATH="$PATH:/usr/local/go/bin"
+cache=${TIERLINE_CACHE:-$HOME/.cache/tierline}/servers
+
+case "${2:-}" in
+minio) module=github.com/minio/minio version=v0.0.0-20260212201848-7aac2a2c5b7c ;;
+versitygw) module=github.com/versity/versitygw/cmd/versitygw version=v1.8.0 ;;
+mc) module=github.com/minio/mc version=v0.0.0-20250313080218-cf909e1063a9 ;;
+*)
+    echo "usage: tools/servers.sh path minio|versitygw|mc" >&2
+    exit 2
+    ;;
+esac
+
+folder=$cache/$2-$version
+# One at a time: tests that need the same server wait for the one that builds it.
+mkdir -p "$cache"
+exec 9>"$cache/lock"
+flock 9
+if [ ! -x "$folder/$2" ]; then
+    if ! command -v go >/dev/null 2>&1; then
+        echo "servers: $2 is built from source with Go 1.24 or later, which is not on the PATH; install it from https://go.dev/dl" >&2
+        exit 1
+    fi
+    echo "servers: building $2, once, which takes a few minutes" >&2
+    log=$(mktemp)
+    if ! GOBIN=$folder.part go install "$module@$version" >"$log" 2>&1; then
+        tail -n 20 "$log" >&2
+        echo "servers: $2 could not be built; the last words are above, all of them in $log" >&2
+        exit 1
+    fi
+    rm -f "$log"
+    mv "$folder.part" "$folder"
+fi
+echo "$folder/$2"
