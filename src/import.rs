@@ -62,7 +62,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     for file in &args.files {
         Import::open(file, args.start).with_context(|| file.display().to_string())?;
     }
-    let Store { index, disk } = store::open(&config)?;
+    let Store { index, disk, .. } = store::open(&config)?;
     enrol(&index, &config.cameras, now)?;
     let pool = Pool::new(POOL_SLABS);
     let recovered = ingest::recover(&disk, &index)?;

@@ -40,6 +40,8 @@ pub(crate) struct Service {
     ingest: Ingest,
     retention: Mutex<Retaining>,
     ready: watch::Sender<bool>,
+    /// Where connections to object stores live; it outlives those who wait for them.
+    stores: Option<Runtime>,
     // Dropped last: gives the archive to the next process.
     index: Arc<Index>,
 }
@@ -49,7 +51,7 @@ impl Service {
     pub(crate) fn start(config: &Config) -> anyhow::Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let rules = Rules::with_tiers(config.rules.clone(), config.below())?;
-        let store::Store { index, disk } = store::open(config)?;
+        let store::Store { index, disk, id } = store::open(config)?;
         enrol(&index, &config.cameras, clock.wall())
             .context("writing the configured cameras into the index")?;
         let recovered = ingest::recover(&disk, &index).context("finding the ends of what was recorded")?;
@@ -72,12 +74,12 @@ impl Service {
             .enable_all()
             .build()
             .context("starting threads")?;
-        let stores = stores::open(config, &runtime)?;
+        let (stores, stores_runtime) = stores::open(config, &id, &index)?.unzip();
         let (ready, is_ready) = watch::channel(false);
         let state = HttpState {
             index: index.clone(),
             disk: disk.clone(),
-            stores: stores.clone(),
+            stores: stores.clone().unwrap_or_default(),
             clock: clock.clone(),
             ready: is_ready,
             camera_url_allowed: camera_rule(config.allows_loopback()),
@@ -103,7 +105,7 @@ impl Service {
             clock,
             rules,
             config: config.retention.clone(),
-            stores: (config.stores().next().is_some()).then(|| (stores, runtime.handle().clone())),
+            stores: stores.zip(stores_runtime.as_ref().map(|runtime| runtime.handle().clone())),
             unsealed: recovered.unsealed,
         };
         let retention = std::thread::Builder::new()
@@ -117,6 +119,7 @@ impl Service {
             ingest,
             retention,
             ready,
+            stores: stores_runtime,
             index,
         })
     }
@@ -145,6 +148,7 @@ impl Service {
             ingest,
             retention,
             ready,
+            stores,
             index,
         } = self;
         let _ = ready.send(false);
@@ -161,6 +165,9 @@ impl Service {
             .unwrap_or_else(PoisonError::into_inner)
             .stop();
         runtime.shutdown_background();
+        if let Some(stores) = stores {
+            stores.shutdown_background();
+        }
         drop(index);
         sealed.context("sealing what was open")?;
         reaped.context("stopping retention")

@@ -21,6 +21,8 @@ pub(crate) struct Store {
     pub(crate) index: Arc<Index>,
     /// Where footage is written.
     pub(crate) disk: Disk,
+    /// The id of the archive.
+    pub(crate) id: String,
 }
 
 /// An archive as it is now, which a service may be writing to.
@@ -83,6 +85,7 @@ pub(crate) fn open(config: &Config) -> anyhow::Result<Store> {
     Ok(Store {
         index: Arc::new(index),
         disk,
+        id,
     })
 }
 

@@ -1,18 +1,45 @@
-//! Opens the object stores that a configuration names.
+//! Opens the object stores that a configuration names, and sees that they are the archive's own.
 
-use anyhow::Context;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
 use archive::Tier;
 use archive::store::{Cache, CacheConfig, Objects, Store, StoreError, Stores};
+use indexer::Index;
 use tokio::runtime::Runtime;
+use tokio::sync::Semaphore;
 
 use crate::config::Config;
 
-/// Opens the stores for a service, with a cache in front of them. One that does not answer is logged and found again
-/// later; one that refuses us is an error.
-pub(crate) fn open(config: &Config, runtime: &Runtime) -> anyhow::Result<Stores> {
-    if config.stores().next().is_none() {
-        return Ok(Stores::default());
+/// The object that says whose store it is.
+const MARKER: &str = ".tierline";
+/// A start does not wait longer for a store.
+const PROBE_MAX: Duration = Duration::from_secs(3);
+/// Objects that are read at a time, so that threads are left for what lies on the disk.
+const READS_MAX: usize = 16;
+/// Connections, copies and the cache live on threads of their own.
+const THREADS: usize = 2;
+
+/// Opens the stores for a service, with a cache in front of them. `archive` is the id of the archive. One that does not
+/// answer is logged and found again later.
+pub(crate) fn open(
+    config: &Config,
+    archive: &str,
+    index: &Index,
+) -> anyhow::Result<Option<(Stores, Runtime)>> {
+    for tier in [Tier::Warm, Tier::Cold] {
+        if config.stores().all(|(configured, _)| configured != tier) && index.has_copies_on(tier)? {
+            bail!(
+                "footage lies on the {tier} tier, and [tiers.{tier}] is not configured any more: put it back; \
+                 without it that footage would count as lost"
+            );
+        }
     }
+    if config.stores().next().is_none() {
+        return Ok(None);
+    }
+    let runtime = runtime(THREADS)?;
     let sizes = &config.tiers.cache;
     let bytes = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
     let cache = runtime.block_on(Cache::open(&CacheConfig {
@@ -20,18 +47,63 @@ pub(crate) fn open(config: &Config, runtime: &Runtime) -> anyhow::Result<Stores>
         disk: bytes(sizes.disk),
         folder: config.data_dir.join("cache"),
     }))?;
-    let stores = open_all(config, runtime, Some(&cache))?;
+    let stores = open_all(config, &runtime, Some(&cache))?;
     for (tier, _) in config.stores() {
         let Some(objects) = stores.of(tier) else { continue };
-        match runtime.block_on(objects.store.probe()) {
-            Ok(()) => {}
-            Err(error @ StoreError::Away { .. }) => tracing::error!(
-                %tier, %error, "the store does not answer: footage stays on the tiers before it until it does"
+        let claimed = claim(&objects.store, tier, archive, index.has_copies_on(tier)?);
+        let claimed = runtime.block_on(async { tokio::time::timeout(PROBE_MAX, claimed).await });
+        match claimed {
+            Ok(Ok(())) => {}
+            Ok(Err(Claim::Foreign(why))) => bail!("[tiers.{tier}]: {why}"),
+            // Recording matters more than copies: it begins, and the log says what has to be mended.
+            Ok(Err(Claim::Store(error))) => tracing::error!(
+                %tier, %error, "the store cannot be used: footage stays on the tiers before it until it can"
             ),
-            Err(error) => return Err(error).with_context(|| format!("[tiers.{tier}]")),
+            Err(_) => tracing::error!(
+                %tier, "the store does not answer: footage stays on the tiers before it until it does"
+            ),
         }
     }
-    Ok(stores)
+    Ok(Some((stores, runtime)))
+}
+
+/// Why a store is not this archive's tier.
+enum Claim {
+    Store(StoreError),
+    Foreign(String),
+}
+
+impl From<StoreError> for Claim {
+    fn from(e: StoreError) -> Self {
+        Self::Store(e)
+    }
+}
+
+/// Sees that a store belongs to this archive and tier, and says so in it when nobody has it yet. A folder that is not
+/// mounted, another bucket and one place for two tiers are found here.
+async fn claim(store: &Store, tier: Tier, archive: &str, has_copies: bool) -> Result<(), Claim> {
+    let ours = format!("{archive} {tier}\n");
+    store.probe().await?;
+    let Some(stat) = store.stat(MARKER).await? else {
+        if has_copies {
+            return Err(Claim::Foreign(format!(
+                "{} does not hold the footage that was copied to it: is its disk mounted, and is `url` right?",
+                store.url()
+            )));
+        }
+        store.put_bytes(MARKER, ours.into_bytes()).await?;
+        return Ok(());
+    };
+    let found = store.read(MARKER, 0..stat.len.min(256)).await?;
+    if found != ours.as_bytes() {
+        let found = String::from_utf8_lossy(&found);
+        return Err(Claim::Foreign(format!(
+            "{} belongs to another archive or tier ({}): name another place",
+            store.url(),
+            found.trim()
+        )));
+    }
+    Ok(())
 }
 
 /// Opens the stores for a command that reads what it reads once.
@@ -39,12 +111,18 @@ pub(crate) fn open_to_read(config: &Config) -> anyhow::Result<(Stores, Option<Ru
     if config.stores().next().is_none() {
         return Ok((Stores::default(), None));
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()?;
+    let runtime = runtime(1)?;
     let stores = open_all(config, &runtime, None)?;
     Ok((stores, Some(runtime)))
+}
+
+fn runtime(threads: usize) -> anyhow::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .thread_name("stores")
+        .enable_all()
+        .build()
+        .context("starting threads")
 }
 
 fn open_all(config: &Config, runtime: &Runtime, cache: Option<&Cache>) -> anyhow::Result<Stores> {
@@ -54,6 +132,7 @@ fn open_all(config: &Config, runtime: &Runtime, cache: Option<&Cache>) -> anyhow
             store: Store::open(config).with_context(|| format!("[tiers.{tier}]"))?,
             cache: cache.cloned(),
             runtime: runtime.handle().clone(),
+            turns: Arc::new(Semaphore::new(READS_MAX)),
         };
         match tier {
             Tier::Cold => stores.cold = Some(objects),

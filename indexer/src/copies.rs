@@ -8,7 +8,7 @@ use archive::codec::{Decoder, Encoder};
 use archive::{Malformed, StreamNo, Tier, WallTime};
 use rocksdb::WriteBatch;
 
-use crate::db::COPIES;
+use crate::db::{COPIES, META};
 use crate::error::IndexError;
 use crate::index::Index;
 use crate::keys;
@@ -58,7 +58,7 @@ pub struct Copies {
     /// The copy that counts. It is whole, always.
     pub authority: Tier,
     states: [CopyState; 3],
-    /// When the authority moved last, or a copy was begun for the first time.
+    /// When the authority moved last.
     pub since: WallTime,
     /// The CRC-64/NVME of all bytes of the file; 0 until a copy was made.
     pub crc64: u64,
@@ -77,18 +77,24 @@ impl Copies {
         copies
     }
 
-    /// A segment of which whole copies were found on these tiers; `None` when only the hot one has it. The coldest
-    /// counts: a copy was verified before the ones above it went.
+    /// A segment that was found on these tiers, the fastest first; `None` when only the hot one has it. The fastest
+    /// counts, because it is the one that was read; the others may be unverified, and are until they were looked at.
     pub(crate) fn found(tiers: impl Iterator<Item = Tier>) -> Option<Self> {
         let mut copies = Self {
             states: [CopyState::Absent; 3],
             ..Self::hot_only()
         };
+        let mut count = 0;
         for tier in tiers {
-            copies.set(tier, CopyState::Whole);
-            copies.authority = tier;
+            if count == 0 {
+                copies.authority = tier;
+                copies.set(tier, CopyState::Whole);
+            } else {
+                copies.set(tier, CopyState::Copying);
+            }
+            count += 1;
         }
-        (copies.authority != Tier::Hot).then_some(copies)
+        (count > 1 || copies.state(Tier::Hot) == CopyState::Absent).then_some(copies)
     }
 
     /// What the copy on a tier is going through.
@@ -195,6 +201,25 @@ impl Index {
         copies.map_err(IndexError::bad_row(COPIES))
     }
 
+    /// Whether any segment has something on a tier. Reads all rows of copies up to the first that has, but only where
+    /// there ever was one.
+    pub fn has_copies_on(&self, tier: Tier) -> Result<bool, IndexError> {
+        if self.db.get_pinned_cf(self.cf(META)?, used(tier))?.is_none() {
+            return Ok(false);
+        }
+        let mut it = self.db.raw_iterator_cf(self.cf(COPIES)?);
+        it.seek_to_first();
+        while let Some(row) = it.value() {
+            let copies = Copies::decode(row).map_err(IndexError::bad_row(COPIES))?;
+            if copies.state(tier) != CopyState::Absent {
+                return Ok(true);
+            }
+            it.next();
+        }
+        it.status()?;
+        Ok(false)
+    }
+
     pub(crate) fn put_copies(
         &self,
         out: &mut WriteBatch,
@@ -203,8 +228,16 @@ impl Index {
         copies: &Copies,
     ) -> Result<(), IndexError> {
         out.put_cf(self.cf(COPIES)?, keys::at(stream, wall_start), copies.encode());
+        for tier in copies.present().filter(|tier| *tier != Tier::Hot) {
+            out.put_cf(self.cf(META)?, used(tier), []);
+        }
         Ok(())
     }
+}
+
+/// Stands in the index once something was put on a tier.
+fn used(tier: Tier) -> String {
+    format!("tier.{tier}")
 }
 
 #[cfg(test)]

@@ -134,6 +134,10 @@ fn list_everywhere(disk: &Disk, stores: &Stores) -> Result<(Everywhere, Vec<Stri
             after = page.last().map(|(name, _)| name.clone());
             for (path, len) in page {
                 let Ok((stream, name)) = parse_segment_path(&path) else {
+                    // What begins with a dot is the service's own.
+                    if path.starts_with('.') {
+                        continue;
+                    }
                     unknown.push(format!("{tier}: {path}"));
                     continue;
                 };

@@ -223,6 +223,16 @@ fn a_value_that_cannot_be_used_is_refused_with_its_line_and_the_remedy() {
             ["tiers.warm.url", "file:// or s3://"],
         ),
         (
+            "[tiers.warm]\nurl = \"s3://bucket/a\"\n[tiers.cold]\nurl = \"s3://bucket/a/b\"".to_owned(),
+            4,
+            ["tiers.cold.url", "warm tier"],
+        ),
+        (
+            "[[rules]]\ncold = \"90d\"".to_owned(),
+            1,
+            ["rules[1]", "no cold tier"],
+        ),
+        (
             "[tiers.cold]\nurl = \"s3://id:secret@bucket\"".to_owned(),
             2,
             ["tiers.cold.url", "credentials_file"],

@@ -3,11 +3,13 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use archive::Tier;
 use archive::units::{format_duration, format_size};
 use http_api::{ConfigError as HttpError, Destination, destination};
 use indexer::PRIORITY_MAX;
 use tiering::Rules;
 use tracing_subscriber::EnvFilter;
+use url::Url;
 
 use super::outline::KeyPath;
 use super::{CameraConfig, Config};
@@ -53,8 +55,20 @@ pub(super) fn validate(config: &Config) -> Vec<(KeyPath, String)> {
         found.push((root.key("tiers.hot.url"), what));
     }
     for (tier, store) in config.stores() {
-        if let Some((key, what)) = store.problem() {
-            found.push((root.key("tiers").key(tier.as_str()).key(key), what));
+        let key = |key: &str| root.key("tiers").key(tier.as_str()).key(key);
+        if let Some((wrong, what)) = store.problem() {
+            found.push((key(wrong), what));
+        }
+        let hot = Url::from_directory_path(config.hot_dir()).ok();
+        let others = config.stores().filter(|(other, _)| *other < tier);
+        let mut others = others
+            .map(|(other, store)| (other, store.url.clone()))
+            .chain(hot.map(|url| (Tier::Hot, url)));
+        if let Some((other, _)) = others.find(|(_, url)| overlap(url, &store.url)) {
+            let what = format!(
+                "this is in the same place as the {other} tier, or within it: each tier needs its own"
+            );
+            found.push((key("url"), what));
         }
     }
     recording(config, &root.key("recording"), &mut found);
@@ -118,6 +132,15 @@ fn recording(config: &Config, at: &KeyPath, found: &mut Vec<(KeyPath, String)>) 
             ));
         }
     }
+}
+
+/// Whether one of two places lies in the other.
+fn overlap(a: &Url, b: &Url) -> bool {
+    let path = |url: &Url| format!("{}/", url.path().trim_end_matches('/'));
+    let (path_a, path_b) = (path(a), path(b));
+    a.scheme() == b.scheme()
+        && a.host_str() == b.host_str()
+        && (path_a.starts_with(&path_b) || path_b.starts_with(&path_a))
 }
 
 fn cameras(cameras: &[CameraConfig], at: &KeyPath, found: &mut Vec<(KeyPath, String)>) {

@@ -297,6 +297,42 @@ fn damage_is_a_finding_in_text_and_in_json() {
 }
 
 #[test]
+fn a_tier_that_holds_footage_must_stay_where_it_is() {
+    let farm = farm(1);
+    let site = site(Some(&farm), 1);
+    let plain = fs::read_to_string(&site.config).expect("configuration");
+    let with = |tier: &str, folder: &str| {
+        let url = site.path(folder).display().to_string();
+        let more = format!("[retention]\ninterval = \"100ms\"\n[tiers.{tier}]\nurl = \"file://{url}\"\n");
+        fs::write(&site.config, format!("{plain}{more}")).expect("written");
+    };
+    with("warm", "warm");
+    let service = site.serve();
+    let copied = || files(&site.path("warm/default"), "mp4");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while copied().is_empty() {
+        assert!(Instant::now() < deadline, "nothing is copied");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(service.stop(Signal::TERM), Some(0));
+    assert_exit(&site.run("check", &["--deep"]), 0, "clean");
+    fs::write(&site.config, &plain).expect("written");
+    assert_exit(
+        &site.run("serve", &[]),
+        1,
+        "[tiers.warm] is not configured any more",
+    );
+    with("warm", "elsewhere");
+    assert_exit(&site.run("serve", &[]), 1, "does not hold the footage");
+    with("warm", "not/mounted");
+    assert_exit(&site.run("serve", &[]), 1, "mount its disk");
+    with("warm", "warm");
+    fs::write(site.path("warm/.tierline"), "another warm\n").expect("written");
+    assert_exit(&site.run("serve", &[]), 1, "belongs to another archive");
+}
+
+#[test]
 fn an_index_that_is_damaged_anywhere_is_told_with_the_remedy() {
     let farm = farm(1);
     let site = site(Some(&farm), 1);

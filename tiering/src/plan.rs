@@ -65,8 +65,9 @@ pub fn progress(
 ) -> Progress {
     let older = |age: Duration| i128::from(at.now.micros_since(wall_end)) >= age.as_micros() as i128;
     let aged = |age: Option<Duration>| at.clock_trusted && age.is_some_and(older);
-    let after_grace =
-        at.now.micros_since(copies.since) >= i64::try_from(at.grace.as_micros()).unwrap_or(i64::MAX);
+    let since_us = at.now.micros_since(copies.since);
+    // A copy from the future was made by a clock that was wrong.
+    let after_grace = since_us < 0 || i128::from(since_us) >= at.grace.as_micros() as i128;
     let off = |tier: Tier, due: bool| match copies.state(tier) {
         CopyState::Absent => Progress::Reached,
         CopyState::Deleting => Progress::Evict(tier),

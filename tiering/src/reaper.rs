@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use archive::disk::Disk;
 use archive::layout::segment_path;
@@ -28,6 +28,8 @@ const MARK: &str = "archive_time";
 const DOUBT: &str = "clock_doubt";
 /// How often it is kept.
 const MARK_INTERVAL_US: i64 = 600 * SECOND_US;
+/// Removing takes so much of a pass at most, where stores are slow: the disk has to be looked at too.
+const REMOVING_MAX: Duration = Duration::from_secs(5);
 /// Rows forgotten in one commit: recording waits for a commit to end.
 const FORGET_ROWS: usize = 32;
 /// Folders of hours that ended less than this ago stay, empty or not: recording may be about to use them.
@@ -248,7 +250,12 @@ impl Reaper {
         let mut folders = BTreeSet::new();
         let mut stuck = BTreeSet::new();
         // In the order of time for each stream: if one resists, those after it have to wait.
+        let begun = Instant::now();
         for (folder, members) in by_folder {
+            // The rest is found again by the next pass.
+            if begun.elapsed() > REMOVING_MAX {
+                break;
+            }
             let stream = members.first().map(|(_, (stream, ..))| stream.clone());
             if stream.as_ref().is_some_and(|s| stuck.contains(s)) {
                 continue;

@@ -132,6 +132,9 @@ impl RetentionRule {
         if self.quota == Some(0) {
             return Some(Problem::Zero("quota"));
         }
+        if below.warm && below.cold && self.cold.is_some_and(|age| !age.is_zero()) && self.warm.is_none() {
+            return Some(Problem::NeverCools);
+        }
         let longer = |a: (&'static str, Option<Duration>), b: (&'static str, Option<Duration>)| {
             let (age, limit) = a.1.zip(b.1)?;
             (age > limit).then_some(Problem::Longer(a.0, age, b.0, limit))
@@ -167,6 +170,8 @@ pub enum Problem {
     BadGlob(&'static str, Glob),
     /// An age on a tier that is not configured.
     NoTier(&'static str),
+    /// An age on the cold tier, and none at which footage goes there.
+    NeverCools,
     /// A limit of nothing.
     Zero(&'static str),
     /// The first age is longer than the second, which bounds it.
@@ -190,6 +195,10 @@ impl fmt::Display for Problem {
             Self::NoTier(tier) => write!(
                 f,
                 "`{tier}` is set, but no {tier} tier is configured: say with `hot` how long footage stays"
+            ),
+            Self::NeverCools => write!(
+                f,
+                "`cold` is set and `warm` is not: say with `warm` at which age footage leaves the warm tier for the cold one"
             ),
             Self::Zero(key) => write!(
                 f,

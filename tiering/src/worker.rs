@@ -84,7 +84,15 @@ impl Worker {
                     break;
                 }
                 if let Some(mover) = &mut mover {
-                    mover.go_on(now.archive_time, !now.clock_doubted, clock.monotonic_us())?;
+                    match mover.go_on(now.archive_time, !now.clock_doubted, clock.monotonic_us()) {
+                        // The next pass tries again.
+                        Err(e) if e.is_disk_full() => break,
+                        Err(e) => {
+                            tracing::error!(error = %e, "the index failed: nothing is moved or deleted any more");
+                            return Err(e);
+                        }
+                        Ok(()) => {}
+                    }
                 }
             }
         };

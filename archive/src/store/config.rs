@@ -24,7 +24,7 @@ pub struct StoreConfig {
     /// nothing is said.
     #[serde(default)]
     pub path_style: Option<bool>,
-    /// The class in which objects are stored, such as `STANDARD_IA` or `DEEP_ARCHIVE`.
+    /// The class in which objects are stored, such as `STANDARD_IA` or `GLACIER_IR`.
     #[serde(default)]
     pub storage_class: Option<String>,
     /// A file with `aws_access_key_id = …` and `aws_secret_access_key = …`; the usual `AWS_…` variables where
@@ -71,6 +71,11 @@ impl StoreConfig {
             "s3" if !self.url.username().is_empty() || self.url.password().is_some() => Some((
                 "url",
                 "keys do not belong here: use AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or `credentials_file`"
+                    .to_owned(),
+            )),
+            "s3" if matches!(self.storage_class.as_deref(), Some("GLACIER" | "DEEP_ARCHIVE")) => Some((
+                "storage_class",
+                "what has to be restored before it can be read is not in this version: use a class that answers at once"
                     .to_owned(),
             )),
             "s3" => match &self.endpoint {

@@ -61,7 +61,7 @@ impl StoreError {
             e => {
                 let why = short(&e);
                 // The answers of servers and of the library to a range that begins behind the end.
-                if why.contains("416") || why.starts_with("Wanted range starting at") {
+                if why.contains("status code: 416") || why.starts_with("Wanted range starting at") {
                     let name = name.to_owned();
                     return Self::Wrong { name, why };
                 }

@@ -20,7 +20,16 @@ impl Folder {
             what: format!("open the folder {}", root.display()),
             why,
         };
-        std::fs::create_dir_all(root).map_err(|e| refused(e.to_string()))?;
+        // The folders above it are missing when its disk is not mounted.
+        match std::fs::create_dir(root) {
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                return Err(refused(
+                    "the folder above it is not there: mount its disk, or make it".to_owned(),
+                ));
+            }
+            made => made.map_err(|e| refused(e.to_string()))?,
+        }
         let objects = LocalFileSystem::new_with_prefix(root).map_err(|e| refused(e.to_string()))?;
         Ok(Self(Arc::new(
             objects.with_fsync(true).with_automatic_cleanup(true),

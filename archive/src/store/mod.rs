@@ -151,6 +151,11 @@ impl Store {
         }
     }
 
+    /// The same for something small.
+    pub async fn put_bytes(&self, name: &str, bytes: Vec<u8>) -> Result<bool, StoreError> {
+        self.put(name, &mut upload::Whole::new(bytes)).await
+    }
+
     /// What the store says of an object; `None` when there is none.
     pub async fn stat(&self, name: &str) -> Result<Option<Stat>, StoreError> {
         let path = self.path(name);

@@ -1,10 +1,11 @@
 //! An object that is read like a file.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 
 use super::cache::{BLOCK_BYTES, Cache};
 use super::{Store, StoreError};
@@ -20,8 +21,33 @@ pub struct Objects {
     pub store: Store,
     /// `None` for those who read everything once.
     pub cache: Option<Cache>,
-    /// The runtime that the store's connections live on.
+    /// The runtime that connections and cache live on: not the one whose threads wait here, or those who wait could
+    /// leave none for what they wait for.
     pub runtime: Handle,
+    /// Reads at a time; others wait a moment and are then refused, so that not everybody who reads waits for a store.
+    pub turns: Arc<Semaphore>,
+}
+
+/// How long a read waits for its turn.
+const TURN_MAX: Duration = Duration::from_secs(2);
+
+impl Objects {
+    /// Whatever `read` gives, when it is its turn. Blocks.
+    fn wait<T>(
+        &self,
+        name: &str,
+        read: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        self.runtime.block_on(async {
+            let Ok(Ok(_turn)) = tokio::time::timeout(TURN_MAX, self.turns.acquire()).await else {
+                return Err(StoreError::Away {
+                    what: format!("read {name}"),
+                    why: "too much is read from object stores at once".to_owned(),
+                });
+            };
+            read.await
+        })
+    }
 }
 
 /// The stores of an archive.
@@ -99,7 +125,7 @@ impl ObjectFile {
         }
         let o = &self.objects;
         let Some(cache) = &o.cache else {
-            return o.runtime.block_on(self.read_all(range));
+            return o.wait(&self.name, self.read_all(range));
         };
         let mut last_end = self.last_end.lock().unwrap_or_else(PoisonError::into_inner);
         if range.start == *last_end && !range.is_empty() {
@@ -114,7 +140,7 @@ impl ObjectFile {
         *last_end = range.end;
         drop(last_end);
         let pieces = cache.read(&o.store, &self.name, self.len, range);
-        Ok(joined(o.runtime.block_on(pieces)?))
+        Ok(joined(o.wait(&self.name, pieces)?))
     }
 
     async fn read_all(&self, range: std::ops::Range<u64>) -> Result<Bytes, StoreError> {

@@ -21,6 +21,26 @@ pub trait Content: Send {
     fn next(&mut self) -> impl Future<Output = Result<Option<PutPayload>, StoreError>> + Send;
 }
 
+/// Content that is in memory, and small.
+pub(super) struct Whole(Option<Vec<u8>>, u64);
+
+impl Whole {
+    pub(super) fn new(bytes: Vec<u8>) -> Self {
+        let len = bytes.len() as u64;
+        Self(Some(bytes), len)
+    }
+}
+
+impl Content for Whole {
+    fn len(&self) -> u64 {
+        self.1
+    }
+
+    async fn next(&mut self) -> Result<Option<PutPayload>, StoreError> {
+        Ok(self.0.take().map(PutPayload::from))
+    }
+}
+
 /// A running CRC-64/NVME, the checksum that S3 keeps of objects that were uploaded in parts.
 pub struct Crc64(crc_fast::Digest);
 

@@ -343,22 +343,24 @@ impl StreamHandle {
     /// Opens a segment of this stream, wherever it lies. Blocks.
     pub(crate) fn open(&self, row: &SegmentRow) -> Result<FootageFile, ArchiveError> {
         let reader = match self.read_from(row, row.tier) {
+            Ok(reader) => self.checked(row, reader)?,
             // It has left the disk since its row was read.
-            Err(e) if e.is_not_found() && row.tier == Tier::Hot => {
-                let now = self.footage.index.segment(row.id).map_err(unreadable)?;
-                let tier = now
-                    .filter(|now| now.state != SegmentState::Deleting)
-                    .map(|now| now.tier);
-                match tier {
-                    Some(tier) if tier != Tier::Hot => self.read_from(row, tier)?,
-                    _ => return Err(e),
-                }
-            }
-            other => other?,
+            Err(e) if e.is_not_found() => self.reader(row)?,
+            Err(e) => return Err(e),
         };
-        let fragments = self.footage.index.table(row).map_err(unreadable)?;
-        let reader = CheckedReader::new(reader, fragments.into());
         Ok(FootageFile::new(self.clone(), row.clone(), reader))
+    }
+
+    /// Opens a segment where it lies now, which its row may not say any more.
+    pub(super) fn reader(&self, row: &SegmentRow) -> Result<CheckedReader, ArchiveError> {
+        let now = self.footage.index.segment(row.id).map_err(unreadable)?;
+        let tier = now.map_or(row.tier, |now| now.tier);
+        self.checked(row, self.read_from(row, tier)?)
+    }
+
+    fn checked(&self, row: &SegmentRow, reader: SegmentReader) -> Result<CheckedReader, ArchiveError> {
+        let fragments = self.footage.index.table(row).map_err(unreadable)?;
+        Ok(CheckedReader::new(reader, fragments.into()))
     }
 
     fn read_from(&self, row: &SegmentRow, tier: Tier) -> Result<SegmentReader, ArchiveError> {

@@ -41,10 +41,18 @@ impl FootageFile {
             Ok(bytes) => return Ok(bytes),
             Err(failure) => failure,
         };
+        if first.error.is_not_found() {
+            // It has moved to another tier since it was opened.
+            self.reader = self.stream.reader(&self.row)?;
+            self.direct = false;
+            return self.reader.read(range).map_err(|failure| failure.error);
+        }
         if !matches!(first.error, ArchiveError::Corrupt { .. }) {
             return Err(first.error);
         }
-        self.set_direct();
+        // What lies in the page cache or in ours is dropped.
+        self.reader.unchecked().distrust_cache()?;
+        self.direct = true;
         match self.reader.read(range) {
             Ok(bytes) => {
                 tracing::warn!(error = %first.error, "footage was wrong in memory and right on the disk");

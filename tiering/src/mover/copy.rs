@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use archive::disk::Disk;
-use archive::segment::SegmentReader;
+use archive::segment::{SegmentReader, verify};
 use archive::store::{Content, Crc64, PART_BYTES, Store, StoreError};
 use archive::{ArchiveError, SegmentId};
 use bytes::Bytes;
@@ -30,7 +30,8 @@ enum Source {
 }
 
 impl Origin {
-    pub(super) fn file(disk: &Disk, name: &str) -> Result<Self, StoreError> {
+    /// A file of the hot tier, which must be as long as its row says.
+    pub(super) fn file(disk: &Disk, name: &str, bytes: u64) -> Result<Self, StoreError> {
         let open = || {
             let reader = SegmentReader::open(disk, name)?;
             reader.set_direct();
@@ -38,6 +39,12 @@ impl Origin {
             Ok((reader, len))
         };
         let (reader, len) = open().map_err(unreadable)?;
+        if len != bytes {
+            return Err(StoreError::Wrong {
+                name: name.to_owned(),
+                why: format!("the file has {len} bytes where the index says {bytes}"),
+            });
+        }
         Ok(Self::new(Source::File(Arc::new(reader)), len))
     }
 
@@ -52,6 +59,19 @@ impl Origin {
             at: 0,
             crc64: Crc64::new(),
         }
+    }
+
+    /// Fails unless every byte of the file is what was recorded. Objects were verified when they were made.
+    async fn check(&self) -> Result<(), StoreError> {
+        let Source::File(reader) = &self.source else {
+            return Ok(());
+        };
+        let reader = Arc::clone(reader);
+        let checked = tokio::task::spawn_blocking(move || verify(&reader)).await;
+        checked
+            .map_err(|e| unreadable(io(e)))?
+            .map_err(unreadable)
+            .map(drop)
     }
 
     fn rewind(&mut self) {
@@ -104,6 +124,8 @@ pub(super) async fn copy(
         match store.verify(name, len, origin.crc64.finish()).await {
             Ok(()) => return sound(name, len, origin.crc64.finish(), known),
             Err(StoreError::Wrong { why, .. }) => {
+                // It may be the file that has changed since, and the object what it was.
+                origin.check().await?;
                 tracing::warn!(name, why, "what an earlier attempt left in the store is replaced");
                 store.delete(name).await?;
                 origin.rewind();

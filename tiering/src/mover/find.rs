@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use archive::{StreamNo, WallTime};
+use archive::{StreamNo, Tier, WallTime};
 use indexer::{Copies, Index, IndexError, SegmentRow, SegmentState};
 
 use crate::plan::{Goal, Moment, Progress, progress};
@@ -11,8 +11,10 @@ use crate::rules::{RetentionRule, Rules};
 
 /// Rows read at a time.
 const PAGE_ROWS: usize = 64;
-/// Segments of one stream that are due at a time: those behind one that fails need not wait for it.
+/// Segments of one stream that are due at a time.
 const DUE_MAX: usize = 16;
+/// Segments of one stream that may fail without holding up those behind them.
+const PASSED_OVER_MAX: usize = 1024;
 
 /// A segment that is due.
 #[derive(Clone, Debug)]
@@ -26,105 +28,93 @@ pub(super) struct Due {
 #[derive(Default)]
 pub(super) struct Cursors(HashMap<(StreamNo, Goal), WallTime>);
 
+/// What to look for.
+pub(super) struct Search<'a> {
+    pub(super) index: &'a Index,
+    pub(super) rules: &'a Rules,
+    pub(super) at: &'a Moment,
+    /// Segments that are left alone for now; they hold up nobody.
+    pub(super) skip: &'a dyn Fn(&SegmentRow, Progress) -> bool,
+}
+
 impl Cursors {
-    /// Copies that are to be removed, at most `count`.
-    pub(super) fn evictions(
-        &mut self,
-        index: &Index,
-        rules: &Rules,
-        at: &Moment,
-        count: usize,
-    ) -> Result<Vec<Due>, IndexError> {
-        let mut found = self.due(index, rules, at, [Goal::OffHot, Goal::OffWarm])?;
-        found.truncate(count);
-        Ok(found)
-    }
-
-    /// Copies that are to be made, those of the oldest footage first.
-    pub(super) fn copies(
-        &mut self,
-        index: &Index,
-        rules: &Rules,
-        at: &Moment,
-    ) -> Result<Vec<Due>, IndexError> {
-        let mut found = self.due(index, rules, at, [Goal::Copied, Goal::Cooled])?;
-        found.sort_unstable_by_key(|due| due.row.wall_end);
-        Ok(found)
-    }
-
-    fn due(
-        &mut self,
-        index: &Index,
-        rules: &Rules,
-        at: &Moment,
-        goals: [Goal; 2],
-    ) -> Result<Vec<Due>, IndexError> {
-        let below = rules.below();
+    /// What is due for `goals`, the oldest footage first. A segment takes one step at a time: the next one is decided
+    /// on what this one leaves.
+    pub(super) fn due(&mut self, search: &Search<'_>, goals: &[Goal]) -> Result<Vec<Due>, IndexError> {
+        let below = search.rules.below();
         let mut found = Vec::new();
-        for (no, id) in index.streams() {
-            let Some(rule) = rules.rule_for(&id) else { continue };
-            let moves = rule.first_below(below).is_some();
+        for (no, id) in search.index.streams() {
+            let Some(rule) = search.rules.rule_for(&id) else {
+                continue;
+            };
             for goal in goals {
                 let wanted = match goal {
-                    Goal::Copied => moves,
+                    Goal::Copied => rule.first_below(below).is_some(),
                     // What was copied under another rule is still taken care of.
                     Goal::OffHot | Goal::OffWarm => below.warm || below.cold,
                     Goal::Cooled => rule.cold_from(below).is_some(),
                 };
                 if wanted {
-                    let from = self.0.entry((no, goal)).or_insert(WallTime::MIN);
-                    Self::of_stream(index, (no, goal), from, (rule, rules), at, &mut found)?;
+                    let reached = self.0.entry((no, *goal)).or_insert(WallTime::MIN);
+                    search.of_stream((no, *goal), rule, reached, &mut found)?;
                 }
             }
         }
-        // One step at a time: the next one is decided on what this one leaves.
         let mut seen = HashSet::new();
         found.retain(|due| seen.insert(due.row.id));
+        found.sort_by_key(|due| due.row.wall_end);
         Ok(found)
     }
+}
 
+impl Search<'_> {
     fn of_stream(
-        index: &Index,
+        &self,
         (stream, goal): (StreamNo, Goal),
+        rule: &RetentionRule,
         reached: &mut WallTime,
-        (rule, rules): (&RetentionRule, &Rules),
-        at: &Moment,
         found: &mut Vec<Due>,
     ) -> Result<(), IndexError> {
+        let (index, below) = (self.index, self.rules.below());
         let mut from = *reached;
         let mut all_reached = true;
-        let mut due = 0;
+        let (mut due, mut passed_over) = (0, 0);
         loop {
             let rows = index.segments_from(stream, from, PAGE_ROWS)?;
             let more = rows.len() == PAGE_ROWS;
             for row in rows {
                 from = row.wall_start.plus_micros(1);
-                let (copies, progress) = match row.state {
-                    SegmentState::Sealed => {
-                        let copies = index.copies(&row)?.unwrap_or_else(Copies::hot_only);
-                        let progress = progress(goal, rule, rules.below(), row.wall_end, &copies, at);
-                        (copies, progress)
-                    }
+                let copies = match row.state {
+                    SegmentState::Sealed => index.copies(&row)?.unwrap_or_else(Copies::hot_only),
                     SegmentState::Open if row.epoch == index.epoch() => return Ok(()),
                     // It never leaves the disk on which it was recorded.
                     SegmentState::Open | SegmentState::Poisoned | SegmentState::Deleting => continue,
                 };
+                let progress = progress(goal, rule, below, row.wall_end, &copies, self.at);
                 match progress {
-                    Progress::Reached => {
-                        if all_reached {
-                            *reached = from;
-                        }
+                    Progress::Reached if all_reached => *reached = from,
+                    Progress::Reached => {}
+                    // One that cannot be copied must not keep on the disk what comes after it.
+                    Progress::Waits
+                        if goal == Goal::OffHot && copies.authority == Tier::Hot && passed_over < DUE_MAX =>
+                    {
+                        all_reached = false;
+                        passed_over += 1;
                     }
                     Progress::Waits => return Ok(()),
                     Progress::Copy(_) | Progress::Evict(_) => {
                         all_reached = false;
-                        due += 1;
-                        found.push(Due {
-                            row,
-                            copies,
-                            progress,
-                        });
-                        if due == DUE_MAX {
+                        if (self.skip)(&row, progress) {
+                            passed_over += 1;
+                        } else {
+                            due += 1;
+                            found.push(Due {
+                                row,
+                                copies,
+                                progress,
+                            });
+                        }
+                        if due == DUE_MAX || passed_over == PASSED_OVER_MAX {
                             return Ok(());
                         }
                     }

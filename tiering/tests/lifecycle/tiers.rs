@@ -1,6 +1,7 @@
 //! Segments move down the tiers. Stores are folders here; `archive/tests/stores.rs` holds the others to the same.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use archive::layout::segment_path;
@@ -10,6 +11,7 @@ use indexer::check::{CheckOptions, Finding, Invariant, check};
 use indexer::{CopyState, SegmentRow};
 use tierline_tiering::{Below, Mover, RetentionRule, Rules};
 use tokio::runtime::Runtime;
+use tokio::sync::Semaphore;
 
 use crate::archive_of_segments::{Archive, minute};
 
@@ -36,6 +38,7 @@ impl Tiered {
                 store: Store::open(&StoreConfig::at(url)).expect("store"),
                 cache: None,
                 runtime: runtime.handle().clone(),
+                turns: Arc::new(Semaphore::new(4)),
             })
         };
         Self {
@@ -236,4 +239,112 @@ fn check_names_copies_that_are_missing_changed_or_unknown() {
     let findings = t.findings();
     assert_eq!(findings.len(), 2, "{findings:#?}");
     assert!(findings.iter().all(|f| f.invariant == Invariant::FilesAreKnown));
+}
+
+#[test]
+fn the_last_copy_above_goes_only_when_the_one_that_counts_was_looked_at_once_more() {
+    let t = Tiered::new();
+    let stream = t.archive.camera("lobby", 5);
+    t.archive.record_many(stream, 0..2);
+    let mut mover = t.mover(&rule());
+    t.settle(&mut mover, minute(20));
+    let rows = t.archive.rows(stream);
+    let file = t.file(&rows[0], Tier::Warm);
+    let sound = std::fs::read(&file).expect("read");
+    std::fs::write(&file, &sound[4096..]).expect("write");
+    t.settle(&mut mover, minute(35));
+    assert_eq!(
+        t.archive.rows(stream)[0].tier,
+        Tier::Hot,
+        "its copy is not what was verified"
+    );
+    assert_eq!(
+        t.archive.rows(stream)[1].tier,
+        Tier::Warm,
+        "and it holds up no other"
+    );
+}
+
+#[test]
+fn a_segment_that_cannot_be_copied_keeps_no_other_on_the_disk() {
+    let t = Tiered::new();
+    let stream = t.archive.camera("lobby", 5);
+    t.archive.record_many(stream, 0..4);
+    let rows = t.archive.rows(stream);
+    let aside = t.file(&rows[1], Tier::Hot).with_extension("aside");
+    std::fs::rename(t.file(&rows[1], Tier::Hot), &aside).expect("moved");
+    let mut mover = t.mover(&rule());
+    t.settle(&mut mover, minute(39));
+    t.settle(&mut mover, minute(41));
+    let tiers: Vec<Tier> = t.archive.rows(stream).iter().map(|row| row.tier).collect();
+    assert_eq!(tiers, [Tier::Warm, Tier::Hot, Tier::Warm, Tier::Hot]);
+    assert!(mover.moved().unreplicated_s >= 20 * 60);
+    std::fs::rename(aside, t.file(&rows[1], Tier::Hot)).expect("moved");
+    assert_eq!(t.findings(), []);
+}
+
+#[test]
+fn a_file_that_was_damaged_replaces_no_object_that_is_sound() {
+    let t = Tiered::new();
+    let stream = t.archive.camera("lobby", 5);
+    t.archive.record_many(stream, 0..1);
+    let row = &t.archive.rows(stream)[0];
+    // An earlier process was killed between the copy and the word of it.
+    let (hot, warm) = (t.file(row, Tier::Hot), t.file(row, Tier::Warm));
+    let sound = std::fs::read(&hot).expect("read");
+    std::fs::create_dir_all(warm.parent().expect("folder")).expect("folder");
+    std::fs::write(&warm, &sound).expect("write");
+    let mut damaged = sound.clone();
+    damaged[20_000] ^= 1;
+    std::fs::write(&hot, damaged).expect("write");
+    let mut mover = t.mover(&rule());
+    t.settle(&mut mover, minute(9));
+    assert_eq!(std::fs::read(&warm).expect("read"), sound);
+    assert_eq!(t.archive.rows(stream)[0].tier, Tier::Hot);
+    std::fs::write(&hot, &sound).expect("write");
+    let mut mover = t.mover(&rule());
+    t.settle(&mut mover, minute(9));
+    assert_eq!(t.tiers(stream), ["hw"]);
+}
+
+#[test]
+fn what_a_rebuild_finds_in_a_store_counts_when_it_was_verified_and_not_before() {
+    let t = Tiered::new();
+    let stream = t.archive.camera("lobby", 5);
+    t.archive.record_many(stream, 0..2);
+    let mut mover = t.mover(&rule());
+    t.settle(&mut mover, minute(20));
+    let rows = t.archive.rows(stream);
+    // The same length, and something else in it.
+    let file = t.file(&rows[0], Tier::Warm);
+    let mut bytes = std::fs::read(&file).expect("read");
+    bytes[30_000] ^= 1;
+    std::fs::write(&file, bytes).expect("write");
+    let dir = tempfile::tempdir().expect("folder");
+    let anew = indexer::Index::open(dir.path(), &Default::default()).expect("index");
+    indexer::rebuild(&t.archive.disk, &t.stores, &anew, |_| {}).expect("rebuild");
+    assert!(
+        indexer::compare(&t.archive.index, &anew)
+            .expect("compare")
+            .is_empty()
+    );
+    let rules = Rules::with_tiers(vec![rule()], BELOW).expect("sound");
+    let (disk, handle) = (t.archive.disk.clone(), t.runtime.handle().clone());
+    let grace = Duration::from_secs(60);
+    let anew = Arc::new(anew);
+    let mut mover = Mover::new(anew.clone(), disk, t.stores.clone(), rules, grace, handle);
+    t.settle(&mut mover, minute(35));
+    assert!(t.file(&rows[0], Tier::Hot).exists(), "nothing was verified yet");
+    t.settle(&mut mover, minute(37));
+    let checked = check(
+        &anew,
+        &t.archive.disk,
+        &t.stores,
+        CheckOptions {
+            deep: true,
+            running: false,
+        },
+        |_, _| {},
+    );
+    assert_eq!(checked.expect("check"), [], "and the wrong one was replaced");
 }
