@@ -13,8 +13,8 @@ use archive::layout::segment_path;
 use archive::segment::{CheckedReader, ReadFailure, SegmentReader};
 use archive::time::SECOND_US;
 use archive::{
-    CameraId, FragmentEntry, InitSegment, Sha256, StreamId, StreamName, StreamNo, Tier, TimeRange,
-    TrackSamples, WallTime,
+    CameraId, FragmentEntry, InitSegment, Sha256, StreamId, StreamName, StreamNo, TimeRange, TrackSamples,
+    WallTime,
 };
 use indexer::{SegmentFragments, SegmentRow, SegmentState};
 
@@ -237,10 +237,7 @@ impl Footage<'_> {
                 .get(&seq)
                 .context("an export names a segment that it was not made of")?;
             let path = segment_path(self.stream, &row.name());
-            let reader = match row.tier {
-                Tier::Hot => SegmentReader::open(&self.view.disk, &path)?,
-                tier => SegmentReader::of_object(self.view.stores.expected(tier)?, &path, row.bytes),
-            };
+            let reader = SegmentReader::on(row.tier, &self.view.disk, &self.view.stores, &path, row.bytes)?;
             let table = self.view.index.table(row)?;
             self.open = Some((seq, CheckedReader::new(reader, table.into())));
         }

@@ -6,11 +6,11 @@ use std::fmt;
 use archive::disk::Disk;
 use archive::layout::{SegmentName, segment_path, stream_dir};
 use archive::segment::{SegmentReader, scan, verify};
-use archive::store::{Objects, Stores};
+use archive::store::Stores;
 use archive::{ArchiveError, FragmentEntry, Sha256, StreamId, StreamNo, Tier, TimeRange, WallTime};
 use serde::Serialize;
 
-use crate::copies::{Copies, CopyState};
+use crate::copies::CopyState;
 use crate::coverage::contribution;
 use crate::error::IndexError;
 use crate::index::Index;
@@ -183,8 +183,7 @@ impl Checker<'_> {
 
     /// Whether a copy of the segment stands on the tier, or may.
     fn is_expected(&self, row: &SegmentRow, tier: Tier) -> Result<bool, IndexError> {
-        let copies = self.index.copies(row)?.unwrap_or_else(Copies::hot_only);
-        Ok(row.state == SegmentState::Deleting || copies.state(tier) != CopyState::Absent)
+        Ok(row.state == SegmentState::Deleting || self.index.copies(row)?.state(tier) != CopyState::Absent)
     }
 
     fn left_over(&mut self, tier: Tier, path: String) {
@@ -206,29 +205,18 @@ impl Checker<'_> {
         tier: Tier,
         known: &HashMap<u64, &SegmentRow>,
     ) -> Result<(), IndexError> {
-        const PAGE: usize = 1000;
-        let Some(Objects { store, runtime, .. }) = self.stores.of(tier) else {
+        let Some(objects) = self.stores.of(tier) else {
             return Ok(());
         };
         let mut there = HashMap::new();
-        let mut after: Option<String> = None;
-        loop {
-            let page = runtime.block_on(store.list(&stream_dir(stream), after.as_deref(), PAGE));
-            let page = page.map_err(ArchiveError::from)?;
-            let more = page.len() == PAGE;
-            after = page.last().map(|(name, _)| name.clone());
-            there.extend(page);
-            if !more {
-                break;
-            }
-        }
+        let listed = objects.for_each(&stream_dir(stream), |name, len| {
+            there.insert(name, len);
+        });
+        listed.map_err(ArchiveError::from)?;
         for row in known.values() {
             let name = segment_path(stream, &row.name());
             let found = there.remove(&name);
-            let state = self
-                .index
-                .copies(row)?
-                .map_or(CopyState::Absent, |copies| copies.state(tier));
+            let state = self.index.copies(row)?.state(tier);
             let wrong = match (state, found) {
                 _ if row.state == SegmentState::Deleting => None,
                 (CopyState::Whole, None) => Some("the object is missing".to_owned()),

@@ -193,11 +193,11 @@ impl Copies {
 }
 
 impl Index {
-    /// The copies of a segment; `None` while it has never had one but that on the hot tier.
-    pub fn copies(&self, row: &SegmentRow) -> Result<Option<Copies>, IndexError> {
+    /// The copies of a segment. One that has only ever lain on the hot tier has no row for them.
+    pub fn copies(&self, row: &SegmentRow) -> Result<Copies, IndexError> {
         let key = keys::at(row.id.stream, row.wall_start);
         let bytes = self.db.get_pinned_cf(self.cf(COPIES)?, key)?;
-        let copies = bytes.map(|bytes| Copies::decode(&bytes)).transpose();
+        let copies = bytes.map_or_else(|| Ok(Copies::hot_only()), |bytes| Copies::decode(&bytes));
         copies.map_err(IndexError::bad_row(COPIES))
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use archive::disk::Disk;
 use archive::layout::{SegmentName, parse_segment_path, segment_path};
 use archive::segment::{Footer, SegmentReader, scan};
-use archive::store::{Objects, Stores};
+use archive::store::Stores;
 use archive::{ArchiveError, Epoch, FragmentEntry, SegmentId, Sha256, StreamId, Tier, WallTime};
 
 use crate::batch::Batch;
@@ -109,9 +109,6 @@ impl Found {
 /// Every segment by its stream, in the order of sequences, with the places where it was found.
 type Everywhere = BTreeMap<StreamId, Vec<(SegmentName, Found)>>;
 
-/// Objects that are asked for at a time.
-const PAGE_OBJECTS: usize = 1000;
-
 fn list_everywhere(disk: &Disk, stores: &Stores) -> Result<(Everywhere, Vec<String>), IndexError> {
     let (files, mut unknown) = list_segments(disk)?;
     let mut all: BTreeMap<StreamId, BTreeMap<(u64, Epoch, WallTime), Found>> = BTreeMap::new();
@@ -123,34 +120,22 @@ fn list_everywhere(disk: &Disk, stores: &Stores) -> Result<(Everywhere, Vec<Stri
         }
     }
     for tier in [Tier::Warm, Tier::Cold] {
-        let Some(Objects { store, runtime, .. }) = stores.of(tier) else {
-            continue;
-        };
-        let mut after: Option<String> = None;
-        loop {
-            let page = runtime.block_on(store.list("", after.as_deref(), PAGE_OBJECTS));
-            let page = page.map_err(ArchiveError::from)?;
-            let more = page.len() == PAGE_OBJECTS;
-            after = page.last().map(|(name, _)| name.clone());
-            for (path, len) in page {
-                let Ok((stream, name)) = parse_segment_path(&path) else {
-                    // What begins with a dot is the service's own.
-                    if path.starts_with('.') {
-                        continue;
-                    }
+        let Some(objects) = stores.of(tier) else { continue };
+        let listed = objects.for_each("", |path, len| {
+            let Ok((stream, name)) = parse_segment_path(&path) else {
+                // What begins with a dot is the service's own.
+                if !path.starts_with('.') {
                     unknown.push(format!("{tier}: {path}"));
-                    continue;
-                };
-                let found = all.entry(stream).or_default().entry(key(&name)).or_default();
-                match tier {
-                    Tier::Cold => found.cold = Some(len),
-                    _ => found.warm = Some(len),
                 }
+                return;
+            };
+            let found = all.entry(stream).or_default().entry(key(&name)).or_default();
+            match tier {
+                Tier::Cold => found.cold = Some(len),
+                _ => found.warm = Some(len),
             }
-            if !more {
-                break;
-            }
-        }
+        });
+        listed.map_err(ArchiveError::from)?;
     }
     let in_order = |found: BTreeMap<(u64, Epoch, WallTime), Found>| {
         let named = |((seq, epoch, start), found)| (SegmentName { start, seq, epoch }, found);
@@ -424,11 +409,9 @@ fn open(
     found: &Found,
 ) -> Result<SegmentReader, IndexError> {
     let path = segment_path(stream, name);
-    match found.objects().next() {
-        Some((tier, len)) if !found.hot => {
-            let objects = stores.expected(tier).map_err(ArchiveError::from)?;
-            Ok(SegmentReader::of_object(objects, &path, len))
-        }
-        _ => Ok(SegmentReader::open(disk, &path)?),
-    }
+    let (tier, len) = match found.objects().next() {
+        Some(object) if !found.hot => object,
+        _ => (Tier::Hot, 0),
+    };
+    Ok(SegmentReader::on(tier, disk, stores, &path, len)?)
 }

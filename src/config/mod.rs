@@ -89,7 +89,7 @@ pub(crate) struct CacheSizes {
     /// In memory.
     #[serde(with = "archive::units::size")]
     pub(crate) memory: u64,
-    /// In a file of the data directory; 0 for none.
+    /// In a folder of the data directory; 0 for none.
     #[serde(with = "archive::units::size")]
     pub(crate) disk: u64,
 }

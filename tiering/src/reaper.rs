@@ -10,7 +10,7 @@ use archive::store::Stores;
 use archive::time::{HOUR_US, SECOND_US};
 use archive::units::format_duration;
 use archive::{ArchiveError, SegmentId, StreamId, Tier, WallTime};
-use indexer::{Batch, Copies, Index, IndexError, SegmentRow, SegmentState};
+use indexer::{Batch, Index, IndexError, SegmentRow, SegmentState};
 
 use crate::archive_time::{ArchiveTime, ClockEvent, Reading};
 use crate::config::TieringConfig;
@@ -294,7 +294,7 @@ impl Reaper {
         paths: &[&str],
     ) -> Result<Result<(), ArchiveError>, IndexError> {
         for (path, (_, row, _)) in members {
-            for tier in self.index.copies(row)?.iter().flat_map(Copies::present) {
+            for tier in self.index.copies(row)?.present() {
                 if tier != Tier::Hot
                     && let Err(e) = remove_copy(&self.disk, &self.stores, path, tier)
                 {

@@ -12,7 +12,8 @@ use crate::error::{ArchiveError, Malformed};
 use crate::fragment::FragmentEntry;
 use crate::id::Sha256;
 use crate::mp4::{Boxes, InitSegment, TrackSamples, parse_moof};
-use crate::store::{ObjectFile, Objects};
+use crate::store::{ObjectFile, Objects, Stores};
+use crate::tier::Tier;
 
 /// The head of a file fits in this: init segment and header.
 const HEAD_BYTES_MAX: u64 = 128 << 10;
@@ -48,8 +49,16 @@ impl SegmentReader {
         })
     }
 
-    /// Opens the segment that is the object `name` of `len` bytes. Nothing is asked of the store yet.
-    pub fn of_object(objects: &Objects, name: &str, len: u64) -> Self {
+    /// Opens the copy of the segment `name`, which is `len` bytes long, on `tier`. Nothing is asked of a store yet.
+    pub fn on(tier: Tier, disk: &Disk, stores: &Stores, name: &str, len: u64) -> Result<Self, ArchiveError> {
+        match tier {
+            Tier::Hot => Self::open(disk, name),
+            tier => Ok(Self::of_object(stores.expected(tier)?, name, len)),
+        }
+    }
+
+    /// Opens the segment that is the object `name` of `len` bytes.
+    fn of_object(objects: &Objects, name: &str, len: u64) -> Self {
         Self {
             file: Source::Object(ObjectFile::new(objects, name, len), name.into()),
         }

@@ -151,13 +151,6 @@ impl Cache {
             self.0.remove(&key(store.url(), name, number));
         }
     }
-
-    /// Writes what is still on its way to the disk.
-    pub async fn close(&self) {
-        if let Err(error) = self.0.close().await {
-            tracing::warn!(%error, "the cache was not closed in order");
-        }
-    }
 }
 
 /// 12 bytes of a hash of the object's name, and the block's number.

@@ -206,26 +206,27 @@ impl Store {
     /// Whether the object is `len` bytes whose CRC-64/NVME is `crc64`; it is downloaded only where the store keeps
     /// no checksum of the whole. An object that differs is [`StoreError::Wrong`].
     pub async fn verify(&self, name: &str, len: u64, crc64: u64) -> Result<(), StoreError> {
-        let wrong = |why: String| StoreError::Wrong {
-            name: name.to_owned(),
-            why,
-        };
+        if !self.confirm(name, len, crc64).await? {
+            same_crc64(name, self.read_crc64(name, len).await?, crc64)?;
+        }
+        Ok(())
+    }
+
+    /// The same as far as the store tells without a download; false where it keeps no checksum of the whole.
+    pub async fn confirm(&self, name: &str, len: u64, crc64: u64) -> Result<bool, StoreError> {
         let found = self.stat(name).await?.ok_or_else(|| StoreError::Missing {
             name: name.to_owned(),
         })?;
         if found.len != len {
-            return Err(wrong(format!("it has {} bytes instead of {len}", found.len)));
+            return Err(StoreError::Wrong {
+                name: name.to_owned(),
+                why: format!("it has {} bytes instead of {len}", found.len),
+            });
         }
-        let there = match found.crc64 {
-            Some(crc64) => crc64,
-            None => self.read_crc64(name, len).await?,
-        };
-        if there != crc64 {
-            return Err(wrong(format!(
-                "its CRC-64 is {there:016x} instead of {crc64:016x}"
-            )));
-        }
-        Ok(())
+        found
+            .crc64
+            .map_or(Ok(()), |there| same_crc64(name, there, crc64))?;
+        Ok(found.crc64.is_some())
     }
 
     async fn read_crc64(&self, name: &str, len: u64) -> Result<u64, StoreError> {
@@ -324,6 +325,16 @@ impl Store {
         }
         answer
     }
+}
+
+fn same_crc64(name: &str, there: u64, crc64: u64) -> Result<(), StoreError> {
+    if there == crc64 {
+        return Ok(());
+    }
+    Err(StoreError::Wrong {
+        name: name.to_owned(),
+        why: format!("its CRC-64 is {there:016x} instead of {crc64:016x}"),
+    })
 }
 
 /// For how long a store that did not answer is not asked again.

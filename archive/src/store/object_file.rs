@@ -31,7 +31,25 @@ pub struct Objects {
 /// How long a read waits for its turn.
 const TURN_MAX: Duration = Duration::from_secs(2);
 
+/// Objects that are listed at a time.
+const PAGE_OBJECTS: usize = 1000;
+
 impl Objects {
+    /// Tells the names and lengths of all objects below `folder`, in order. Blocks.
+    pub fn for_each(&self, folder: &str, mut tell: impl FnMut(String, u64)) -> Result<(), StoreError> {
+        let mut after: Option<String> = None;
+        loop {
+            let list = self.store.list(folder, after.as_deref(), PAGE_OBJECTS);
+            let page = self.runtime.block_on(list)?;
+            let more = page.len() == PAGE_OBJECTS;
+            after = page.last().map(|(name, _)| name.clone());
+            page.into_iter().for_each(|(name, len)| tell(name, len));
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+
     /// Whatever `read` gives, when it is its turn. Blocks.
     fn wait<T>(
         &self,

@@ -365,13 +365,7 @@ impl StreamHandle {
 
     fn read_from(&self, row: &SegmentRow, tier: Tier) -> Result<SegmentReader, ArchiveError> {
         let name = segment_path(&self.id, &row.name());
-        match tier {
-            Tier::Hot => SegmentReader::open(&self.footage.disk, &name),
-            tier => {
-                let objects = self.footage.stores.expected(tier)?;
-                Ok(SegmentReader::of_object(objects, &name, row.bytes))
-            }
-        }
+        SegmentReader::on(tier, &self.footage.disk, &self.footage.stores, &name, row.bytes)
     }
 
     pub(super) fn now(&self) -> WallTime {

@@ -12,8 +12,8 @@ use object_store::PutPayload;
 /// What came of a copy.
 pub(super) struct Copied {
     pub(super) segment: SegmentId,
-    /// Length and CRC-64/NVME of what was copied.
-    pub(super) outcome: Result<(u64, u64), StoreError>,
+    /// The CRC-64/NVME of what was copied.
+    pub(super) outcome: Result<u64, StoreError>,
 }
 
 /// Where the bytes come from.
@@ -117,12 +117,12 @@ pub(super) async fn copy(
     store: &Store,
     name: &str,
     known: Option<u64>,
-) -> Result<(u64, u64), StoreError> {
+) -> Result<u64, StoreError> {
     let len = origin.len;
     if store.stat(name).await?.is_some() {
         while origin.read().await?.is_some() {}
         match store.verify(name, len, origin.crc64.finish()).await {
-            Ok(()) => return sound(name, len, origin.crc64.finish(), known),
+            Ok(()) => return sound(name, origin.crc64.finish(), known),
             Err(StoreError::Wrong { why, .. }) => {
                 // It may be the file that has changed since, and the object what it was.
                 origin.check().await?;
@@ -138,7 +138,7 @@ pub(super) async fn copy(
     while origin.read().await?.is_some() {}
     let crc64 = origin.crc64.finish();
     match store.verify(name, len, crc64).await {
-        Ok(()) => sound(name, len, crc64, known),
+        Ok(()) => sound(name, crc64, known),
         Err(e @ StoreError::Wrong { .. }) => {
             store.delete(name).await?;
             Err(e)
@@ -148,13 +148,13 @@ pub(super) async fn copy(
 }
 
 /// A copy of a copy must be what the first one was.
-fn sound(name: &str, len: u64, crc64: u64, known: Option<u64>) -> Result<(u64, u64), StoreError> {
+fn sound(name: &str, crc64: u64, known: Option<u64>) -> Result<u64, StoreError> {
     match known {
         Some(known) if known != crc64 => Err(StoreError::Wrong {
             name: name.to_owned(),
             why: "the copy that it was made from has changed since".to_owned(),
         }),
-        _ => Ok((len, crc64)),
+        _ => Ok(crc64),
     }
 }
 

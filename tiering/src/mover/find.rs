@@ -85,7 +85,7 @@ impl Search<'_> {
             for row in rows {
                 from = row.wall_start.plus_micros(1);
                 let copies = match row.state {
-                    SegmentState::Sealed => index.copies(&row)?.unwrap_or_else(Copies::hot_only),
+                    SegmentState::Sealed => index.copies(&row)?,
                     SegmentState::Open if row.epoch == index.epoch() => return Ok(()),
                     // It never leaves the disk on which it was recorded.
                     SegmentState::Open | SegmentState::Poisoned | SegmentState::Deleting => continue,

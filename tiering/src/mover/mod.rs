@@ -147,6 +147,7 @@ impl Mover {
         self.evict(due, monotonic_us)?;
         let due = self.due(&at, &[Goal::OffWarm], monotonic_us)?;
         self.evict(due, monotonic_us)?;
+        self.note_unreplicated(&at)?;
         self.begin(&at, monotonic_us)
     }
 
@@ -198,7 +199,7 @@ impl Mover {
                 continue;
             };
             match copied.outcome {
-                Ok((len, crc64)) => {
+                Ok(crc64) => {
                     let mut copies = making.copies;
                     copies.crc64 = crc64;
                     match copies.after(Event::Copied(making.to), now) {
@@ -208,7 +209,7 @@ impl Mover {
                     self.pauses.remove(&copied.segment);
                     self.resting.remove(&making.to);
                     self.moved.copies += 1;
-                    self.moved.bytes += len;
+                    self.moved.bytes += making.row.bytes;
                 }
                 Err(error) => self.failed(copied.segment, "copy", making.to, &error, monotonic_us),
             }
@@ -312,16 +313,9 @@ impl Mover {
         }
         let name = segment_path(&stream, &row.name());
         let Objects { store, runtime, .. } = self.stores.expected(tier)?;
-        let found = runtime.block_on(store.stat(&name))?;
-        let found = found.ok_or_else(|| StoreError::Missing { name: name.clone() })?;
-        let same = found.crc64.is_none_or(|crc64| crc64 == copies.crc64);
-        if found.len != row.bytes || !same {
-            return Err(StoreError::Wrong {
-                name,
-                why: "it has changed since it was verified".to_owned(),
-            });
-        }
-        Ok(())
+        runtime
+            .block_on(store.confirm(&name, row.bytes, copies.crc64))
+            .map(drop)
     }
 
     fn remove(&self, row: &SegmentRow, tier: Tier) -> Result<(), StoreError> {
@@ -339,7 +333,6 @@ impl Mover {
     /// Begins copies while there is room for more.
     fn begin(&mut self, at: &Moment, monotonic_us: u64) -> Result<(), IndexError> {
         let found = self.due(at, &[Goal::Copied, Goal::Cooled], monotonic_us)?;
-        self.note_unreplicated(at)?;
         let (left, found): (Vec<_>, Vec<_>) =
             (found.into_iter()).partition(|due| matches!(due.progress, Progress::Evict(_)));
         self.evict(left, monotonic_us)?;

@@ -52,6 +52,14 @@ impl Tiered {
         }
     }
 
+    /// With sealed segments of ten minutes each, of one camera.
+    fn with_segments(count: i64) -> (Self, StreamNo) {
+        let t = Self::new();
+        let stream = t.archive.camera("lobby", 5);
+        t.archive.record_many(stream, 0..count);
+        (t, stream)
+    }
+
     fn mover(&self, rule: &RetentionRule) -> Mover {
         let rules = Rules::with_tiers(vec![rule.clone()], BELOW).expect("sound");
         let (index, disk) = (self.archive.index.clone(), self.archive.disk.clone());
@@ -100,8 +108,7 @@ impl Tiered {
                 let copies = self.archive.index.copies(row).expect("copies");
                 let mut on = String::new();
                 for tier in Tier::ALL {
-                    let state = copies.map_or(CopyState::Absent, |copies| copies.state(tier));
-                    let known = state == CopyState::Whole || copies.is_none() && tier == Tier::Hot;
+                    let known = copies.state(tier) == CopyState::Whole;
                     assert_eq!(self.file(row, tier).exists(), known, "{tier}: {row:?} {copies:?}");
                     if known {
                         on.push_str(&tier.as_str()[..1]);
@@ -143,9 +150,7 @@ fn rule() -> RetentionRule {
 
 #[test]
 fn segments_are_copied_at_once_and_leave_each_tier_when_their_time_has_come() {
-    let t = Tiered::new();
-    let stream = t.archive.camera("lobby", 5);
-    t.archive.record_many(stream, 0..4);
+    let (t, stream) = Tiered::with_segments(4);
     let mut mover = t.mover(&rule());
     t.settle(&mut mover, minute(39));
     assert_eq!(
@@ -167,9 +172,7 @@ fn segments_are_copied_at_once_and_leave_each_tier_when_their_time_has_come() {
 
 #[test]
 fn what_was_left_half_done_is_done_by_the_next_process() {
-    let t = Tiered::new();
-    let stream = t.archive.camera("lobby", 5);
-    t.archive.record_many(stream, 0..3);
+    let (t, stream) = Tiered::with_segments(3);
     {
         // It is gone before it can tell that the copies were made.
         let mut mover = t.mover(&rule());
@@ -191,9 +194,7 @@ fn what_was_left_half_done_is_done_by_the_next_process() {
 
 #[test]
 fn a_clock_that_is_doubted_moves_nothing_off_and_a_full_disk_only_what_lies_elsewhere_too() {
-    let t = Tiered::new();
-    let stream = t.archive.camera("lobby", 5);
-    t.archive.record_many(stream, 0..4);
+    let (t, stream) = Tiered::with_segments(4);
     let keep = RetentionRule::default();
     let mut mover = t.mover(&keep);
     t.settle_with(&mut mover, minute(400), false, 0);
@@ -211,9 +212,7 @@ fn a_clock_that_is_doubted_moves_nothing_off_and_a_full_disk_only_what_lies_else
 
 #[test]
 fn check_names_copies_that_are_missing_changed_or_unknown() {
-    let t = Tiered::new();
-    let stream = t.archive.camera("lobby", 5);
-    t.archive.record_many(stream, 0..4);
+    let (t, stream) = Tiered::with_segments(4);
     let mut mover = t.mover(&rule());
     t.settle(&mut mover, minute(40));
     t.settle(&mut mover, minute(42));
@@ -243,9 +242,7 @@ fn check_names_copies_that_are_missing_changed_or_unknown() {
 
 #[test]
 fn the_last_copy_above_goes_only_when_the_one_that_counts_was_looked_at_once_more() {
-    let t = Tiered::new();
-    let stream = t.archive.camera("lobby", 5);
-    t.archive.record_many(stream, 0..2);
+    let (t, stream) = Tiered::with_segments(2);
     let mut mover = t.mover(&rule());
     t.settle(&mut mover, minute(20));
     let rows = t.archive.rows(stream);
@@ -267,9 +264,7 @@ fn the_last_copy_above_goes_only_when_the_one_that_counts_was_looked_at_once_mor
 
 #[test]
 fn a_segment_that_cannot_be_copied_keeps_no_other_on_the_disk() {
-    let t = Tiered::new();
-    let stream = t.archive.camera("lobby", 5);
-    t.archive.record_many(stream, 0..4);
+    let (t, stream) = Tiered::with_segments(4);
     let rows = t.archive.rows(stream);
     let aside = t.file(&rows[1], Tier::Hot).with_extension("aside");
     std::fs::rename(t.file(&rows[1], Tier::Hot), &aside).expect("moved");
@@ -285,9 +280,7 @@ fn a_segment_that_cannot_be_copied_keeps_no_other_on_the_disk() {
 
 #[test]
 fn a_file_that_was_damaged_replaces_no_object_that_is_sound() {
-    let t = Tiered::new();
-    let stream = t.archive.camera("lobby", 5);
-    t.archive.record_many(stream, 0..1);
+    let (t, stream) = Tiered::with_segments(1);
     let row = &t.archive.rows(stream)[0];
     // An earlier process was killed between the copy and the word of it.
     let (hot, warm) = (t.file(row, Tier::Hot), t.file(row, Tier::Warm));
@@ -309,9 +302,7 @@ fn a_file_that_was_damaged_replaces_no_object_that_is_sound() {
 
 #[test]
 fn what_a_rebuild_finds_in_a_store_counts_when_it_was_verified_and_not_before() {
-    let t = Tiered::new();
-    let stream = t.archive.camera("lobby", 5);
-    t.archive.record_many(stream, 0..2);
+    let (t, stream) = Tiered::with_segments(2);
     let mut mover = t.mover(&rule());
     t.settle(&mut mover, minute(20));
     let rows = t.archive.rows(stream);
