@@ -92,6 +92,11 @@ id!(
     StreamName,
     "stream name"
 );
+id!(
+    /// A hold.
+    HoldId,
+    "hold id"
+);
 
 impl Default for TenantId {
     fn default() -> Self {

@@ -7,7 +7,7 @@ use archive::disk::Disk;
 use archive::layout::{SegmentName, segment_path, stream_dir};
 use archive::segment::{SegmentReader, scan, verify};
 use archive::store::Stores;
-use archive::{ArchiveError, FragmentEntry, Sha256, StreamId, StreamNo, Tier, TimeRange, WallTime};
+use archive::{ArchiveError, FragmentEntry, GapCause, Sha256, StreamId, StreamNo, Tier, TimeRange, WallTime};
 use serde::Serialize;
 
 use crate::copies::CopyState;
@@ -118,10 +118,7 @@ pub fn check(
         let known: HashMap<u64, &SegmentRow> = rows.iter().map(|r| (r.id.seq, r)).collect();
         // From here on a file is what a kill left on its way into the index, and the next start looks at it; or what
         // a service writes just now.
-        let next_seq = match rows.last() {
-            Some(row) => row.id.seq + 1,
-            None => index.ended(no)?.map_or(0, |ended| ended.next_seq),
-        };
+        let next_seq = index.end(no)?.map_or(0, |end| end.next_seq);
         for name in files.remove(&stream).unwrap_or_default() {
             c.file(&stream, &name, &known, next_seq)?;
         }
@@ -257,7 +254,7 @@ impl Checker<'_> {
         let mut changing = BTreeSet::new();
         for row in rows {
             if let Some(last) = last {
-                if row.id.seq != last.id.seq + 1 {
+                if row.id.seq != last.id.seq + 1 && !self.is_deleted_between(last, row)? {
                     let what = format!("segment {} is followed by {}", last.id.seq, row.id.seq);
                     self.find(Invariant::ChainHolds, &name, what, REBUILD);
                 }
@@ -321,6 +318,15 @@ impl Checker<'_> {
             );
         }
         self.accounted(no, stream, rows)
+    }
+
+    /// Whether segments are missing between two because they were deleted: the first of them was held.
+    fn is_deleted_between(&self, before: &SegmentRow, row: &SegmentRow) -> Result<bool, IndexError> {
+        let Some(between) = TimeRange::new(before.wall_end, row.wall_start) else {
+            return Ok(false);
+        };
+        let gaps = self.index.gap_rows(row.id.stream, between)?;
+        Ok(row.id.seq > before.id.seq && gaps.iter().any(|gap| gap.cause == GapCause::Retention))
     }
 
     /// From the first to the last instant: recorded, or a gap with a cause, and never both.

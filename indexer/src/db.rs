@@ -28,10 +28,14 @@ pub(crate) const INITS: &str = "inits";
 pub(crate) const COPIES: &str = "copies";
 /// Fragments whose bytes are not what was written.
 pub(crate) const DAMAGE: &str = "damage";
+/// Footage that must stay.
+pub(crate) const HOLDS: &str = "holds";
+/// One row a segment that is being deleted.
+pub(crate) const DELETIONS: &str = "deletions";
 
-pub(crate) const TABLES: [&str; 13] = [
+pub(crate) const TABLES: [&str; 15] = [
     META, CAMERAS, STREAMS, SEGMENTS, SEQUENCES, COPIES, FRAGMENTS, TAIL, GAPS, INCIDENTS, COVERAGE, INITS,
-    DAMAGE,
+    DAMAGE, HOLDS, DELETIONS,
 ];
 
 /// Small, since most tables see a few rows a second; flushes stay rare all the same.

@@ -14,10 +14,12 @@ mod copies;
 mod coverage;
 mod damage;
 mod db;
+mod deletions;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod holds;
 mod index;
 mod keys;
 mod live;
@@ -35,7 +37,9 @@ pub use compare::{Difference, compare};
 pub use copies::{Copies, CopyState, Event, Forbidden};
 pub use coverage::HourCoverage;
 pub use damage::Damage;
+pub use deletions::{Cause, Deletion};
 pub use error::{IndexError, is_damaged};
+pub use holds::{Gone, HOLDS_FOLDER, Hold, HoldKind, Release, StoredHolds, hold_path, stored_holds};
 pub use index::{Index, IndexOptions};
 pub use live::Live;
 pub use memory::IndexMemory;

@@ -11,8 +11,9 @@ use archive::{ArchiveError, Epoch, FragmentEntry, SegmentId, Sha256, StreamId, T
 use crate::batch::Batch;
 use crate::copies::Copies;
 use crate::error::IndexError;
+use crate::holds;
 use crate::index::Index;
-use crate::rows::{SegmentRow, SegmentState};
+use crate::rows::{Ended, SegmentRow, SegmentState};
 
 /// Segments that are committed together.
 const COMMIT_SEGMENTS: usize = 64;
@@ -26,6 +27,8 @@ pub struct Rebuilt {
     pub fragments: u64,
     /// Bytes of them.
     pub bytes: u64,
+    /// Holds that were found beside the footage.
+    pub holds: u64,
     /// Files that were left out, and why.
     pub left_out: Vec<(String, String)>,
 }
@@ -302,14 +305,10 @@ pub fn adopt(disk: &Disk, index: &Index, stream: &StreamId, name: &SegmentName) 
     let reader = SegmentReader::open(disk, &segment_path(stream, name))?;
     let told = read(&reader, index, &mut batch, stream, name, proven_footer)?;
     let no = told.row.id.stream;
-    let last = index
-        .last_segment(no)?
-        .map(|row| (row.id.seq + 1, row.head, row.wall_end));
-    let ended = index.ended(no)?.map(|e| (e.next_seq, e.head, e.wall_end));
-    let follows = |(seq, head, end): (u64, Sha256, WallTime)| {
-        told.row.id.seq == seq && told.prev == head && told.row.wall_start >= end
+    let follows = |end: Ended| {
+        told.row.id.seq == end.next_seq && told.prev == end.head && told.row.wall_start >= end.wall_end
     };
-    if !last.or(ended).is_none_or(follows) {
+    if !index.end(no)?.is_none_or(follows) {
         return Err(refused(&reader, "it does not continue the segment before it"));
     }
     disk.make_durable(&segment_path(stream, name))?;
@@ -395,6 +394,7 @@ pub fn rebuild(
         result.add(index, batch, told)?;
         progress(&result);
     }
+    result.holds = holds::restore(disk, stores, index, &mut result.left_out)?;
     let epoch = streams.values().flatten().map(|(name, _)| name.epoch).max();
     index.raise_epoch(epoch.unwrap_or_default())?;
     Ok(result)

@@ -6,6 +6,7 @@ mod footage_file;
 pub(crate) mod fuzzing;
 mod glob;
 mod guard;
+mod holds;
 mod principal;
 
 pub use glob::Glob;

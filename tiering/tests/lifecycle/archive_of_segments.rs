@@ -46,6 +46,17 @@ impl Archive {
         Self::on(dir, &media)
     }
 
+    /// In memory, if there is a file system in it, where a sync costs nothing.
+    pub(crate) fn in_memory() -> Self {
+        let shm = Path::new("/dev/shm");
+        if !shm.is_dir() {
+            return Self::new();
+        }
+        let dir = tempfile::tempdir_in(shm).expect("temporary folder");
+        let media = dir.path().join("media");
+        Self::on(dir, &media)
+    }
+
     /// With its media in `media` and its index in `dir`.
     pub(crate) fn on(dir: tempfile::TempDir, media: &Path) -> Self {
         let index = open_index(dir.path());
@@ -122,15 +133,10 @@ impl Archive {
         minutes: i64,
         bytes: usize,
     ) -> (SegmentRow, SegmentWriter) {
-        let last = self.index.last_segment(stream).expect("last");
-        let next = self
-            .index
-            .ended(stream)
-            .expect("ended")
-            .map_or(0, |ended| ended.next_seq);
-        let seq = last.as_ref().map_or(0, |row| row.id.seq + 1).max(next);
+        let last = self.index.end(stream).expect("end");
+        let seq = last.map_or(0, |end| end.next_seq);
         // Where the stream was not recorded, its next fragment says so.
-        let missing = last.as_ref().map(|row| row.wall_end).filter(|end| *end < from);
+        let missing = last.map(|end| end.wall_end).filter(|end| *end < from);
         let gap = missing.map(|end| Note::Gap {
             from: end,
             to: from,
@@ -141,7 +147,7 @@ impl Archive {
             seq,
             epoch: self.index.epoch(),
             wall_start: from,
-            prev: last.map(|row| row.head).unwrap_or_default(),
+            prev: last.map(|end| end.head).unwrap_or_default(),
             init: self.init.hash,
         };
         let mut w = SegmentWriter::create(&self.disk, &self.pool, header, &self.init, 0).expect("create");
@@ -226,6 +232,24 @@ pub(crate) fn ample() -> TieringConfig {
         low: Some(0),
         floor: Some(0),
         ..TieringConfig::default()
+    }
+}
+
+/// The same, with a clock that is believed at once.
+pub(crate) fn quick() -> TieringConfig {
+    TieringConfig {
+        clock_confirm: std::time::Duration::ZERO,
+        ..ample()
+    }
+}
+
+/// What passes make of the archive when it is `n` minutes past noon.
+pub(crate) fn reap(reaper: &mut Reaper, n: i64) {
+    // The first may doubt the clock, when it is that of a process.
+    for _ in 0..3 {
+        reaper
+            .pass(minute(n), (n * MINUTE_US).unsigned_abs())
+            .expect("pass");
     }
 }
 

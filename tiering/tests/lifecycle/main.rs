@@ -3,6 +3,7 @@
 mod archive_of_segments;
 mod clock_jumps;
 mod full_disk;
+mod holds;
 mod interrupted;
 mod retention;
 mod tiers;
