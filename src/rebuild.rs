@@ -80,6 +80,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if rebuilt.holds > 0 {
         writeln!(out, "{} holds", rebuilt.holds)?;
     }
+    if rebuilt.certificates > 0 {
+        writeln!(out, "{} deletion certificates", rebuilt.certificates)?;
+    }
     if live_dir != into {
         let (live, into) = (live_dir.display(), into.display());
         if lock_holder(&live_dir).is_some() {

@@ -25,6 +25,7 @@ pub mod random;
 pub mod seam;
 pub mod segment;
 mod sha256;
+pub mod site_key;
 mod small_file;
 pub mod store;
 pub mod tier;

@@ -10,6 +10,7 @@ use archive::store::Stores;
 use archive::{ArchiveError, FragmentEntry, GapCause, Sha256, StreamId, StreamNo, Tier, TimeRange, WallTime};
 use serde::Serialize;
 
+use crate::certificates::{is_certified, uncertified, verify_chain};
 use crate::copies::CopyState;
 use crate::coverage::contribution;
 use crate::error::IndexError;
@@ -31,6 +32,8 @@ pub enum Invariant {
     ChainHolds,
     /// 11: every file is known.
     FilesAreKnown,
+    /// 18: each deletion has one certificate, and certificates are one unbroken chain.
+    DeletionsAreCertified,
     /// The tables agree with each other.
     TablesAgree,
 }
@@ -140,6 +143,10 @@ pub fn check(
         }
     }
     c.missing()?;
+    verify_chain(index, |object, what| {
+        let remedy = "restore the file from `.certificates` of a store, then run `tierline rebuild`";
+        c.find(Invariant::DeletionsAreCertified, object, what, remedy);
+    })?;
     Ok(c.findings)
 }
 
@@ -317,6 +324,15 @@ impl Checker<'_> {
                 "restore the file from a copy, then run `tierline rebuild`",
             );
         }
+        for range in uncertified(self.index, no)? {
+            let what = format!(
+                "{} to {} was deleted without a certificate",
+                range.from(),
+                range.to()
+            );
+            let remedy = "restore the files below `.certificates` from a store, then run `tierline rebuild`";
+            self.find(Invariant::DeletionsAreCertified, &name, what, remedy);
+        }
         self.accounted(no, stream, rows)
     }
 
@@ -325,6 +341,9 @@ impl Checker<'_> {
         let Some(between) = TimeRange::new(before.wall_end, row.wall_start) else {
             return Ok(false);
         };
+        if self.index.last_certificate()? > 0 {
+            return is_certified(self.index, before, row);
+        }
         let gaps = self.index.gap_rows(row.id.stream, between)?;
         Ok(row.id.seq > before.id.seq && gaps.iter().any(|gap| gap.cause == GapCause::Retention))
     }

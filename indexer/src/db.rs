@@ -32,10 +32,29 @@ pub(crate) const DAMAGE: &str = "damage";
 pub(crate) const HOLDS: &str = "holds";
 /// One row a segment that is being deleted.
 pub(crate) const DELETIONS: &str = "deletions";
+/// Deletion certificates by their numbers: lines of text.
+pub(crate) const CERTIFICATES: &str = "certificates";
+/// Which certificate is about which deleted time of a stream.
+pub(crate) const CERTIFIED: &str = "certified";
 
-pub(crate) const TABLES: [&str; 15] = [
-    META, CAMERAS, STREAMS, SEGMENTS, SEQUENCES, COPIES, FRAGMENTS, TAIL, GAPS, INCIDENTS, COVERAGE, INITS,
-    DAMAGE, HOLDS, DELETIONS,
+pub(crate) const TABLES: [&str; 17] = [
+    META,
+    CAMERAS,
+    STREAMS,
+    SEGMENTS,
+    SEQUENCES,
+    COPIES,
+    FRAGMENTS,
+    TAIL,
+    GAPS,
+    INCIDENTS,
+    COVERAGE,
+    INITS,
+    DAMAGE,
+    HOLDS,
+    DELETIONS,
+    CERTIFICATES,
+    CERTIFIED,
 ];
 
 /// Small, since most tables see a few rows a second; flushes stay rare all the same.

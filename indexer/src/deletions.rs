@@ -31,6 +31,9 @@ pub struct Deletion {
     pub begun: WallTime,
     /// What [`Index::hold_epoch`] was then: no hold of that state covers the segment.
     pub hold_epoch: u64,
+    /// The number of its certificate, once there is one: every copy is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<u64>,
 }
 
 impl Deletion {
@@ -43,6 +46,7 @@ impl Deletion {
             },
             begun: WallTime::MIN,
             hold_epoch: 0,
+            certificate: None,
         }
     }
 }
@@ -78,6 +82,7 @@ impl Index {
                 cause: cause.clone(),
                 begun: now,
                 hold_epoch,
+                certificate: None,
             };
             self.put_deletion(&mut out, &row, &deletion)?;
             begun.push(row);
@@ -105,7 +110,15 @@ impl Index {
         Ok(found)
     }
 
-    fn put_deletion(
+    /// The deletion of a segment.
+    pub(crate) fn deletion(&self, row: &SegmentRow) -> Result<Option<Deletion>, IndexError> {
+        let key = keys::at(row.id.stream, row.wall_start);
+        let json = self.db.get_pinned_cf(self.cf(DELETIONS)?, key)?;
+        let deletion = json.map(|json| serde_json::from_slice(&json));
+        deletion.transpose().map_err(|e| bad(&e.to_string()))
+    }
+
+    pub(crate) fn put_deletion(
         &self,
         out: &mut WriteBatch,
         row: &SegmentRow,

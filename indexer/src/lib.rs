@@ -5,9 +5,11 @@
 //!    [`check`] proves it afterwards.
 //! 2. Spans of a stream's segments never overlap and never run backwards.
 //! 3. Wall time between a stream's first and last instant is recorded or has a gap with a cause.
-//! 4. Everything but cameras and deletions can be made again from the media files alone ([`rebuild`]).
+//! 4. Everything but cameras can be made again from the media files, and from the holds and certificates beside them
+//!    ([`rebuild`]).
 
 mod batch;
+mod certificates;
 pub mod check;
 mod compare;
 mod copies;
@@ -33,6 +35,10 @@ mod status;
 mod timeline;
 
 pub use batch::Batch;
+pub use certificates::{
+    CERTIFICATES_FOLDER, Certificate, DeletedSegment, GapBefore, HoldCheck, Ledger, Place, Witness,
+    parse as parse_certificate, store_path as certificates_path,
+};
 pub use compare::{Difference, compare};
 pub use copies::{Copies, CopyState, Event, Forbidden};
 pub use coverage::HourCoverage;

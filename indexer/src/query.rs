@@ -30,7 +30,7 @@ impl Index {
         Ok(self.db.raw_iterator_cf_opt(self.cf(table)?, o))
     }
 
-    fn stream_bounds(stream: StreamNo) -> ReadOptions {
+    pub(crate) fn stream_bounds(stream: StreamNo) -> ReadOptions {
         let mut o = ReadOptions::default();
         o.set_iterate_lower_bound(stream.0.to_be_bytes().to_vec());
         if let Some(next) = stream.0.checked_add(1) {

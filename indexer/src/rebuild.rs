@@ -9,6 +9,7 @@ use archive::store::Stores;
 use archive::{ArchiveError, Epoch, FragmentEntry, SegmentId, Sha256, StreamId, Tier, WallTime};
 
 use crate::batch::Batch;
+use crate::certificates;
 use crate::copies::Copies;
 use crate::error::IndexError;
 use crate::holds;
@@ -29,6 +30,8 @@ pub struct Rebuilt {
     pub bytes: u64,
     /// Holds that were found beside the footage.
     pub holds: u64,
+    /// Deletion certificates that were found beside the footage.
+    pub certificates: u64,
     /// Files that were left out, and why.
     pub left_out: Vec<(String, String)>,
 }
@@ -395,6 +398,7 @@ pub fn rebuild(
         progress(&result);
     }
     result.holds = holds::restore(disk, stores, index, &mut result.left_out)?;
+    result.certificates = certificates::restore(disk, stores, index, &mut result.left_out)?;
     let epoch = streams.values().flatten().map(|(name, _)| name.epoch).max();
     index.raise_epoch(epoch.unwrap_or_default())?;
     Ok(result)

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use archive::disk::Disk;
+use archive::site_key::SiteKey;
 use archive::store::Stores;
 use archive::time::SECOND_US;
 use archive::units::format_duration;
 use archive::{SegmentId, WallTime};
-use indexer::{Batch, Cause, Index, IndexError, SegmentRow};
+use indexer::{Batch, Cause, Index, IndexError, Ledger, Place, SegmentRow, Witness};
 
 use crate::archive_time::{ArchiveTime, ClockEvent, Reading};
 use crate::config::TieringConfig;
@@ -27,6 +28,8 @@ const MARK: &str = "archive_time";
 const DOUBT: &str = "clock_doubt";
 /// How often it is kept.
 const MARK_INTERVAL_US: i64 = 600 * SECOND_US;
+/// Who deletes, in certificates.
+const ACTOR: &str = "retention";
 /// Rows forgotten in one commit: recording waits for a commit to end.
 const FORGET_ROWS: usize = 32;
 
@@ -35,6 +38,10 @@ pub struct Reaper {
     index: Arc<Index>,
     disk: Disk,
     stores: Stores,
+    key: SiteKey,
+    /// The tiers, for certificates.
+    places: Vec<Place>,
+    ledger: Ledger,
     /// Segments that are being copied.
     busy: HashSet<SegmentId>,
     rules: Rules,
@@ -50,19 +57,24 @@ pub struct Reaper {
 
 impl Reaper {
     /// Takes up where the last process ended. Segments that it left open must have been sealed before, and
-    /// nobody but this reaper may delete segments.
+    /// nobody but this reaper may delete segments. `key` signs what it certifies.
     pub fn new(
         index: Arc<Index>,
         disk: Disk,
         rules: Rules,
         config: TieringConfig,
+        key: SiteKey,
     ) -> Result<Self, IndexError> {
         let marked = index.mark(MARK)?;
         let doubted = index.mark(DOUBT)?.is_some_and(|at| at > WallTime::MIN);
         let time = ArchiveTime::new(marked, config.clock_confirm);
+        let places = removal::places(&Stores::default());
         Ok(Self {
             index,
             disk,
+            key,
+            places,
+            ledger: Ledger::default(),
             stores: Stores::default(),
             busy: HashSet::new(),
             rules,
@@ -78,6 +90,7 @@ impl Reaper {
 
     /// Deletes what lies in these stores too.
     pub fn with_stores(mut self, stores: Stores) -> Self {
+        self.places = removal::places(&stores);
         self.stores = stores;
         self
     }
@@ -99,7 +112,7 @@ impl Reaper {
     pub fn pass(&mut self, wall: WallTime, monotonic_us: u64) -> Result<bool, IndexError> {
         let started = Instant::now();
         let reading = self.read_clock(wall, monotonic_us)?;
-        self.finish(self.begun()?, reading.now)?;
+        self.finish(self.begun()?, reading.now, wall)?;
 
         // Only now: what was begun would be counted as missing, and deleted once more.
         let (free, total) = match self.disk.space() {
@@ -115,7 +128,7 @@ impl Reaper {
         let mut gathered = Gathered::read(&self.index, &self.rules, &mut self.totals, busy, reading.now)?;
         let (verdicts, more) = self.verdicts(&mut gathered, reading, free, at.reserve)?;
         let doomed = self.begin(&gathered, &verdicts, reading.now)?;
-        self.finish(doomed, reading.now)?;
+        self.finish(doomed, reading.now, wall)?;
 
         let (free, total) = self.disk.space().unwrap_or((free, total));
         let before = self.shedding.below();
@@ -260,10 +273,34 @@ impl Reaper {
         }))
     }
 
-    /// Removes the copies of segments that are marked, and then their rows.
-    fn finish(&mut self, doomed: Vec<Doomed>, now: WallTime) -> Result<(), IndexError> {
+    /// Removes the copies of segments that are marked, certifies that they are gone, and forgets their rows.
+    fn finish(&mut self, doomed: Vec<Doomed>, now: WallTime, wall: WallTime) -> Result<(), IndexError> {
         let Removed { gone, failed } = removal::remove(&self.disk, &self.stores, doomed, now);
         self.progress.failed += failed;
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let witness = Witness {
+            key: &self.key,
+            places: &self.places,
+            archive_time: now,
+            wall,
+            actor: ACTOR,
+        };
+        let told: Vec<_> = gone
+            .iter()
+            .map(|one| (one.row.clone(), one.tiers.clone()))
+            .collect();
+        self.index.certify(&told, &witness)?;
+        match self.ledger.append(&self.index, &self.disk) {
+            Ok(()) => {}
+            Err(IndexError::Archive(e)) => {
+                tracing::error!(error = %e, "deletion certificates cannot be written beside the footage: tried again in the next pass");
+                self.progress.failed += gone.len() as u64;
+                return Ok(());
+            }
+            Err(e) => return Err(e),
+        }
         for group in gone.chunks(FORGET_ROWS) {
             let mut batch = Batch::default();
             group.iter().for_each(|one| batch.delete(&one.row));

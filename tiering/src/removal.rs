@@ -8,7 +8,7 @@ use archive::disk::Disk;
 use archive::layout::segment_path;
 use archive::store::{StoreError, Stores};
 use archive::{ArchiveError, StreamId, Tier, WallTime};
-use indexer::SegmentRow;
+use indexer::{Place, SegmentRow};
 
 use crate::policy::Reason;
 
@@ -41,6 +41,25 @@ pub(crate) struct Removed {
     pub(crate) gone: Vec<Doomed>,
     /// Of so many something resisted. Others are left for the next pass.
     pub(crate) failed: u64,
+}
+
+/// The tiers as certificates name them, and how a copy is seen to be gone from each.
+pub(crate) fn places(stores: &Stores) -> Vec<Place> {
+    let place = |tier, at: String, verified: &str| Place {
+        tier,
+        at,
+        verified: verified.to_owned(),
+    };
+    let mut places = vec![place(
+        Tier::Hot,
+        "local disk".to_owned(),
+        "unlinked, folder synced",
+    )];
+    for tier in [Tier::Warm, Tier::Cold] {
+        let store = stores.of(tier).map(|objects| objects.store.url().to_owned());
+        places.extend(store.map(|url| place(tier, url, "deleted, then HEAD found nothing")));
+    }
+    places
 }
 
 /// Removes all copies of `doomed`, for each stream in the order of time: if one resists, those after it wait.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use archive::Clock;
 use archive::disk::Disk;
+use archive::site_key::SiteKey;
 use archive::store::Stores;
 use indexer::{Index, IndexError};
 use tokio::runtime::Handle;
@@ -36,13 +37,14 @@ pub struct Worker {
 impl Worker {
     /// Starts the thread; its first pass finishes deletions that were left half way. Call it after recovery
     /// has sealed what was left open. While it runs, nobody else moves or deletes segments. Copies are made on
-    /// `runtime`, which must outlive it; without one all footage stays on the hot tier.
+    /// `runtime`, which must outlive it; without one all footage stays on the hot tier. `key` signs what is certified.
     pub fn start(
         index: Arc<Index>,
         disk: Disk,
         clock: Arc<dyn Clock>,
         rules: Rules,
         config: TieringConfig,
+        key: SiteKey,
         stores: Option<(Stores, Handle)>,
     ) -> Result<Self, TieringError> {
         let (stop, stopped) = mpsc::channel::<()>();
@@ -57,7 +59,7 @@ impl Worker {
             .map(|(stores, _)| stores.clone())
             .unwrap_or_default();
         let mut filing = Filing::new(index.clone(), disk.clone(), places);
-        let reaper = Reaper::new(index, disk, rules, config)?;
+        let reaper = Reaper::new(index, disk, rules, config, key)?;
         let mut reaper = reaper.with_stores(stores.map(|(stores, _)| stores).unwrap_or_default());
         let progress = Arc::new(Mutex::new(reaper.progress()));
         let shared = progress.clone();

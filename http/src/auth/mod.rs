@@ -1,6 +1,7 @@
 //! Who asks, whether they may, and the only way to footage.
 
 mod access;
+mod certificates;
 mod footage_file;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;

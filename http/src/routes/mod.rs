@@ -1,6 +1,7 @@
 //! The routes, in one table.
 
 mod cameras;
+mod certificates;
 mod event;
 mod export;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -107,6 +108,7 @@ fn table() -> Vec<Entry> {
         ("GET", VIEW, get(holds::list), "/api/v1/holds"),
         ("POST", HOLD, post(holds::put), "/api/v1/holds"),
         ("DELETE", HOLD, delete(holds::release), "/api/v1/holds/{hold}"),
+        ("GET", VIEW, get(certificates::list), "/api/v1/certificates"),
         ("GET", VIEW, get(hls::index), "/hls/{camera}/index.m3u8"),
         ("GET", VIEW, get(live::index), "/hls/{camera}/live.m3u8"),
         ("GET", VIEW, get(hls::media), "/hls/{camera}/{stream}/media.m3u8"),

@@ -6,12 +6,15 @@ use std::sync::Arc;
 use archive::buffer::Pool;
 use archive::disk::Disk;
 use archive::layout::segment_path;
+use archive::seam::{Faults, Seam};
 use archive::segment::{Closing, FragmentBuilder, SegmentHeader, SegmentWriter};
+use archive::site_key::SiteKey;
 use archive::time::SECOND_US;
 use archive::{GapCause, InitSegment, Note, SegmentId, StreamId, StreamNo, Tier, TimeRange, WallTime};
 use indexer::check::{CheckOptions, check};
 use indexer::{
     Batch, CameraRow, Index, IndexOptions, SecretUrl, SegmentRow, SegmentState, StreamConfig, Transport,
+    Witness,
 };
 use tierline_tiering::{Reaper, RetentionRule, Rules, TieringConfig};
 
@@ -77,6 +80,30 @@ impl Archive {
             index: open_index(self.dir.path()),
             ..self
         }
+    }
+
+    /// The same archive, with faults between it and its disk.
+    pub(crate) fn faulty(self, faults: Arc<dyn Faults>) -> Self {
+        drop(self.index);
+        let options = IndexOptions {
+            seam: Seam::with(faults.clone()),
+            ..IndexOptions::default()
+        };
+        Self {
+            index: Arc::new(Index::open(&self.dir.path().join("index"), &options).expect("index")),
+            disk: Disk::with_faults(self.disk.root(), faults).expect("disk"),
+            ..self
+        }
+    }
+
+    /// The same footage, with an index that was made anew from it.
+    pub(crate) fn rebuilt(&self) -> Self {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let anew = Self::on(dir, self.disk.root());
+        let rebuilt =
+            indexer::rebuild(&anew.disk, &Default::default(), &anew.index, |_| {}).expect("rebuild");
+        assert!(rebuilt.left_out.is_empty(), "{:?}", rebuilt.left_out);
+        anew
     }
 
     pub(crate) fn camera(&self, id: &str, priority: u8) -> StreamNo {
@@ -193,6 +220,19 @@ impl Archive {
         (row, w)
     }
 
+    /// Says that these segments are gone, as retention does.
+    pub(crate) fn certify(&self, rows: &[SegmentRow]) {
+        let witness = Witness {
+            key: &key(),
+            places: &[],
+            archive_time: noon(),
+            wall: noon(),
+            actor: "a test",
+        };
+        let gone: Vec<_> = rows.iter().map(|row| (row.clone(), vec![Tier::Hot])).collect();
+        self.index.certify(&gone, &witness).expect("certify");
+    }
+
     pub(crate) fn rows(&self, stream: StreamNo) -> Vec<SegmentRow> {
         self.index
             .segments_all_states(stream, TimeRange::ALL)
@@ -210,7 +250,7 @@ impl Archive {
 
     pub(crate) fn reaper(&self, rule: RetentionRule, config: TieringConfig) -> Reaper {
         let rules = Rules::new(vec![rule]).expect("sound");
-        Reaper::new(self.index.clone(), self.disk.clone(), rules, config).expect("reaper")
+        Reaper::new(self.index.clone(), self.disk.clone(), rules, config, key()).expect("reaper")
     }
 
     /// Every invariant, every byte.
@@ -223,6 +263,10 @@ impl Archive {
             check(&self.index, &self.disk, &Default::default(), options, |_, _| {}).expect("check");
         assert!(findings.is_empty(), "{findings:#?}");
     }
+}
+
+pub(crate) fn key() -> SiteKey {
+    SiteKey::from_secret([1; 32])
 }
 
 /// Settings that leave alone a disk as full as that of the machine that runs the tests.
