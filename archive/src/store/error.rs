@@ -26,6 +26,12 @@ pub enum StoreError {
         /// What is wrong with it.
         why: String,
     },
+    /// A legal hold of the store's own is on the object: whoever put it has to lift it.
+    #[error("the store holds {name}")]
+    Held {
+        /// Which.
+        name: String,
+    },
     /// The store does not let us: somebody must correct the configuration or the store.
     #[error("the store refuses to {what}: {why}")]
     Refused {

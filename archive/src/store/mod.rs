@@ -243,10 +243,16 @@ impl Store {
     /// Removes an object and looks that it is gone; one that is not there is no error.
     pub async fn delete(&self, name: &str) -> Result<(), StoreError> {
         let path = self.path(name);
-        match self
-            .within(CALL_TIMEOUT, "delete", name, self.backend.objects().delete(&path))
-            .await
-        {
+        let deleted = async {
+            match &self.backend {
+                Backend::Folder(folder) => {
+                    let deleted = folder.objects().delete(&path).await;
+                    deleted.map_err(|e| StoreError::of("delete", name, e))
+                }
+                Backend::Bucket(bucket) => bucket.delete(&path).await,
+            }
+        };
+        match self.bounded(CALL_TIMEOUT, "delete", name, deleted).await {
             Err(StoreError::Missing { .. }) => return Ok(()),
             other => other?,
         }
@@ -257,6 +263,16 @@ impl Store {
                 why: "it is still there".to_owned(),
             }),
         }
+    }
+
+    /// Puts a legal hold of the store's own on an object, or lifts it. False where the store has no such thing.
+    pub async fn legal_hold(&self, name: &str, on: bool) -> Result<bool, StoreError> {
+        let Backend::Bucket(bucket) = &self.backend else {
+            return Ok(false);
+        };
+        let path = self.path(name);
+        self.bounded(CALL_TIMEOUT, "hold", name, bucket.legal_hold(&path, on))
+            .await
     }
 
     /// The names below `folder` that come after `after`, in order, with their lengths: at most `count`.
@@ -308,6 +324,17 @@ impl Store {
         name: &str,
         call: impl Future<Output = object_store::Result<T>>,
     ) -> Result<T, StoreError> {
+        let call = async { call.await.map_err(|e| StoreError::of(verb, name, e)) };
+        self.bounded(time, verb, name, call).await
+    }
+
+    async fn bounded<T>(
+        &self,
+        time: Duration,
+        verb: &'static str,
+        name: &str,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
         let away = |why: String| StoreError::Away {
             what: format!("{verb} {name}"),
             why,
@@ -317,7 +344,7 @@ impl Store {
         }
         let begun = Instant::now();
         let answer = match tokio::time::timeout(time, call).await {
-            Ok(answer) => answer.map_err(|e| StoreError::of(verb, name, e)),
+            Ok(answer) => answer,
             Err(_) => Err(away(format!("no answer within {} s", time.as_secs()))),
         };
         if let Err(StoreError::Away { why, .. }) = &answer {

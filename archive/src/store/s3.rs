@@ -9,7 +9,10 @@
 //!   combined from those of the parts. What has a `-` in it is combined too, and no answer.
 //! - The end of an upload that was told twice is "no such upload", and a conditional one that was, "exists": so
 //!   neither proves anything, and who asks looks at the object.
+//! - Versions and object lock: see [`lock`].
 //! - Servers keep parts of uploads that were never ended; they are aborted as far as we live to see it.
+
+mod lock;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +28,8 @@ use object_store::{
     Attribute, Attributes, BackoffConfig, ClientOptions, Extensions, HeaderMap, HeaderValue, ObjectStore,
     PutMode, PutMultipartOptions, PutOptions, PutPayload, RetryConfig,
 };
+
+use tokio::sync::OnceCell;
 
 use super::config::StoreConfig;
 use super::error::StoreError;
@@ -46,6 +51,10 @@ pub(super) struct Bucket {
     looking: Arc<AmazonS3>,
     /// For the end of uploads: only names that do not exist yet.
     ending: Arc<AmazonS3>,
+    /// For requests that the library does not know.
+    raw: HttpClient,
+    /// Whether the bucket keeps versions; asked once.
+    versions: Arc<OnceCell<bool>>,
     storage_class: Option<String>,
 }
 
@@ -62,6 +71,8 @@ impl Bucket {
             objects: sending(None)?,
             looking: sending(Some(("x-amz-checksum-mode", "ENABLED")))?,
             ending: sending(Some(("if-none-match", "*")))?,
+            raw: raw_client(config)?,
+            versions: Arc::default(),
             storage_class: config.storage_class.clone(),
         })
     }
@@ -162,17 +173,28 @@ fn created(path: &Path, put: object_store::Result<()>) -> Result<bool, StoreErro
     }
 }
 
+fn client_options(config: &StoreConfig) -> ClientOptions {
+    ClientOptions::new()
+        .with_allow_http(config.allow_http)
+        .with_connect_timeout(CONNECT_TIMEOUT)
+        .with_timeout(PART_TIMEOUT)
+        .with_http1_only()
+}
+
+fn raw_client(config: &StoreConfig) -> Result<HttpClient, StoreError> {
+    let connected = ReqwestConnector::default().connect(&client_options(config));
+    connected.map_err(|e| StoreError::Refused {
+        what: format!("open {}", config.url),
+        why: e.to_string(),
+    })
+}
+
 fn client(config: &StoreConfig, headers: HeaderMap) -> Result<AmazonS3, StoreError> {
     let refused = |why: String| StoreError::Refused {
         what: format!("open {}", config.url),
         why,
     };
-    let options = ClientOptions::new()
-        .with_default_headers(headers)
-        .with_allow_http(config.allow_http)
-        .with_connect_timeout(CONNECT_TIMEOUT)
-        .with_timeout(PART_TIMEOUT)
-        .with_http1_only();
+    let options = client_options(config).with_default_headers(headers);
     let retry = RetryConfig {
         backoff: BackoffConfig::default(),
         max_retries: 2,
