@@ -6,7 +6,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-index bench-playlist bench-serve bench-ingest bench-live bench-tiers bench-scale profile soak soak-run check build
+.PHONY: help demo test bench bench-index bench-playlist bench-serve bench-ingest bench-live bench-tiers bench-tick bench-scale profile soak soak-run check build
 .PHONY: fuzz soak-faults fmt-check clippy arrows deny rocksdb
 .NOTPARALLEL:
 
@@ -39,6 +39,9 @@ bench-index: setup-bench rocksdb ## the index at 1 and 10 million segments; TIER
 
 bench-playlist: setup-bench rocksdb ## the HLS playlist of a whole day
 	cargo bench --locked --bench playlist
+
+bench-tick: setup-bench rocksdb ## a pass of moving and deleting over 10 million segments
+	cargo bench --locked --bench tick
 
 bench-serve: setup-bench build ## media and export throughput beside nginx
 	benches/serve_compare.py --tierline "$$CARGO_TARGET_DIR/release/tierline" --out "$$TIERLINE_BENCH_OUT" $(BENCH_ARGS)
