@@ -35,7 +35,9 @@ fn main() -> Result<(), Failure> {
     let per_stream = (rows / u64::from(STREAMS)).max(2);
     let out = report::folder()?;
     let dir = tempfile::tempdir_in(&out)?;
-    let about = format!("{STREAMS} streams of segments of 10 minutes; a month on the disk, all of it copied below, nothing due.");
+    let about = format!(
+        "{STREAMS} streams of segments of 10 minutes; a month on the disk, all of it copied below, nothing due."
+    );
     let mut report = Report::new("tick", about);
     report.section(per_stream * u64::from(STREAMS));
 
@@ -70,7 +72,9 @@ fn fill(index: &Index, footage: &Footage, per_stream: u64) -> Result<WallTime, F
     index.commit(batch)?;
     let streams = (0..STREAMS).map(|n| Ok(index.ensure_stream(&stream_id(n)?)?));
     let streams: Vec<StreamNo> = streams.collect::<Result<_, Failure>>()?;
-    let ends = streams.iter().map(|stream| footage.segment(*stream, per_stream - 1).wall_end);
+    let ends = streams
+        .iter()
+        .map(|stream| footage.segment(*stream, per_stream - 1).wall_end);
     let now = ends.max().ok_or("no stream")?;
     for seq in (0..per_stream).step_by(SEGMENTS_A_COMMIT as usize) {
         let mut batch = Batch::default();

@@ -28,10 +28,33 @@ pub(crate) const INITS: &str = "inits";
 pub(crate) const COPIES: &str = "copies";
 /// Fragments whose bytes are not what was written.
 pub(crate) const DAMAGE: &str = "damage";
+/// Footage that must stay.
+pub(crate) const HOLDS: &str = "holds";
+/// One row a segment that is being deleted.
+pub(crate) const DELETIONS: &str = "deletions";
+/// Deletion certificates by their numbers: lines of text.
+pub(crate) const CERTIFICATES: &str = "certificates";
+/// Which certificate is about which deleted time of a stream.
+pub(crate) const CERTIFIED: &str = "certified";
 
-pub(crate) const TABLES: [&str; 13] = [
-    META, CAMERAS, STREAMS, SEGMENTS, SEQUENCES, COPIES, FRAGMENTS, TAIL, GAPS, INCIDENTS, COVERAGE, INITS,
+pub(crate) const TABLES: [&str; 17] = [
+    META,
+    CAMERAS,
+    STREAMS,
+    SEGMENTS,
+    SEQUENCES,
+    COPIES,
+    FRAGMENTS,
+    TAIL,
+    GAPS,
+    INCIDENTS,
+    COVERAGE,
+    INITS,
     DAMAGE,
+    HOLDS,
+    DELETIONS,
+    CERTIFICATES,
+    CERTIFIED,
 ];
 
 /// Small, since most tables see a few rows a second; flushes stay rare all the same.

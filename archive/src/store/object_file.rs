@@ -1,9 +1,10 @@
 //! An object that is read like a file.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use futures::stream::{self, StreamExt};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
@@ -31,6 +32,9 @@ pub struct Objects {
 /// How long a read waits for its turn.
 const TURN_MAX: Duration = Duration::from_secs(2);
 
+/// Objects that are removed at a time: each waits for two answers, and takes next to nothing beside that.
+const DELETES_AT_ONCE: usize = 16;
+
 /// Objects that are listed at a time.
 const PAGE_OBJECTS: usize = 1000;
 
@@ -48,6 +52,23 @@ impl Objects {
                 return Ok(());
             }
         }
+    }
+
+    /// Removes objects, several at a time, and looks that they are gone. After `time` no more are begun. One answer for
+    /// each name; `None` for one that was not begun. Blocks.
+    pub fn delete_all(&self, names: &[String], time: Duration) -> Vec<Option<Result<(), StoreError>>> {
+        let begun = Instant::now();
+        let one = |name: &String| {
+            let (store, name) = (self.store.clone(), name.clone());
+            async move {
+                if begun.elapsed() > time {
+                    return None;
+                }
+                Some(store.delete(&name).await)
+            }
+        };
+        let all = stream::iter(names.iter().map(one)).buffered(DELETES_AT_ONCE);
+        self.runtime.block_on(all.collect())
     }
 
     /// Whatever `read` gives, when it is its turn. Blocks.

@@ -1,11 +1,13 @@
 //! Who asks, whether they may, and the only way to footage.
 
 mod access;
+mod certificates;
 mod footage_file;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod glob;
 mod guard;
+mod holds;
 mod principal;
 
 pub use glob::Glob;

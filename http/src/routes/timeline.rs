@@ -11,6 +11,7 @@ use indexer::HourCoverage;
 use serde::Serialize;
 
 use super::AppState;
+use super::holds::HeldRow;
 use crate::config::Action;
 use crate::gate::{Caller, Client};
 use crate::json;
@@ -32,6 +33,7 @@ struct Answer {
     range: TimeRange,
     runs: Vec<Run>,
     gaps: Vec<GapRow>,
+    holds: Vec<HeldRow>,
     activity: Vec<Activity>,
 }
 
@@ -89,6 +91,11 @@ pub(super) async fn timeline(
                     .gaps
                     .iter()
                     .filter_map(|gap| gap_row(gap, range.to().min(now)))
+                    .collect(),
+                holds: stream
+                    .holds(range, now)?
+                    .into_iter()
+                    .map(|hold| HeldRow::inside(hold, range))
                     .collect(),
                 activity: activity(&stream.coverage(range)?, range),
             };

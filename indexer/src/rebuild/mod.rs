@@ -9,7 +9,9 @@ use archive::layout::segment_path;
 use archive::store::Stores;
 
 use crate::batch::Batch;
+use crate::certificates;
 use crate::error::IndexError;
+use crate::holds;
 use crate::index::Index;
 use crate::rows::{SegmentRow, SegmentState};
 
@@ -30,6 +32,10 @@ pub struct Rebuilt {
     pub fragments: u64,
     /// Bytes of them.
     pub bytes: u64,
+    /// Holds that were found beside the footage.
+    pub holds: u64,
+    /// Deletion certificates that were found beside the footage.
+    pub certificates: u64,
     /// Files that were left out, and why.
     pub left_out: Vec<(String, String)>,
 }
@@ -122,6 +128,8 @@ pub fn rebuild(
         result.add(index, batch, told)?;
         progress(&result);
     }
+    result.holds = holds::restore(disk, stores, index, &mut result.left_out)?;
+    result.certificates = certificates::restore(disk, stores, index, &mut result.left_out)?;
     let epoch = streams.values().flatten().map(|(name, _)| name.epoch).max();
     index.raise_epoch(epoch.unwrap_or_default())?;
     Ok(result)
