@@ -26,12 +26,14 @@ pub(crate) const COVERAGE: &str = "coverage";
 pub(crate) const INITS: &str = "inits";
 /// Where the copies are of segments that have left the hot tier, or are about to.
 pub(crate) const COPIES: &str = "copies";
+/// Segments that are being restored from an archive class, or were.
+pub(crate) const RESTORES: &str = "restores";
 /// Fragments whose bytes are not what was written.
 pub(crate) const DAMAGE: &str = "damage";
 
-pub(crate) const TABLES: [&str; 13] = [
+pub(crate) const TABLES: [&str; 14] = [
     META, CAMERAS, STREAMS, SEGMENTS, SEQUENCES, COPIES, FRAGMENTS, TAIL, GAPS, INCIDENTS, COVERAGE, INITS,
-    DAMAGE,
+    DAMAGE, RESTORES,
 ];
 
 /// Small, since most tables see a few rows a second; flushes stay rare all the same.

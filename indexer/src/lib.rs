@@ -7,6 +7,7 @@
 //! 3. Wall time between a stream's first and last instant is recorded or has a gap with a cause.
 //! 4. Everything but cameras and deletions can be made again from the media files alone ([`rebuild`]).
 
+mod archived;
 mod batch;
 pub mod check;
 mod compare;
@@ -26,10 +27,12 @@ mod pulse;
 mod query;
 mod rebuild;
 mod registry;
+mod restores;
 mod rows;
 mod status;
 mod timeline;
 
+pub use archived::unreadable;
 pub use batch::Batch;
 pub use compare::{Difference, compare};
 pub use copies::{Copies, CopyState, Event, Forbidden};
@@ -43,6 +46,7 @@ pub use pulse::{Keeping, Lags, Moved, Pulse};
 pub use query::Nearest;
 pub use rebuild::{Rebuilt, SegmentFiles, adopt, list_segments, rebuild};
 pub use registry::{CameraRow, PRIORITY_DEFAULT, PRIORITY_MAX, SecretUrl, StreamConfig, Transport};
+pub use restores::{RESTORES_MAX, Restore, RestoreState};
 pub use rows::{Ended, Incident, IncidentKind, SegmentFragments, SegmentRow, SegmentState};
 pub use status::{SessionState, StreamStatus};
 pub use timeline::{Run, Timeline};

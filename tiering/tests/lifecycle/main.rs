@@ -1,8 +1,13 @@
 //! Deleting real segments: by rule, on a disk that fills, over crashes and clock jumps.
 
+mod archive_class;
 mod archive_of_segments;
 mod clock_jumps;
 mod full_disk;
 mod interrupted;
 mod retention;
 mod tiers;
+
+#[path = "../../../archive/tests/rig/servers.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod servers;
