@@ -6,16 +6,20 @@
 //!
 //! Nothing here tries again for long: who calls knows what can wait. Each call ends within its time.
 
+mod away;
 mod cache;
 mod config;
 mod error;
 mod local;
 mod object_file;
+mod presign;
+mod raw;
+mod restore;
 mod s3;
 mod upload;
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -28,8 +32,10 @@ pub use config::StoreConfig;
 pub use error::StoreError;
 pub(crate) use object_file::ObjectFile;
 pub use object_file::{Objects, Stores};
+pub use restore::{Access, RestoreTier, Restoring};
 pub use upload::{Content, Crc64, PART_BYTES};
 
+use away::AwayUntil;
 use local::Folder;
 use s3::Bucket;
 
@@ -47,6 +53,8 @@ pub struct Stat {
     pub len: u64,
     /// The CRC-64/NVME of all its bytes, where the store keeps one.
     pub crc64: Option<u64>,
+    /// Whether it can be read.
+    pub access: Access,
 }
 
 /// One tier's objects. Cloning shares the connections.
@@ -57,6 +65,8 @@ pub struct Store {
     prefix: Path,
     /// For messages: the URL, which has no credentials.
     url: String,
+    /// How what is put here is read again, where that takes hours.
+    restoring: Option<Restoring>,
     away: Arc<AwayUntil>,
 }
 
@@ -110,6 +120,7 @@ impl Store {
             backend,
             prefix,
             url,
+            restoring: config.restoring(),
             away: Arc::default(),
         })
     }
@@ -151,9 +162,13 @@ impl Store {
         }
     }
 
-    /// The same for something small.
+    /// The same for something small that is no footage: it can be read at once, also where footage cannot.
     pub async fn put_bytes(&self, name: &str, bytes: Vec<u8>) -> Result<bool, StoreError> {
-        self.put(name, &mut upload::Whole::new(bytes)).await
+        let (path, mut content) = (self.path(name), upload::Whole::new(bytes));
+        match &self.backend {
+            Backend::Folder(folder) => folder.put(&path, &mut content).await,
+            Backend::Bucket(bucket) => bucket.put_at_hand(&path, &mut content).await,
+        }
     }
 
     /// What the store says of an object; `None` when there is none.
@@ -168,6 +183,7 @@ impl Store {
             Ok(found) => Ok(Some(Stat {
                 len: found.meta.size,
                 crc64: s3::whole_crc64(&found.extensions),
+                access: s3::access(&found.extensions),
             })),
             Err(StoreError::Missing { .. }) => Ok(None),
             Err(e) => Err(e),
@@ -204,16 +220,31 @@ impl Store {
     }
 
     /// Whether the object is `len` bytes whose CRC-64/NVME is `crc64`; it is downloaded only where the store keeps
-    /// no checksum of the whole. An object that differs is [`StoreError::Wrong`].
+    /// no checksum of the whole. An object that differs is [`StoreError::Wrong`]. One in an archive class that has no
+    /// checksum cannot be verified, and counts for nothing.
     pub async fn verify(&self, name: &str, len: u64, crc64: u64) -> Result<(), StoreError> {
-        if !self.confirm(name, len, crc64).await? {
-            same_crc64(name, self.read_crc64(name, len).await?, crc64)?;
+        let found = self.compare(name, len, crc64).await?;
+        if found.crc64.is_some() {
+            return Ok(());
         }
-        Ok(())
+        if !found.access.is_readable() {
+            return Err(StoreError::Refused {
+                what: format!("verify {name}"),
+                why: "the server keeps no CRC-64/NVME of whole objects, and what lies in an archive class cannot be \
+                      read back: use a server that does, or a storage_class that answers at once"
+                    .to_owned(),
+            });
+        }
+        same_crc64(name, self.read_crc64(name, len).await?, crc64)
     }
 
     /// The same as far as the store tells without a download; false where it keeps no checksum of the whole.
     pub async fn confirm(&self, name: &str, len: u64, crc64: u64) -> Result<bool, StoreError> {
+        Ok(self.compare(name, len, crc64).await?.crc64.is_some())
+    }
+
+    /// What the store says of an object, none of which differs.
+    async fn compare(&self, name: &str, len: u64, crc64: u64) -> Result<Stat, StoreError> {
         let found = self.stat(name).await?.ok_or_else(|| StoreError::Missing {
             name: name.to_owned(),
         })?;
@@ -226,7 +257,7 @@ impl Store {
         found
             .crc64
             .map_or(Ok(()), |there| same_crc64(name, there, crc64))?;
-        Ok(found.crc64.is_some())
+        Ok(found)
     }
 
     async fn read_crc64(&self, name: &str, len: u64) -> Result<u64, StoreError> {
@@ -308,6 +339,17 @@ impl Store {
         name: &str,
         call: impl Future<Output = object_store::Result<T>>,
     ) -> Result<T, StoreError> {
+        let call = async { call.await.map_err(|e| StoreError::of(verb, name, e)) };
+        self.answered(time, verb, name, call).await
+    }
+
+    async fn answered<T>(
+        &self,
+        time: Duration,
+        verb: &'static str,
+        name: &str,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
         let away = |why: String| StoreError::Away {
             what: format!("{verb} {name}"),
             why,
@@ -317,7 +359,7 @@ impl Store {
         }
         let begun = Instant::now();
         let answer = match tokio::time::timeout(time, call).await {
-            Ok(answer) => answer.map_err(|e| StoreError::of(verb, name, e)),
+            Ok(answer) => answer,
             Err(_) => Err(away(format!("no answer within {} s", time.as_secs()))),
         };
         if let Err(StoreError::Away { why, .. }) = &answer {
@@ -335,27 +377,4 @@ fn same_crc64(name: &str, there: u64, crc64: u64) -> Result<(), StoreError> {
         name: name.to_owned(),
         why: format!("its CRC-64 is {there:016x} instead of {crc64:016x}"),
     })
-}
-
-/// For how long a store that did not answer is not asked again.
-const REST: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
-
-/// Whether a store is left alone for a moment, and why.
-#[derive(Debug, Default)]
-struct AwayUntil(Mutex<Option<(Instant, String)>>);
-
-impl AwayUntil {
-    fn why(&self) -> Option<String> {
-        let until = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        until
-            .as_ref()
-            .filter(|(until, _)| Instant::now() < *until)
-            .map(|(_, why)| why.clone())
-    }
-
-    /// It took `waited` to learn that it is away: so long it is not asked.
-    fn note(&self, why: &str, waited: Duration) {
-        let until = Instant::now() + waited.clamp(REST.0, REST.1);
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((until, why.to_owned()));
-    }
 }

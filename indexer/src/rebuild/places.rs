@@ -133,5 +133,11 @@ pub(super) fn open(
         Some(object) if !found.hot => object,
         _ => (Tier::Hot, 0),
     };
-    Ok(SegmentReader::on(tier, disk, stores, &path, len)?)
+    match stores
+        .of(tier)
+        .filter(|objects| objects.store.restoring().is_some())
+    {
+        Some(objects) => Ok(SegmentReader::of_object_as_it_is(objects, &path)?),
+        None => Ok(SegmentReader::on(tier, disk, stores, &path, len)?),
+    }
 }
