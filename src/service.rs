@@ -14,7 +14,7 @@ use archive::{Clock, SystemClock};
 use http_api::{Destination, HttpState, IncidentAge, Server, destination};
 use indexer::{Index, SegmentRow};
 use ingest::{Ingest, IngestConfig};
-use tiering::{Rules, TieringConfig, Worker};
+use tiering::{Restorer, Rules, TieringConfig, Worker};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
 use url::Url;
@@ -42,6 +42,8 @@ pub(crate) struct Service {
     http: Server,
     ingest: Ingest,
     retention: Mutex<Retaining>,
+    /// Where something has to be restored before it can be read.
+    restorer: Option<Restorer>,
     ready: watch::Sender<bool>,
     /// Where connections to object stores live; it outlives those who wait for them.
     stores: Option<Runtime>,
@@ -110,6 +112,10 @@ impl Service {
             disk.clone(),
             clock.clone(),
         )?;
+        let restorer = match &stores {
+            Some(stores) => Restorer::start(index.clone(), stores, clock.clone())?,
+            None => None,
+        };
         let retention = Retention {
             index: index.clone(),
             disk,
@@ -130,6 +136,7 @@ impl Service {
             http,
             ingest,
             retention,
+            restorer,
             ready,
             stores: stores_runtime,
             index,
@@ -159,6 +166,7 @@ impl Service {
             http,
             ingest,
             retention,
+            restorer,
             ready,
             stores,
             index,
@@ -176,6 +184,9 @@ impl Service {
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner)
             .stop();
+        if let Some(restorer) = restorer {
+            restorer.stop();
+        }
         runtime.shutdown_background();
         if let Some(stores) = stores {
             stores.shutdown_background();

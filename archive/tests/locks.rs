@@ -1,5 +1,6 @@
 //! Legal holds of a store's own, on a real server with a bucket that has object lock, and one that has none.
 
+#[allow(dead_code, reason = "other tests use the rest")]
 #[path = "rig/servers.rs"]
 mod servers;
 

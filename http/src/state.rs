@@ -63,6 +63,7 @@ pub(crate) struct Shared {
     pub(crate) lives: LiveWindows,
     pub(crate) events: EventLists,
     pub(crate) body_timeout: Duration,
+    pub(crate) redirect_lifetime: Duration,
 }
 
 /// How routes hold it.
@@ -89,6 +90,7 @@ impl Shared {
             lives: LiveWindows::default(),
             events: EventLists::default(),
             body_timeout: config.timeouts.body,
+            redirect_lifetime: config.redirect_lifetime,
         }
     }
 }

@@ -13,6 +13,7 @@ fn key(name: &str, cameras: &[&str], actions: &[Action]) -> ApiKeyConfig {
         sha256: Sha256::of(name.as_bytes()).to_string(),
         cameras: cameras.iter().map(|c| (*c).to_owned().into()).collect(),
         actions: actions.to_vec(),
+        redirect: false,
     }
 }
 

@@ -12,7 +12,9 @@ use rocksdb::WriteBatch;
 use crate::copies::Copies;
 use crate::coverage::{HourCoverage, contribution};
 use crate::damage::Damage;
-use crate::db::{COPIES, COVERAGE, FRAGMENTS, GAPS, INCIDENTS, INITS, META, SEGMENTS, SEQUENCES, TAIL};
+use crate::db::{
+    COPIES, COVERAGE, FRAGMENTS, GAPS, INCIDENTS, INITS, META, RESTORES, SEGMENTS, SEQUENCES, TAIL,
+};
 use crate::error::IndexError;
 use crate::index::Index;
 use crate::keys;
@@ -331,6 +333,7 @@ impl Index {
             let key = keys::at(stream, row.wall_start);
             out.delete_cf(self.cf(SEGMENTS)?, key);
             out.delete_cf(self.cf(COPIES)?, key);
+            out.delete_cf(self.cf(RESTORES)?, key);
             out.delete_cf(self.cf(FRAGMENTS)?, key);
             out.delete_cf(self.cf(SEQUENCES)?, keys::sequence(row.id));
             self.forget_damage(out, row)?;

@@ -8,6 +8,7 @@
 //! 4. Everything but cameras can be made again from the media files, and from the holds and certificates beside them
 //!    ([`rebuild`]).
 
+mod archived;
 mod batch;
 mod certificates;
 pub mod check;
@@ -30,10 +31,12 @@ mod pulse;
 mod query;
 mod rebuild;
 mod registry;
+mod restores;
 mod rows;
 mod status;
 mod timeline;
 
+pub use archived::unreadable;
 pub use batch::Batch;
 pub use certificates::{
     CERTIFICATES_FOLDER, Certificate, DeletedSegment, GapBefore, HoldCheck, Ledger, Place, Witness,
@@ -53,6 +56,7 @@ pub use pulse::{Keeping, Lags, Moved, Pulse};
 pub use query::Nearest;
 pub use rebuild::{Rebuilt, SegmentFiles, adopt, list_segments, rebuild};
 pub use registry::{CameraRow, PRIORITY_DEFAULT, PRIORITY_MAX, SecretUrl, StreamConfig, Transport};
+pub use restores::{RESTORES_MAX, Restore, RestoreState};
 pub use rows::{Ended, Incident, IncidentKind, SegmentFragments, SegmentRow, SegmentState};
 pub use status::{SessionState, StreamStatus};
 pub use timeline::{Run, Timeline};

@@ -39,6 +39,16 @@ const CALLS_AT_ONCE: usize = 16;
 const PAGE_OBJECTS: usize = 1000;
 
 impl Objects {
+    /// A store for somebody who reads it alone, everything once.
+    pub fn once(store: Store, runtime: Handle) -> Self {
+        Self {
+            store,
+            cache: None,
+            runtime,
+            turns: Arc::new(Semaphore::new(1)),
+        }
+    }
+
     /// Tells the names and lengths of all objects below `folder`, in order. Blocks.
     pub fn for_each(&self, folder: &str, mut tell: impl FnMut(String, u64)) -> Result<(), StoreError> {
         let mut after: Option<String> = None;

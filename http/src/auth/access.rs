@@ -394,6 +394,14 @@ impl StreamHandle {
         SegmentReader::on(tier, &self.footage.disk, &self.footage.stores, &name, row.bytes)
     }
 
+    pub(super) fn index(&self) -> &Index {
+        &self.footage.index
+    }
+
+    pub(super) fn stores(&self) -> &Stores {
+        &self.footage.stores
+    }
+
     pub(super) fn now(&self) -> WallTime {
         self.footage.clock.wall()
     }

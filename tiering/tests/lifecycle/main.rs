@@ -1,5 +1,6 @@
 //! Deleting real segments: by rule, on a disk that fills, over crashes and clock jumps.
 
+mod archive_class;
 mod archive_of_segments;
 mod certificates;
 mod clock_jumps;
@@ -8,3 +9,7 @@ mod holds;
 mod interrupted;
 mod retention;
 mod tiers;
+
+#[path = "../../../archive/tests/rig/servers.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod servers;
