@@ -15,6 +15,7 @@ mod error;
 mod filing;
 mod gather;
 mod glob;
+mod locking;
 mod mover;
 pub mod plan;
 pub mod policy;
