@@ -15,6 +15,7 @@ mod error;
 mod gather;
 mod glob;
 mod mover;
+mod outlook;
 pub mod plan;
 pub mod policy;
 mod progress;

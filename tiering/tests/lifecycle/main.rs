@@ -1,8 +1,11 @@
 //! Deleting real segments: by rule, on a disk that fills, over crashes and clock jumps.
 
+mod a_fault_at_every_step_of_a_move_loses_nothing;
 mod archive_of_segments;
 mod clock_jumps;
 mod full_disk;
 mod interrupted;
+mod moves;
 mod retention;
+mod steps;
 mod tiers;
