@@ -12,6 +12,9 @@ mod config;
 mod error;
 mod local;
 mod object_file;
+mod presign;
+mod raw;
+mod restore;
 mod s3;
 mod upload;
 
@@ -30,6 +33,7 @@ pub use config::{Limits, StoreConfig};
 pub use error::StoreError;
 pub(crate) use object_file::ObjectFile;
 pub use object_file::{Objects, Stores};
+pub use restore::{Access, RestoreTier, Restoring};
 pub use upload::{Content, Crc64, PART_BYTES};
 
 use away::AwayUntil;
@@ -53,6 +57,8 @@ pub struct Stat {
     pub len: u64,
     /// The CRC-64/NVME of all its bytes, where the store keeps one.
     pub crc64: Option<u64>,
+    /// Whether it can be read.
+    pub access: Access,
 }
 
 /// One tier's objects. Cloning shares the connections.
@@ -63,6 +69,8 @@ pub struct Store {
     prefix: Path,
     /// For messages: the URL, which has no credentials.
     url: String,
+    /// How what is put here is read again, where that takes hours.
+    restoring: Option<Restoring>,
     limits: Limits,
     away: Arc<AwayUntil>,
     /// What stands between us and the store: nothing but in fault tests.
@@ -119,6 +127,7 @@ impl Store {
             backend,
             prefix,
             url,
+            restoring: config.restoring(),
             limits: config.limits(),
             away: Arc::default(),
             seam: Seam::default(),
@@ -199,9 +208,16 @@ impl Store {
         Ok(new)
     }
 
-    /// The same for something small.
+    /// The same for something small that is no footage: it can be read at once, also where footage cannot.
     pub async fn put_bytes(&self, name: &str, bytes: Vec<u8>) -> Result<bool, StoreError> {
-        self.put(name, &mut upload::Whole::new(bytes)).await
+        let (path, mut content) = (self.path(name), upload::Whole::new(bytes));
+        self.step(Step::Put, "put", name)?;
+        let new = match &self.backend {
+            Backend::Folder(folder) => folder.put(&path, &mut content, &self.seam).await?,
+            Backend::Bucket(bucket) => bucket.put_at_hand(&path, &mut content).await?,
+        };
+        self.step(Step::PutEnded, "put", name)?;
+        Ok(new)
     }
 
     /// What the store says of an object; `None` when there is none.
@@ -217,6 +233,7 @@ impl Store {
             Ok(found) => Ok(Some(Stat {
                 len: found.meta.size,
                 crc64: s3::whole_crc64(&found.extensions),
+                access: s3::access(&found.extensions),
             })),
             Err(StoreError::Missing { .. }) => Ok(None),
             Err(e) => Err(e),
@@ -254,16 +271,31 @@ impl Store {
     }
 
     /// Whether the object is `len` bytes whose CRC-64/NVME is `crc64`; it is downloaded only where the store keeps
-    /// no checksum of the whole. An object that differs is [`StoreError::Wrong`].
+    /// no checksum of the whole. An object that differs is [`StoreError::Wrong`]. One in an archive class that has no
+    /// checksum cannot be verified, and counts for nothing.
     pub async fn verify(&self, name: &str, len: u64, crc64: u64) -> Result<(), StoreError> {
-        if !self.confirm(name, len, crc64).await? {
-            same_crc64(name, self.read_crc64(name, len).await?, crc64)?;
+        let found = self.compare(name, len, crc64).await?;
+        if found.crc64.is_some() {
+            return Ok(());
         }
-        Ok(())
+        if !found.access.is_readable() {
+            return Err(StoreError::Refused {
+                what: format!("verify {name}"),
+                why: "the server keeps no CRC-64/NVME of whole objects, and what lies in an archive class cannot be \
+                      read back: use a server that does, or a storage_class that answers at once"
+                    .to_owned(),
+            });
+        }
+        same_crc64(name, self.read_crc64(name, len).await?, crc64)
     }
 
     /// The same as far as the store tells without a download; false where it keeps no checksum of the whole.
     pub async fn confirm(&self, name: &str, len: u64, crc64: u64) -> Result<bool, StoreError> {
+        Ok(self.compare(name, len, crc64).await?.crc64.is_some())
+    }
+
+    /// What the store says of an object, none of which differs.
+    async fn compare(&self, name: &str, len: u64, crc64: u64) -> Result<Stat, StoreError> {
         let found = self.stat(name).await?.ok_or_else(|| StoreError::Missing {
             name: name.to_owned(),
         })?;
@@ -276,7 +308,7 @@ impl Store {
         found
             .crc64
             .map_or(Ok(()), |there| same_crc64(name, there, crc64))?;
-        Ok(found.crc64.is_some())
+        Ok(found)
     }
 
     async fn read_crc64(&self, name: &str, len: u64) -> Result<u64, StoreError> {
@@ -364,6 +396,17 @@ impl Store {
         name: &str,
         call: impl Future<Output = object_store::Result<T>>,
     ) -> Result<T, StoreError> {
+        let call = async { call.await.map_err(|e| StoreError::of(verb, name, e)) };
+        self.answered(time, verb, name, call).await
+    }
+
+    async fn answered<T>(
+        &self,
+        time: Duration,
+        verb: &'static str,
+        name: &str,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
         let away = |why: String| StoreError::Away {
             what: format!("{verb} {name}"),
             why,
@@ -373,7 +416,7 @@ impl Store {
         }
         let begun = Instant::now();
         let answer = match tokio::time::timeout(time, call).await {
-            Ok(answer) => answer.map_err(|e| StoreError::of(verb, name, e)),
+            Ok(answer) => answer,
             Err(_) => Err(away(format!("no answer within {} s", time.as_secs()))),
         };
         if let Err(StoreError::Away { why, .. }) = &answer {

@@ -8,6 +8,9 @@ use archive::segment::{SegmentReader, verify};
 use archive::store::{Content, Crc64, Objects, PART_BYTES, Store, StoreError};
 use bytes::Bytes;
 use object_store::PutPayload;
+use tokio::runtime::Handle;
+
+use super::outline;
 
 use super::pace::Way;
 
@@ -72,6 +75,17 @@ impl Origin {
             .map(drop)
     }
 
+    /// The same bytes, for who reads some of them; its methods block.
+    pub(super) fn reader(&self) -> Arc<SegmentReader> {
+        match &self.source {
+            Source::File(reader) => Arc::clone(reader),
+            Source::Object(store, name) => {
+                let objects = Objects::once(store.clone(), Handle::current());
+                Arc::new(SegmentReader::of_object(&objects, name, self.len))
+            }
+        }
+    }
+
     fn rewind(&mut self) {
         self.at = 0;
         self.crc64 = Crc64::new();
@@ -116,13 +130,14 @@ impl Content for Origin {
 /// and is replaced if not: the name is ours, and nobody reads it yet. `known` is the checksum that the first copy had.
 pub(super) async fn copy(
     mut origin: Origin,
-    to: &Objects,
+    store: &Store,
     name: &str,
     known: Option<u64>,
 ) -> Result<u64, StoreError> {
-    let (len, store) = (origin.len, &to.store);
+    let len = origin.len;
     // Nobody ever compared an object that a rebuild found with anything.
     let unproven = known.is_none() && matches!(origin.source, Source::Object(..));
+    outline::put(&origin, store, name).await?;
     let mut there = false;
     if store.stat(name).await?.is_some() {
         while origin.read().await?.is_some() {}
@@ -157,7 +172,7 @@ pub(super) async fn copy(
         });
     }
     if sound.is_ok() && unproven {
-        sound = prove(to, name).await;
+        sound = prove(&origin, store, name).await;
     }
     match sound {
         Ok(()) => Ok(crc64),
@@ -169,31 +184,28 @@ pub(super) async fn copy(
     }
 }
 
-/// Fails unless every byte of an object is what was recorded, by the hashes that it carries.
-async fn prove(to: &Objects, name: &str) -> Result<(), StoreError> {
-    let objects = Objects {
-        cache: None,
-        ..to.clone()
+/// Fails unless every byte of a new copy is what was recorded, by the hashes that it carries. One that cannot be read at
+/// once is judged by what it was made from.
+async fn prove(origin: &Origin, store: &Store, name: &str) -> Result<(), StoreError> {
+    let reader = match store.restoring() {
+        Some(_) => origin.reader(),
+        None => {
+            let objects = Objects::once(store.clone(), Handle::current());
+            Arc::new(SegmentReader::of_object(&objects, name, origin.len))
+        }
     };
-    let name = name.to_owned();
-    let read = move || {
-        let reader = SegmentReader::of_unknown_object(&objects, &name)?;
-        verify(&reader).map(drop)
-    };
-    match tokio::task::spawn_blocking(read)
-        .await
-        .map_err(|e| unreadable(io(e)))?
-    {
+    let proven = tokio::task::spawn_blocking(move || verify(&reader)).await;
+    match proven.map_err(|e| unreadable(io(e)))? {
         Err(ArchiveError::Store(e)) => Err(e),
-        other => other.map_err(unreadable),
+        other => other.map_err(unreadable).map(drop),
     }
 }
 
-fn unreadable(e: ArchiveError) -> StoreError {
+pub(super) fn unreadable(e: ArchiveError) -> StoreError {
     StoreError::Content(Arc::new(e))
 }
 
-fn io(e: tokio::task::JoinError) -> ArchiveError {
+pub(super) fn io(e: tokio::task::JoinError) -> ArchiveError {
     ArchiveError::Io {
         op: "read",
         path: "a segment".into(),

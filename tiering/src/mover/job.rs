@@ -86,7 +86,7 @@ impl Mover {
     }
 
     fn start_copy(&self, job: &Job, to: Tier, name: String) -> Result<(), StoreError> {
-        let objects = self.stores.expected(to)?.clone();
+        let store = self.stores.expected(to)?.store.clone();
         let way = self
             .ways
             .get(&to)
@@ -110,7 +110,7 @@ impl Mover {
         let seconds = job.row.bytes / COPY_BYTES_A_SECOND_MIN + 2 * paced;
         let limit = COPY_MAX + Duration::from_secs(seconds);
         let what = format!("copy {name}");
-        let work = async move { copy(origin, &objects, &name, known).await };
+        let work = async move { copy(origin, &store, &name, known).await };
         self.spawn(job.row.id, limit, what, work);
         Ok(())
     }
@@ -150,7 +150,7 @@ impl Mover {
             self.spawn(segment, LEAVE_MAX, what, work);
         } else {
             let store = self.stores.expected(tier)?.store.clone();
-            let work = async move { store.delete(&name).await.map(|()| 0) };
+            let work = async move { store.delete_segment(&name).await.map(|()| 0) };
             self.spawn(segment, LEAVE_MAX, what, work);
         }
         Ok(())

@@ -9,6 +9,7 @@ mod evictable;
 mod find;
 mod job;
 mod leave;
+mod outline;
 mod pace;
 mod pause;
 
@@ -18,7 +19,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
 use archive::disk::Disk;
-use archive::store::{Limits, Objects, StoreError, Stores};
+use archive::store::{Limits, StoreError, Stores};
 use archive::time::SECOND_US;
 use archive::{SegmentId, StreamId, Tier, WallTime};
 use indexer::{Batch, Event, Index, IndexError, Moved, SegmentRow, SessionState};
@@ -358,13 +359,4 @@ impl Mover {
 
 fn limits(stores: &Stores, tier: Tier) -> Option<Limits> {
     stores.of(tier).map(|objects| objects.store.limits())
-}
-
-/// Removes the copy of a segment that lies on `tier`, and looks that it is gone.
-pub(crate) fn remove_copy(disk: &Disk, stores: &Stores, name: &str, tier: Tier) -> Result<(), StoreError> {
-    if tier == Tier::Hot {
-        return disk.remove(name).map_err(|e| StoreError::Content(Arc::new(e)));
-    }
-    let Objects { store, runtime, .. } = stores.expected(tier)?;
-    runtime.block_on(store.delete(name))
 }

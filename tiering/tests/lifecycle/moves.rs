@@ -8,7 +8,7 @@ use archive::{StreamNo, Tier, WallTime};
 use indexer::{Batch, SegmentState, SessionState};
 use tierline_tiering::{Mover, Reaper, RetentionRule, Rules, TieringConfig};
 
-use crate::archive_of_segments::{Archive, DAY_US, MINUTE_US, ample, minute};
+use crate::archive_of_segments::{Archive, DAY_US, MINUTE_US, ample, key, minute};
 use crate::full_disk::SmallDisk;
 use crate::tiers::{BELOW, Tiered, rule};
 
@@ -17,7 +17,7 @@ const MIB: u64 = 1 << 20;
 fn reaper(t: &Tiered, rule: &RetentionRule, config: TieringConfig) -> Reaper {
     let rules = Rules::with_tiers(vec![rule.clone()], BELOW).expect("sound");
     let (index, disk) = (t.archive.index.clone(), t.archive.disk.clone());
-    let reaper = Reaper::new(index, disk, rules, config).expect("reaper");
+    let reaper = Reaper::new(index, disk, rules, config, key()).expect("reaper");
     reaper.with_stores(t.stores.clone())
 }
 
