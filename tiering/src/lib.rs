@@ -17,6 +17,7 @@ mod gather;
 mod glob;
 mod locking;
 mod mover;
+mod outlook;
 pub mod plan;
 pub mod policy;
 mod progress;
