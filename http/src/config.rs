@@ -116,6 +116,8 @@ pub enum Action {
     View,
     /// Take MP4 files out.
     Export,
+    /// Put holds on footage, and release them.
+    Hold,
     /// Add, change and remove cameras.
     Admin,
 }

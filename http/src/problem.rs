@@ -59,6 +59,7 @@ codes! {
     Timeout = "request_timeout" REQUEST_TIMEOUT "The request took too long to arrive";
     Exists = "already_exists" CONFLICT "There is one already";
     FromConfig = "set_by_configuration" CONFLICT "The configuration file says otherwise";
+    AlreadyDeleted = "already_deleted" CONFLICT "It was deleted before";
     IntegrityFailed = "integrity_failed" CONFLICT "The stored media is damaged";
     PreconditionFailed = "precondition_failed" PRECONDITION_FAILED "It has changed";
     BodyTooLarge = "body_too_large" PAYLOAD_TOO_LARGE "The body is too large";

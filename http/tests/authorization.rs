@@ -17,7 +17,7 @@ fn key(name: &str, cameras: &[&str], actions: &[Action]) -> ApiKeyConfig {
     }
 }
 
-const ALL: [Action; 3] = [Action::View, Action::Export, Action::Admin];
+const ALL: [Action; 4] = [Action::View, Action::Export, Action::Hold, Action::Admin];
 
 /// A service with the cameras `lobby` and `garden`, both recorded, and keys whose text is their name.
 fn service() -> (Site, Service, String) {

@@ -5,20 +5,24 @@
 //!    [`check`] proves it afterwards.
 //! 2. Spans of a stream's segments never overlap and never run backwards.
 //! 3. Wall time between a stream's first and last instant is recorded or has a gap with a cause.
-//! 4. Everything but cameras and deletions can be made again from the media files alone ([`rebuild`]).
+//! 4. Everything but cameras can be made again from the media files, and from the holds and certificates beside them
+//!    ([`rebuild`]).
 
 mod archived;
 mod batch;
+mod certificates;
 pub mod check;
 mod compare;
 mod copies;
 mod coverage;
 mod damage;
 mod db;
+mod deletions;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod holds;
 mod index;
 mod keys;
 mod live;
@@ -34,11 +38,17 @@ mod timeline;
 
 pub use archived::unreadable;
 pub use batch::Batch;
+pub use certificates::{
+    CERTIFICATES_FOLDER, Certificate, DeletedSegment, GapBefore, HoldCheck, Ledger, Place, Witness,
+    parse as parse_certificate, store_path as certificates_path,
+};
 pub use compare::{Difference, compare};
 pub use copies::{Copies, CopyState, Event, Forbidden};
 pub use coverage::HourCoverage;
 pub use damage::Damage;
+pub use deletions::{Cause, Deletion};
 pub use error::{IndexError, is_damaged};
+pub use holds::{Gone, HOLDS_FOLDER, Hold, HoldKind, Release, StoredHolds, hold_path, stored_holds};
 pub use index::{Index, IndexOptions};
 pub use live::Live;
 pub use memory::IndexMemory;

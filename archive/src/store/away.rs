@@ -1,4 +1,5 @@
-//! A store that did not answer is left alone for a moment.
+//! A store that has just not answered is not asked: otherwise everybody who wants something would wait for it, one after
+//! the other.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ const REST: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(
 pub(super) struct AwayUntil(Mutex<Option<(Instant, String)>>);
 
 impl AwayUntil {
+    /// Why it is not asked, while it is not.
     pub(super) fn why(&self) -> Option<String> {
         let until = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         until

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use url::Url;
 
 use super::restore::{ArchiveClass, RestoreTier, Restoring};
-use crate::units::optional_duration;
+use crate::units::{format_rate, optional_duration};
 
 /// For so many days a restored object can be read.
 const RESTORE_DAYS: u32 = 3;
@@ -49,6 +49,31 @@ pub struct StoreConfig {
     /// nothing is said.
     #[serde(default)]
     pub credentials_file: Option<PathBuf>,
+    /// Bytes a second that are copied into it at most; as many as it takes where nothing is said.
+    #[serde(default, with = "crate::units::optional_rate")]
+    pub rate: Option<u64>,
+    /// Segments that are copied into it at a time.
+    #[serde(default = "copies")]
+    pub copies: usize,
+}
+
+/// A server has enough to do with that.
+fn copies() -> usize {
+    4
+}
+
+/// More cost connections and memory, 16 MiB each, and no server is faster for it.
+const COPIES_MAX: usize = 64;
+/// Below it a segment takes hours.
+const RATE_MIN: u64 = 100_000 / 8;
+
+/// What may be copied into a store at a time.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Bytes a second.
+    pub rate: Option<u64>,
+    /// Segments.
+    pub copies: usize,
 }
 
 impl StoreConfig {
@@ -65,6 +90,16 @@ impl StoreConfig {
             restore_days: None,
             restore_time: None,
             credentials_file: None,
+            rate: None,
+            copies: copies(),
+        }
+    }
+
+    /// What may be copied into it at a time.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            rate: self.rate,
+            copies: self.copies.clamp(1, COPIES_MAX),
         }
     }
 
@@ -85,6 +120,18 @@ impl StoreConfig {
 
     /// What is wrong with it: the key, and why.
     pub fn problem(&self) -> Option<(&'static str, String)> {
+        if !(1..=COPIES_MAX).contains(&self.copies) {
+            return Some((
+                "copies",
+                format!("{} is out of range: use 1 to {COPIES_MAX}", self.copies),
+            ));
+        }
+        if self.rate.is_some_and(|rate| rate < RATE_MIN) {
+            return Some((
+                "rate",
+                format!("is too low: use at least {}", format_rate(RATE_MIN)),
+            ));
+        }
         let s3_only = [
             ("endpoint", self.endpoint.is_some()),
             ("region", self.region.is_some()),

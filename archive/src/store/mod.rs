@@ -19,16 +19,17 @@ mod s3;
 mod upload;
 
 use std::ops::Range;
+use std::path::Path as FilePath;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
-use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt};
+use object_store::{GetOptions, GetRange, ObjectStore};
 
 pub use cache::{Cache, CacheConfig};
-pub use config::StoreConfig;
+pub use config::{Limits, StoreConfig};
 pub use error::StoreError;
 pub(crate) use object_file::ObjectFile;
 pub use object_file::{Objects, Stores};
@@ -38,6 +39,9 @@ pub use upload::{Content, Crc64, PART_BYTES};
 use away::AwayUntil;
 use local::Folder;
 use s3::Bucket;
+use upload::Told;
+
+use crate::seam::{Faults, Seam, Step};
 
 /// A read of up to [`READ_BYTES_MAX`] takes no longer, or the store counts as away.
 const READ_TIMEOUT: Duration = Duration::from_secs(15);
@@ -67,7 +71,10 @@ pub struct Store {
     url: String,
     /// How what is put here is read again, where that takes hours.
     restoring: Option<Restoring>,
+    limits: Limits,
     away: Arc<AwayUntil>,
+    /// What stands between us and the store: nothing but in fault tests.
+    seam: Seam,
 }
 
 #[derive(Clone, Debug)]
@@ -121,8 +128,43 @@ impl Store {
             prefix,
             url,
             restoring: config.restoring(),
+            limits: config.limits(),
             away: Arc::default(),
+            seam: Seam::default(),
         })
+    }
+
+    /// The same with faults between us and the store.
+    #[must_use]
+    pub fn with_faults(self, faults: Arc<dyn Faults>) -> Self {
+        Self {
+            seam: Seam::with(faults),
+            ..self
+        }
+    }
+
+    /// What may be copied into it at a time.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Removes what uploads have left that an earlier process did not end. Nobody may be putting anything meanwhile.
+    /// Servers see to that themselves.
+    pub async fn clear_unfinished(&self) -> Result<(), StoreError> {
+        match &self.backend {
+            Backend::Folder(folder) => folder.clear_unfinished().await,
+            Backend::Bucket(_) => Ok(()),
+        }
+    }
+
+    /// Asks before a step.
+    fn step(&self, step: Step, verb: &'static str, name: &str) -> Result<(), StoreError> {
+        self.seam
+            .must(step, FilePath::new(name))
+            .map_err(|e| StoreError::Away {
+                what: format!("{verb} {name}"),
+                why: e.to_string(),
+            })
     }
 
     /// Where it is, for messages.
@@ -156,24 +198,32 @@ impl Store {
     /// put is durable when this returns; whether it is what was meant, [`Store::verify`] tells.
     pub async fn put(&self, name: &str, content: &mut impl Content) -> Result<bool, StoreError> {
         let path = self.path(name);
-        match &self.backend {
-            Backend::Folder(folder) => folder.put(&path, content).await,
-            Backend::Bucket(bucket) => bucket.put(&path, content).await,
-        }
+        self.step(Step::Put, "put", name)?;
+        let told = &mut Told::new(content, |step| self.step(step, "put", name));
+        let new = match &self.backend {
+            Backend::Folder(folder) => folder.put(&path, told, &self.seam).await?,
+            Backend::Bucket(bucket) => bucket.put(&path, told).await?,
+        };
+        self.step(Step::PutEnded, "put", name)?;
+        Ok(new)
     }
 
     /// The same for something small that is no footage: it can be read at once, also where footage cannot.
     pub async fn put_bytes(&self, name: &str, bytes: Vec<u8>) -> Result<bool, StoreError> {
         let (path, mut content) = (self.path(name), upload::Whole::new(bytes));
-        match &self.backend {
-            Backend::Folder(folder) => folder.put(&path, &mut content).await,
-            Backend::Bucket(bucket) => bucket.put_at_hand(&path, &mut content).await,
-        }
+        self.step(Step::Put, "put", name)?;
+        let new = match &self.backend {
+            Backend::Folder(folder) => folder.put(&path, &mut content, &self.seam).await?,
+            Backend::Bucket(bucket) => bucket.put_at_hand(&path, &mut content).await?,
+        };
+        self.step(Step::PutEnded, "put", name)?;
+        Ok(new)
     }
 
     /// What the store says of an object; `None` when there is none.
     pub async fn stat(&self, name: &str) -> Result<Option<Stat>, StoreError> {
         let path = self.path(name);
+        self.step(Step::LookUp, "look at", name)?;
         let options = GetOptions {
             head: true,
             ..GetOptions::default()
@@ -196,6 +246,7 @@ impl Store {
             return Ok(Bytes::new());
         }
         let path = self.path(name);
+        self.step(Step::Fetch, "read", name)?;
         let options = GetOptions {
             range: Some(GetRange::Bounded(range.clone())),
             ..GetOptions::default()
@@ -274,13 +325,22 @@ impl Store {
     /// Removes an object and looks that it is gone; one that is not there is no error.
     pub async fn delete(&self, name: &str) -> Result<(), StoreError> {
         let path = self.path(name);
-        match self
-            .within(CALL_TIMEOUT, "delete", name, self.backend.objects().delete(&path))
-            .await
-        {
+        self.step(Step::Delete, "delete", name)?;
+        let removed = match &self.backend {
+            Backend::Folder(folder) => {
+                self.within(CALL_TIMEOUT, "delete", name, folder.delete(&path))
+                    .await
+            }
+            Backend::Bucket(bucket) => {
+                self.answered(CALL_TIMEOUT, "delete", name, bucket.delete(&path))
+                    .await
+            }
+        };
+        match removed {
             Err(StoreError::Missing { .. }) => return Ok(()),
             other => other?,
         }
+        self.step(Step::Deleted, "delete", name)?;
         match self.stat(name).await? {
             None => Ok(()),
             Some(_) => Err(StoreError::Away {
@@ -290,6 +350,16 @@ impl Store {
         }
     }
 
+    /// Puts a legal hold of the store's own on an object, or lifts it. False where the store has no such thing.
+    pub async fn legal_hold(&self, name: &str, on: bool) -> Result<bool, StoreError> {
+        let Backend::Bucket(bucket) = &self.backend else {
+            return Ok(false);
+        };
+        let path = self.path(name);
+        self.answered(CALL_TIMEOUT, "hold", name, bucket.legal_hold(&path, on))
+            .await
+    }
+
     /// The names below `folder` that come after `after`, in order, with their lengths: at most `count`.
     pub async fn list(
         &self,
@@ -297,26 +367,23 @@ impl Store {
         after: Option<&str>,
         count: usize,
     ) -> Result<Vec<(String, u64)>, StoreError> {
-        let folder = self.path(folder);
-        let objects = self.backend.objects();
+        self.step(Step::ListObjects, "list", folder)?;
+        let (below, after) = (self.path(folder), after.map(|after| self.path(after)));
         let found = async {
-            let all = match after {
-                Some(after) => objects.list_with_offset(Some(&folder), &self.path(after)),
-                None => objects.list(Some(&folder)),
-            };
-            // A folder of the file system is listed in no order.
-            let mut found: Vec<_> = match &self.backend {
-                Backend::Folder(_) => all.try_collect().await?,
-                Backend::Bucket(_) => all.take(count).try_collect().await?,
-            };
-            found.sort_unstable_by(|a, b| a.location.cmp(&b.location));
-            found.truncate(count);
-            Ok(found)
+            match &self.backend {
+                Backend::Folder(folder) => folder.list(&below, after.as_ref(), count).await,
+                Backend::Bucket(bucket) => {
+                    let objects = bucket.objects();
+                    let all = match &after {
+                        Some(after) => objects.list_with_offset(Some(&below), after),
+                        None => objects.list(Some(&below)),
+                    };
+                    let found = all.map_ok(|meta| (meta.location, meta.size)).take(count);
+                    found.try_collect::<Vec<_>>().await
+                }
+            }
         };
-        let found = match self
-            .within(4 * CALL_TIMEOUT, "list", folder.as_ref(), found)
-            .await
-        {
+        let found = match self.within(4 * CALL_TIMEOUT, "list", below.as_ref(), found).await {
             Err(StoreError::Missing { .. }) => Vec::new(),
             other => other?,
         };
@@ -326,7 +393,7 @@ impl Store {
         };
         Ok(found
             .iter()
-            .filter_map(|meta| Some((relative(&meta.location)?, meta.size)))
+            .filter_map(|(path, size)| Some((relative(path)?, *size)))
             .collect())
     }
 

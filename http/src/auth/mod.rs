@@ -2,11 +2,13 @@
 
 mod access;
 mod archived;
+mod certificates;
 mod footage_file;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod glob;
 mod guard;
+mod holds;
 mod principal;
 mod redirect;
 

@@ -11,6 +11,7 @@ use indexer::{HourCoverage, Restore, RestoreState};
 use serde::Serialize;
 
 use super::AppState;
+use super::holds::HeldRow;
 use crate::auth::split;
 use crate::config::Action;
 use crate::gate::{Caller, Client};
@@ -33,6 +34,7 @@ struct Answer {
     range: TimeRange,
     runs: Vec<Run>,
     gaps: Vec<GapRow>,
+    holds: Vec<HeldRow>,
     /// What is being restored from an archive class.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     restoring: Vec<Restoring>,
@@ -114,6 +116,11 @@ pub(super) async fn timeline(
                     .gaps
                     .iter()
                     .filter_map(|gap| gap_row(gap, range.to().min(now)))
+                    .collect(),
+                holds: stream
+                    .holds(range, now)?
+                    .into_iter()
+                    .map(|hold| HeldRow::inside(hold, range))
                     .collect(),
                 activity: activity(&stream.coverage(range)?, range),
             };

@@ -2,8 +2,10 @@
 
 mod archive_class;
 mod archive_of_segments;
+mod certificates;
 mod clock_jumps;
 mod full_disk;
+mod holds;
 mod interrupted;
 mod retention;
 mod tiers;
