@@ -15,6 +15,7 @@ mod coverage;
 mod damage;
 mod db;
 mod error;
+mod forecast;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -36,6 +37,10 @@ pub use copies::{Copies, CopyState, Event, Forbidden};
 pub use coverage::HourCoverage;
 pub use damage::Damage;
 pub use error::{IndexError, is_damaged};
+pub use forecast::{
+    DiskForecast, Ends, Forecast, Going, Risk, RiskCause, RuleForecast, StreamForecast, TierBytes,
+    TierForecast, days,
+};
 pub use index::{Index, IndexOptions};
 pub use live::Live;
 pub use memory::IndexMemory;

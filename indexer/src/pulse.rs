@@ -1,8 +1,10 @@
 //! How recording and moving keep up: ingest and tiering tell it, the API shows it. In memory only.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::forecast::Forecast;
 
 /// Upper bounds of the durable lag's buckets, in milliseconds: even steps where it normally lies, so that a
 /// median can be read off to a hundredth.
@@ -58,6 +60,7 @@ pub struct Moved {
 #[derive(Debug, Default)]
 pub struct Pulse {
     moved: Mutex<Option<Moved>>,
+    forecast: Mutex<Option<Arc<Forecast>>>,
     lags: [AtomicU64; BOUNDS_MS.len() + 1],
     lag_us: AtomicU64,
     keeping: Mutex<(Keeping, Option<Instant>)>,
@@ -95,6 +98,19 @@ impl Pulse {
     /// What was moved, where there is another tier than the hot one.
     pub fn moved(&self) -> Option<Moved> {
         *self.moved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells what becomes of the footage at the present rate.
+    pub fn set_forecast(&self, forecast: Forecast) {
+        *self.forecast.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(forecast));
+    }
+
+    /// What becomes of the footage; `None` until that was looked at for the first time.
+    pub fn forecast(&self) -> Option<Arc<Forecast>> {
+        self.forecast
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Changes what is told of this moment.

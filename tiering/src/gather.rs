@@ -54,15 +54,13 @@ impl Gathered {
         totals: &mut Totals,
         busy: HashSet<SegmentId>,
     ) -> Result<Self, IndexError> {
-        let mut by_camera: HashMap<CameraId, u8> = HashMap::new();
+        let mut by_camera: HashMap<CameraId, (u8, Option<WallTime>)> = HashMap::new();
         let mut priorities = Vec::new();
         for camera in index.cameras()? {
-            if camera.removed.is_none() {
-                if camera.streams.iter().any(|s| s.enabled) {
-                    priorities.push(camera.priority);
-                }
-                by_camera.insert(camera.id, camera.priority);
+            if camera.removed.is_none() && camera.streams.iter().any(|s| s.enabled) {
+                priorities.push(camera.priority);
             }
+            by_camera.insert(camera.id, (camera.priority, camera.removed));
         }
         let mut found = Self {
             streams: Vec::new(),
@@ -76,9 +74,11 @@ impl Gathered {
                 Some(_) => totals.bytes(index, no)?,
                 None => 0,
             };
+            let (priority, removed) = by_camera.get(&id.camera).copied().unwrap_or_default();
             found.views.push(StreamView {
                 camera: id.camera.clone(),
-                priority: by_camera.get(&id.camera).copied().unwrap_or(0),
+                priority,
+                removed,
                 rule,
                 bytes,
                 oldest: Vec::new(),

@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 use crate::config::TieringConfig;
 use crate::error::TieringError;
 use crate::mover::Mover;
+use crate::outlook::Outlook;
 use crate::progress::Progress;
 use crate::reaper::Reaper;
 use crate::rules::Rules;
@@ -51,6 +52,7 @@ impl Worker {
             Mover::new(index, disk, stores, rules, grace, runtime)
         });
         let board = index.clone();
+        let mut outlook = Outlook::new(index.clone(), rules.clone(), config.clone());
         let reaper = Reaper::new(index, disk, rules, config)?;
         let mut reaper = reaper.with_stores(stores.map(|(stores, _)| stores).unwrap_or_default());
         let progress = Arc::new(Mutex::new(reaper.progress()));
@@ -58,6 +60,7 @@ impl Worker {
         let run = move || loop {
             let more = pass(&mut reaper, mover.as_mut(), &*clock);
             let now = reaper.progress();
+            let more = more.and_then(|more| outlook.look(&now, clock.monotonic_us()).map(|()| more));
             *shared.lock().unwrap_or_else(PoisonError::into_inner) = now;
             let mut pause = match more {
                 Ok(true) => BREATH,

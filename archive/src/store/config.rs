@@ -27,6 +27,9 @@ pub struct StoreConfig {
     /// The class in which objects are stored, such as `STANDARD_IA` or `GLACIER_IR`.
     #[serde(default)]
     pub storage_class: Option<String>,
+    /// What may be put there, for the forecast; without end where nothing is said.
+    #[serde(default, with = "crate::units::optional_size")]
+    pub capacity: Option<u64>,
     /// A file with `aws_access_key_id = …` and `aws_secret_access_key = …`; the usual `AWS_…` variables where
     /// nothing is said.
     #[serde(default)]
@@ -43,6 +46,7 @@ impl StoreConfig {
             allow_http: false,
             path_style: None,
             storage_class: None,
+            capacity: None,
             credentials_file: None,
         }
     }

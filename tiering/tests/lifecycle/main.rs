@@ -2,7 +2,9 @@
 
 mod archive_of_segments;
 mod clock_jumps;
+mod forecast;
 mod full_disk;
 mod interrupted;
+mod removed_cameras;
 mod retention;
 mod tiers;
