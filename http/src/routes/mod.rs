@@ -3,6 +3,7 @@
 mod cameras;
 mod event;
 mod export;
+mod forecast;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod health;
@@ -102,6 +103,7 @@ fn table() -> Vec<Entry> {
             get(export::export),
             "/api/v1/cameras/{camera}/export.mp4",
         ),
+        ("GET", VIEW, get(forecast::forecast), "/api/v1/storage/forecast"),
         ("GET", VIEW, get(hls::index), "/hls/{camera}/index.m3u8"),
         ("GET", VIEW, get(live::index), "/hls/{camera}/live.m3u8"),
         ("GET", VIEW, get(hls::media), "/hls/{camera}/{stream}/media.m3u8"),
