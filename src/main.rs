@@ -11,6 +11,7 @@ mod export;
 mod identity;
 mod import;
 mod log;
+mod promises;
 mod rebuild;
 mod serve;
 mod service;

@@ -1,5 +1,7 @@
 //! The binary as scripts use it: what it prints, how it exits, and that it leaves a whole archive.
 
+mod promises;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
