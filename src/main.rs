@@ -13,10 +13,12 @@ mod import;
 mod log;
 mod promises;
 mod rebuild;
+mod report;
 mod serve;
 mod service;
 mod show_config;
 mod signals;
+mod sizing;
 mod store;
 mod stores;
 

@@ -516,7 +516,7 @@ fn a_configuration_is_checked_and_explained() {
 #[test]
 fn every_subcommand_explains_itself() {
     for name in [
-        "serve", "demo", "camsim", "import", "export", "check", "rebuild", "config",
+        "serve", "demo", "camsim", "import", "export", "check", "rebuild", "report", "config",
     ] {
         assert_exit(
             &tierline(&[name, "--help"]).output().expect("runs"),
