@@ -57,6 +57,7 @@ pub(crate) struct Shared {
     pub(crate) lives: LiveWindows,
     pub(crate) events: EventLists,
     pub(crate) body_timeout: Duration,
+    pub(crate) redirect_lifetime: Duration,
 }
 
 /// How routes hold it.
@@ -82,6 +83,7 @@ impl Shared {
             lives: LiveWindows::default(),
             events: EventLists::default(),
             body_timeout: config.timeouts.body,
+            redirect_lifetime: config.redirect_lifetime,
         }
     }
 }

@@ -64,6 +64,7 @@ fn a_key_for_some_cameras_is_refused() {
         sha256: Sha256::of(name.as_bytes()).to_string(),
         cameras: cameras.iter().map(|c| (*c).to_owned().into()).collect(),
         actions: vec![Action::View],
+        redirect: false,
     };
     let site = Site::new();
     site.index.pulse().set_forecast(forecast());

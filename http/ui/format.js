@@ -122,9 +122,10 @@ const TIERS = { hot: 'on the disk', warm: 'on the warm tier', cold: 'on the cold
 /** Where footage lies, in words. */
 export const tierWord = (tier) => TIERS[tier] ?? (tier ? `on ${tier}` : 'on the disk');
 
-/** Days for a table: `9 h`, `4.2 d`, `31 d`; without end for null. */
+/** Days for a table: `12 min`, `9 h`, `4.2 d`, `31 d`; without end for null. */
 export function days(count) {
   if (count === null || count === undefined) return 'without end';
+  if (count < 1 / 12) return `${Math.round(count * 1440)} min`;
   if (count < 1) return `${Math.round(count * 24)} h`;
   return count < 10 ? `${trim(count)} d` : `${Math.round(count)} d`;
 }

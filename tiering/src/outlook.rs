@@ -10,6 +10,7 @@ use indexer::{CameraRow, Forecast, Index, IndexError, RiskCause, SegmentRow, Seg
 
 use crate::config::TieringConfig;
 use crate::forecast::{DiskNow, Held, Input, StreamNow, forecast};
+use crate::gather;
 use crate::ledger::Ledger;
 use crate::policy::Candidate;
 use crate::progress::Progress;
@@ -266,10 +267,11 @@ fn stream(
     now: WallTime,
 ) -> Result<StreamNow, IndexError> {
     book.follow(index, no)?;
-    let rows = index.segments_from(no, WallTime::MIN, OLDEST_MAX)?;
-    let since = rows.first().map(|row| row.wall_start);
+    let first = index.segments_from(no, WallTime::MIN, 1)?;
+    let since = first.first().map(|row| row.wall_start);
     book.ledger.forget_before(since.unwrap_or(WallTime::MAX));
     let rule = rules.place_for(&id);
+    let has_quota = rules.at(rule).is_some_and(|rule| rule.quota.is_some());
     let first_below = rules.at(rule).and_then(|rule| rule.first_below(rules.below()));
     let from = |at: WallTime| book.ledger.bytes_from(at.max(since.unwrap_or(at)));
     let held = |bytes: u64, at: WallTime| Held {
@@ -315,23 +317,29 @@ fn stream(
             0.0
         },
         all: held(all + growing, WallTime::MIN),
+        held_fast: if has_quota {
+            gather::held_bytes(index, no, now)?
+        } else {
+            0
+        },
         on,
-        oldest: oldest(&rows),
+        oldest: oldest(index, no, now)?,
         id,
     })
 }
 
-/// What of a stream's first segments may go, as far as their state goes.
-fn oldest(rows: &[SegmentRow]) -> Vec<Candidate> {
-    let rows = rows.iter().skip_while(|row| row.state == SegmentState::Deleting);
+/// What of a stream goes next, as far as holds and its state go.
+fn oldest(index: &Index, no: StreamNo, now: WallTime) -> Result<Vec<Candidate>, IndexError> {
+    let stays = |row: &SegmentRow| row.state == SegmentState::Open;
+    let (rows, _) = gather::oldest(index, no, OLDEST_MAX, now, stays)?;
     let candidate = |row: &SegmentRow| Candidate {
         id: row.id,
         wall_end: row.wall_end,
         bytes: row.bytes,
     };
-    rows.take_while(|row| row.state != SegmentState::Open)
-        .map(candidate)
-        .collect()
+    // What is going already goes now, not next.
+    let next = rows.iter().filter(|row| row.state != SegmentState::Deleting);
+    Ok(next.map(candidate).collect())
 }
 
 #[cfg(test)]

@@ -41,6 +41,7 @@ pub fn rates(index: &Index, rules: &Rules, cameras: &[CameraRow]) -> Result<Vec<
                 removed: None,
                 rate: bytes as f64 / (window_us as f64 / SECOND_US as f64),
                 all: Held::default(),
+                held_fast: 0,
                 on: Default::default(),
                 oldest: Vec::new(),
             });

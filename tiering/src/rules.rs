@@ -103,6 +103,12 @@ impl RetentionRule {
         }
     }
 
+    /// The rule as it stands in the configuration, all on one line.
+    pub fn text(&self) -> String {
+        let text = toml::to_string(self).unwrap_or_default();
+        text.trim_end().replace('\n', "; ")
+    }
+
     /// The age before which nothing is deleted.
     pub fn age_min(&self) -> Duration {
         self.min.unwrap_or_default()

@@ -151,6 +151,7 @@ mod tests {
             removed: None,
             rate: 1000.0,
             all: Default::default(),
+            held_fast: 0,
             on: Default::default(),
             oldest: Vec::new(),
         };

@@ -46,6 +46,8 @@ pub struct StreamNow {
     pub rate: f64,
     /// Its footage, each segment counted once.
     pub all: Held,
+    /// Bytes of it that a hold covers, which count towards no quota; read only where its rule has one.
+    pub held_fast: u64,
     /// Its footage by tier; a segment that is on two counts on both.
     pub on: [Held; 3],
     /// Its oldest segments, in order, that may go as far as their state goes.

@@ -48,7 +48,7 @@ fn groups<'a>(look: &Look<'a>) -> BTreeMap<Group<'a>, Used> {
                 rate: 0.0,
             });
         used.members.push(i);
-        used.bytes += stream.now.all.bytes as f64;
+        used.bytes += stream.now.all.bytes.saturating_sub(stream.now.held_fast) as f64;
         used.rate += stream.now.rate;
     }
     groups

@@ -50,6 +50,7 @@ fn stream(camera: &str, days: u64) -> StreamNow {
         removed: None,
         rate: 1000.0,
         all: held,
+        held_fast: 0,
         on: [held, Held::default(), Held::default()],
         oldest: (0..4.min(days * 24)).map(segment).collect(),
     }

@@ -8,6 +8,7 @@ use indexer::{Batch, Ends, Event, Forecast};
 use tierline_tiering::{Below, Outlook, Progress, RetentionRule, Rules, TieringConfig};
 
 use crate::archive_of_segments::{Archive, ample, keep_minutes, minute};
+use crate::holds::hold;
 
 struct Looking<'a> {
     archive: &'a Archive,
@@ -143,6 +144,29 @@ fn footage_counts_on_the_tiers_where_it_lies() {
     let balance = told.tiers[0].balance_bytes.expect("an end");
     assert!(balance.abs_diff(of(0..12)) < 10, "{balance} is not {}", of(0..12));
     assert_eq!(told.tiers[1].balance_bytes, None);
+}
+
+#[test]
+fn what_is_held_is_not_told_to_go_and_uses_no_quota() {
+    let archive = Archive::new();
+    let stream = archive.camera("lobby", 5);
+    archive.record_many(stream, 0..12);
+    let held = hold("case", "lobby", minute(0), minute(5));
+    archive.index.put_hold(&held).expect("hold");
+    let rows = archive.rows(stream);
+    let rule = RetentionRule {
+        quota: Some(bytes(&archive, stream) - rows[0].bytes),
+        ..RetentionRule::default()
+    };
+    let mut looking = Looking::new(&archive, rule, Below::default());
+    let told = looking.at(minute(120));
+    // What is not held uses it up to the last byte.
+    assert_eq!((told.next[0].until, told.next[0].at), (minute(20), minute(120)));
+    assert_eq!(told.next[0].reason, Ends::Quota);
+    let mut reaper = archive.reaper(keep_minutes(60), ample());
+    while reaper.pass(minute(300), 0).expect("pass") {}
+    assert_eq!(archive.rows(stream), rows[..1]);
+    assert_eq!(looking.at(minute(300)).next, []);
 }
 
 #[test]
