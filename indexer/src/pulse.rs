@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use archive::{StreamNo, WallTime};
+
+use crate::forecast::Forecast;
 
 /// Upper bounds of the durable lag's buckets, in milliseconds: even steps where it normally lies, so that a
 /// median can be read off to a hundredth.
@@ -76,6 +78,7 @@ impl Moved {
 pub struct Pulse {
     moved: Mutex<Option<Moved>>,
     unreplicated: Mutex<HashMap<StreamNo, WallTime>>,
+    forecast: Mutex<Option<Arc<Forecast>>>,
     lags: [AtomicU64; BOUNDS_MS.len() + 1],
     lag_us: AtomicU64,
     keeping: Mutex<(Keeping, Option<Instant>)>,
@@ -124,6 +127,19 @@ impl Pulse {
     pub fn unreplicated(&self, stream: StreamNo) -> Option<WallTime> {
         let since = self.unreplicated.lock().unwrap_or_else(PoisonError::into_inner);
         since.get(&stream).copied()
+    }
+
+    /// Tells what becomes of the footage at the present rate.
+    pub fn set_forecast(&self, forecast: Forecast) {
+        *self.forecast.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(forecast));
+    }
+
+    /// What becomes of the footage; `None` until that was looked at for the first time.
+    pub fn forecast(&self) -> Option<Arc<Forecast>> {
+        self.forecast
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Changes what is told of this moment.

@@ -17,6 +17,7 @@ use crate::error::TieringError;
 use crate::filing::Filing;
 use crate::locking::Locking;
 use crate::mover::Mover;
+use crate::outlook::Outlook;
 use crate::progress::Progress;
 use crate::reaper::Reaper;
 use crate::rules::Rules;
@@ -55,6 +56,7 @@ impl Worker {
             Mover::new(index, disk, stores, rules, grace, runtime)
         });
         let board = index.clone();
+        let mut outlook = Outlook::new(index.clone(), rules.clone(), config.clone());
         let places = stores
             .as_ref()
             .map(|(stores, _)| stores.clone())
@@ -73,6 +75,7 @@ impl Worker {
                 Ok(more)
             });
             let now = reaper.progress();
+            let more = more.and_then(|more| outlook.look(&now, clock.monotonic_us()).map(|()| more));
             *shared.lock().unwrap_or_else(PoisonError::into_inner) = now;
             let mut pause = match more {
                 Ok(true) => BREATH,

@@ -17,8 +17,8 @@ use archive::{
     StreamNo, TenantId, Tier, TimeRange, WallTime,
 };
 use indexer::{
-    Batch, CameraRow, Damage, HourCoverage, Index, IndexError, IndexMemory, Live, Pulse, SegmentFragments,
-    SegmentRow, SegmentState, StreamStatus, Timeline,
+    Batch, CameraRow, Damage, Forecast, HourCoverage, Index, IndexError, IndexMemory, Live, Pulse,
+    SegmentFragments, SegmentRow, SegmentState, StreamStatus, Timeline,
 };
 use tokio::sync::watch;
 
@@ -165,14 +165,15 @@ impl Footage {
         self.authorize(principal, Action::Admin, row.id.as_str())
     }
 
+    /// What becomes of the footage of the whole service; `None` until that was looked at.
+    pub(crate) fn forecast(&self, principal: &Principal) -> Result<Option<Arc<Forecast>>, Problem> {
+        sees_all(principal)?;
+        Ok(self.index.pulse().forecast())
+    }
+
     /// Every stream, for figures about the whole service.
     pub(crate) fn survey(&self, principal: &Principal) -> Result<Vec<StreamHandle>, Problem> {
-        if !principal.may(Action::View) || !principal.sees_everything() {
-            return Err(Problem::new(
-                Code::Forbidden,
-                "Figures of the whole service need a key for all cameras.",
-            ));
-        }
+        sees_all(principal)?;
         let handle = |(no, id)| StreamHandle {
             footage: self.clone(),
             no,
@@ -180,6 +181,15 @@ impl Footage {
         };
         Ok(self.index.streams().into_iter().map(handle).collect())
     }
+}
+
+/// Fails unless the caller may look at all cameras.
+fn sees_all(principal: &Principal) -> Result<(), Problem> {
+    if principal.may(Action::View) && principal.sees_everything() {
+        return Ok(());
+    }
+    let detail = "Figures of the whole service need a key for all cameras.";
+    Err(Problem::new(Code::Forbidden, detail))
 }
 
 pub(super) fn forbidden(action: Action) -> Problem {
@@ -278,8 +288,24 @@ impl CameraHandle {
     }
 
     /// Takes the camera out of the registry; its footage stays. False when there was none.
+    ///
+    /// As long as there may be footage, when it was removed is kept, because that ends its grace; where it was recorded
+    /// from is not, for the sake of its credentials.
     pub(crate) fn remove(&self) -> Result<bool, Problem> {
-        Ok(self.footage.index.delete_camera(&self.id)?)
+        let index = &self.footage.index;
+        let Some(row) = self
+            .row
+            .as_ref()
+            .filter(|_| !index.streams_of(&self.id).is_empty())
+        else {
+            return Ok(index.delete_camera(&self.id)?);
+        };
+        index.put_camera(&CameraRow {
+            removed: Some(self.footage.clock.wall()),
+            streams: Vec::new(),
+            ..row.clone()
+        })?;
+        Ok(true)
     }
 }
 

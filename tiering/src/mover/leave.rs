@@ -8,8 +8,8 @@ use indexer::{CopyState, IndexError};
 use super::Mover;
 use super::find::Due;
 use super::job::{Doing, Job};
-use crate::outlook::missing;
 use crate::plan::{Goal, Moment, Progress, progress};
+use crate::room::missing;
 
 /// Copies that are found for removal in one pass.
 const LEAVING_MAX: usize = 512;

@@ -30,8 +30,8 @@ use self::find::{Cursors, Due, Search};
 use self::job::{Doing, Ended, Job};
 use self::pace::Way;
 use self::pause::Pause;
-use crate::outlook::Hot;
 use crate::plan::{Goal, Moment, Progress};
+use crate::room::Hot;
 use crate::rules::Rules;
 
 /// A segment that failed again and again is tried as often at least.
