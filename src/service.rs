@@ -21,7 +21,8 @@ use url::Url;
 
 use crate::config::Config;
 use crate::descriptors;
-use crate::enrol::enrol;
+use crate::enrol::{enrol, enrolled};
+use crate::promises::Promises;
 use crate::{store, stores};
 
 /// Requests are short or wait for readers; recording has threads of its own.
@@ -55,8 +56,14 @@ impl Service {
     /// Opens the archive, mends what a crash left, records, serves. When it returns `/readyz` answers 200.
     pub(crate) fn start(config: &Config) -> anyhow::Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-        let rules = Rules::with_tiers(config.rules.clone(), config.below())?;
+        let rules = config.rules()?;
         let store::Store { index, disk, id } = store::open(config)?;
+        let cameras = enrolled(&index.cameras()?, &config.cameras, clock.wall());
+        let promises = Promises::look(config, &index, &disk, &cameras)?;
+        promises.refuse()?;
+        for why in promises.warnings() {
+            tracing::warn!(why, "the minimum retention of a rule will not be kept");
+        }
         let key_file = config.data_dir.join(SITE_KEY);
         let key =
             SiteKey::open(&key_file).with_context(|| format!("the site's key {}", key_file.display()))?;
@@ -66,6 +73,7 @@ impl Service {
         );
         enrol(&index, &config.cameras, clock.wall())
             .context("writing the configured cameras into the index")?;
+        promises.keep()?;
         let recovered = ingest::recover(&disk, &index).context("finding the ends of what was recorded")?;
         tracing::info!(
             fragments = recovered.fragments,
@@ -121,7 +129,7 @@ impl Service {
             disk,
             clock,
             rules,
-            config: config.retention.clone(),
+            config: config.retention(),
             key,
             stores: stores.zip(stores_runtime.as_ref().map(|runtime| runtime.handle().clone())),
             unsealed: recovered.unsealed,

@@ -19,6 +19,7 @@ mod damage;
 mod db;
 mod deletions;
 mod error;
+mod forecast;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -48,6 +49,10 @@ pub use coverage::HourCoverage;
 pub use damage::Damage;
 pub use deletions::{Cause, Deletion};
 pub use error::{IndexError, is_damaged};
+pub use forecast::{
+    DiskForecast, Ends, Forecast, Going, Risk, RiskCause, RuleForecast, StreamForecast, TierBytes,
+    TierForecast, days,
+};
 pub use holds::{Gone, HOLDS_FOLDER, Hold, HoldKind, Release, StoredHolds, hold_path, stored_holds};
 pub use index::{Index, IndexOptions};
 pub use live::Live;
