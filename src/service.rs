@@ -11,7 +11,7 @@ use archive::disk::Disk;
 use archive::site_key::SiteKey;
 use archive::store::Stores;
 use archive::{Clock, SystemClock};
-use http_api::{Destination, HttpState, Server, destination};
+use http_api::{Destination, HttpState, IncidentAge, Server, destination};
 use indexer::{Index, SegmentRow};
 use ingest::{Ingest, IngestConfig};
 use tiering::{Restorer, Rules, TieringConfig, Worker};
@@ -103,6 +103,7 @@ impl Service {
             clock: clock.clone(),
             ready: is_ready,
             camera_url_allowed: camera_rule(config.allows_loopback()),
+            incident_age: incident_age(rules.clone()),
         };
         let mut http = config.http.clone();
         http.connections_max = descriptors::connections(http.connections_max, streams(&index)?);
@@ -286,6 +287,10 @@ impl Retention {
             self.stores,
         )?)
     }
+}
+
+fn incident_age(rules: Rules) -> IncidentAge {
+    Arc::new(move |stream| rules.rule_for(stream)?.incident)
 }
 
 /// Says whether a camera with this URL may be added over the API, and if not, why.

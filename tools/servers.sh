@@ -26,13 +26,23 @@ moto_server)
 esac
 
 folder=$cache/$2-$version
+program=$folder/$2
+# A virtual environment cannot be moved: a file says that it is whole.
+whole=$program
+if [ "$2" = moto_server ]; then
+    program=$folder/bin/$2
+    whole=$folder/whole
+fi
+if [ -e "$whole" ]; then
+    echo "$program"
+    exit
+fi
 # One at a time: tests that need the same server wait for the one that builds it.
 mkdir -p "$cache"
 exec 9>"$cache/lock"
 flock 9
 if [ "$2" = moto_server ]; then
-    # A virtual environment cannot be moved: a file says that it is whole.
-    if [ ! -e "$folder/whole" ]; then
+    if [ ! -e "$whole" ]; then
         rm -rf "$folder"
         echo "servers: installing $2, once" >&2
         log=$(mktemp)
@@ -43,12 +53,12 @@ if [ "$2" = moto_server ]; then
             exit 1
         fi
         rm -f "$log"
-        touch "$folder/whole"
+        touch "$whole"
     fi
-    echo "$folder/bin/$2"
+    echo "$program"
     exit
 fi
-if [ ! -x "$folder/$2" ]; then
+if [ ! -x "$program" ]; then
     if ! command -v go >/dev/null 2>&1; then
         echo "servers: $2 is built from source with Go 1.24 or later, which is not on the PATH; install it from https://go.dev/dl" >&2
         exit 1
@@ -63,4 +73,4 @@ if [ ! -x "$folder/$2" ]; then
     rm -f "$log"
     mv "$folder.part" "$folder"
 fi
-echo "$folder/$2"
+echo "$program"

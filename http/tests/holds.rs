@@ -14,6 +14,7 @@ fn key(name: &str, cameras: &[&str], actions: &[Action]) -> ApiKeyConfig {
         sha256: Sha256::of(name.as_bytes()).to_string(),
         cameras: cameras.iter().map(|c| (*c).to_owned().into()).collect(),
         actions: actions.to_vec(),
+        redirect: false,
     }
 }
 
@@ -164,4 +165,31 @@ fn what_would_hold_nothing_is_refused_and_what_was_deleted_is_told() {
         service.json("/api/v1/holds")["holds"].as_array().map(Vec::len),
         Some(1)
     );
+}
+
+#[test]
+fn an_incident_is_held_until_the_age_that_its_rule_names() {
+    let site = Site::new();
+    let begun = common::now().plus_micros(-3_600_000_000);
+    site.record("lobby/main", begun, 3);
+    site.record("garden/main", begun, 3);
+    let service = site.serve(|_| ());
+    let to = begun.plus_micros(4_000_000);
+    let incident = |camera: &str, more: Value| {
+        let mut fields = json!({"kind": "incident", "from": begun, "to": to});
+        let more = more.as_object().expect("fields").clone();
+        fields.as_object_mut().expect("object").extend(more);
+        put(&service, camera, None, fields)
+    };
+    let held = read(&incident("lobby", json!({})));
+    let until = to.plus(std::time::Duration::from_secs(60 * 24 * 3600));
+    assert_eq!(
+        (&held["kind"], &held["until"]),
+        (&json!("incident"), &json!(until))
+    );
+    assert_eq!(incident("garden", json!({})).code(), "invalid_body");
+    assert_eq!(incident("lobby", json!({"until": until})).code(), "invalid_body");
+    // Sixty days after 2026-03-01 may have passed or not; after 1970 they have.
+    let old = json!({"from": "1970-01-02T00:00:00Z", "to": "1970-01-03T00:00:00Z"});
+    assert_eq!(incident("lobby", old).code(), "invalid_body");
 }

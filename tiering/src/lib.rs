@@ -17,6 +17,7 @@ pub mod forecast;
 mod gather;
 mod glob;
 mod ledger;
+mod locking;
 mod mover;
 mod outlook;
 pub mod plan;

@@ -15,6 +15,7 @@ use tokio::runtime::Handle;
 use crate::config::TieringConfig;
 use crate::error::TieringError;
 use crate::filing::Filing;
+use crate::locking::Locking;
 use crate::mover::Mover;
 use crate::outlook::Outlook;
 use crate::progress::Progress;
@@ -60,13 +61,19 @@ impl Worker {
             .as_ref()
             .map(|(stores, _)| stores.clone())
             .unwrap_or_default();
-        let mut filing = Filing::new(index.clone(), disk.clone(), places);
+        let mut filing = Filing::new(index.clone(), disk.clone(), places.clone());
+        let mut locking = Locking::new(index.clone(), places);
         let reaper = Reaper::new(index, disk, rules, config, key)?;
         let mut reaper = reaper.with_stores(stores.map(|(stores, _)| stores).unwrap_or_default());
         let progress = Arc::new(Mutex::new(reaper.progress()));
         let shared = progress.clone();
         let run = move || loop {
-            let more = pass(&mut reaper, mover.as_mut(), &mut filing, &*clock);
+            let more = pass(&mut reaper, mover.as_mut(), &*clock).and_then(|more| {
+                let now = reaper.progress().archive_time;
+                filing.pass(clock.monotonic_us())?;
+                locking.pass(now, clock.monotonic_us())?;
+                Ok(more)
+            });
             let now = reaper.progress();
             let more = more.and_then(|more| outlook.look(&now, clock.monotonic_us()).map(|()| more));
             *shared.lock().unwrap_or_else(PoisonError::into_inner) = now;
@@ -136,13 +143,8 @@ impl Worker {
     }
 }
 
-/// One pass of all; whether there is more to delete right now.
-fn pass(
-    reaper: &mut Reaper,
-    mover: Option<&mut Mover>,
-    filing: &mut Filing,
-    clock: &dyn Clock,
-) -> Result<bool, IndexError> {
+/// One pass of both; whether there is more to delete right now.
+fn pass(reaper: &mut Reaper, mover: Option<&mut Mover>, clock: &dyn Clock) -> Result<bool, IndexError> {
     if let Some(mover) = &mover {
         reaper.spare(mover.busy());
     }
@@ -157,6 +159,5 @@ fn pass(
             clock.monotonic_us(),
         )?;
     }
-    filing.pass(clock.monotonic_us())?;
     Ok(more)
 }

@@ -28,6 +28,12 @@ pub enum StoreError {
         /// What is wrong with it.
         why: String,
     },
+    /// A legal hold of the store's own is on the object: whoever put it has to lift it.
+    #[error("the store holds {name}")]
+    Held {
+        /// Which.
+        name: String,
+    },
     /// The object lies in an archive class: it can be read some hours after somebody asked for its restore.
     #[error("{name} lies in an archive class and has to be restored before it can be read")]
     Archived {

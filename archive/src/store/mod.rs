@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
-use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt};
+use object_store::{GetOptions, GetRange, ObjectStore};
 
 pub use cache::{Cache, CacheConfig};
 pub use config::{Limits, StoreConfig};
@@ -332,8 +332,8 @@ impl Store {
                     .await
             }
             Backend::Bucket(bucket) => {
-                let gone = bucket.objects().delete(&path);
-                self.within(CALL_TIMEOUT, "delete", name, gone).await
+                self.answered(CALL_TIMEOUT, "delete", name, bucket.delete(&path))
+                    .await
             }
         };
         match removed {
@@ -348,6 +348,16 @@ impl Store {
                 why: "it is still there".to_owned(),
             }),
         }
+    }
+
+    /// Puts a legal hold of the store's own on an object, or lifts it. False where the store has no such thing.
+    pub async fn legal_hold(&self, name: &str, on: bool) -> Result<bool, StoreError> {
+        let Backend::Bucket(bucket) = &self.backend else {
+            return Ok(false);
+        };
+        let path = self.path(name);
+        self.answered(CALL_TIMEOUT, "hold", name, bucket.legal_hold(&path, on))
+            .await
     }
 
     /// The names below `folder` that come after `after`, in order, with their lengths: at most `count`.

@@ -32,8 +32,8 @@ pub struct Objects {
 /// How long a read waits for its turn.
 const TURN_MAX: Duration = Duration::from_secs(2);
 
-/// Objects that are removed at a time: each waits for two answers, and takes next to nothing beside that.
-const DELETES_AT_ONCE: usize = 16;
+/// Objects that are removed or held at a time: each waits for an answer or two, and takes next to nothing beside that.
+const CALLS_AT_ONCE: usize = 16;
 
 /// Objects that are listed at a time.
 const PAGE_OBJECTS: usize = 1000;
@@ -67,17 +67,44 @@ impl Objects {
     /// Removes objects, several at a time, and looks that they are gone. After `time` no more are begun. One answer for
     /// each name; `None` for one that was not begun. Blocks.
     pub fn delete_all(&self, names: &[String], time: Duration) -> Vec<Option<Result<(), StoreError>>> {
+        self.for_all(
+            names,
+            time,
+            |store, name| async move { store.delete(&name).await },
+        )
+    }
+
+    /// Puts legal holds of the store's own on objects, or lifts them, as [`Objects::delete_all`] deletes.
+    pub fn legal_holds(
+        &self,
+        names: &[String],
+        on: bool,
+        time: Duration,
+    ) -> Vec<Option<Result<bool, StoreError>>> {
+        self.for_all(names, time, |store, name| async move {
+            store.legal_hold(&name, on).await
+        })
+    }
+
+    /// Does the same with several objects at a time; after `time` with no more.
+    fn for_all<T, F: Future<Output = Result<T, StoreError>>>(
+        &self,
+        names: &[String],
+        time: Duration,
+        what: impl Fn(Store, String) -> F,
+    ) -> Vec<Option<Result<T, StoreError>>> {
         let begun = Instant::now();
         let one = |name: &String| {
             let (store, name) = (self.store.clone(), name.clone());
+            let what = &what;
             async move {
                 if begun.elapsed() > time {
                     return None;
                 }
-                Some(store.delete(&name).await)
+                Some(what(store, name).await)
             }
         };
-        let all = stream::iter(names.iter().map(one)).buffered(DELETES_AT_ONCE);
+        let all = stream::iter(names.iter().map(one)).buffered(CALLS_AT_ONCE);
         self.runtime.block_on(all.collect())
     }
 

@@ -9,9 +9,12 @@
 //!   combined from those of the parts. What has a `-` in it is combined too, and no answer.
 //! - The end of an upload that was told twice is "no such upload", and a conditional one that was, "exists": so
 //!   neither proves anything, and who asks looks at the object.
+//! - Versions and object lock: see [`lock`].
 //! - Servers keep parts of uploads that were never ended; they are aborted as far as we live to see it.
 //! - What lies in an archive class cannot be read back to be verified: it has to have a checksum of the whole. So it
 //!   goes up in parts always, since some servers keep no checksum of what came in one piece.
+
+mod lock;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +30,7 @@ use object_store::{
     Attribute, Attributes, BackoffConfig, ClientOptions, Extensions, HeaderMap, HeaderValue, ObjectStore,
     PutMode, PutMultipartOptions, PutOptions, PutPayload, RetryConfig,
 };
+use tokio::sync::OnceCell;
 
 use super::config::StoreConfig;
 use super::error::StoreError;
@@ -52,6 +56,8 @@ pub(super) struct Bucket {
     ending: Arc<AmazonS3>,
     /// For what the library does not know.
     raw: Raw,
+    /// Whether the bucket keeps versions; asked once.
+    versions: Arc<OnceCell<bool>>,
     storage_class: Option<String>,
     /// Whether that class has to be restored from.
     archives: bool,
@@ -74,6 +80,7 @@ impl Bucket {
             objects,
             looking: sending(Some(("x-amz-checksum-mode", "ENABLED")))?,
             ending: sending(Some(("if-none-match", "*")))?,
+            versions: Arc::default(),
             storage_class: config.storage_class.clone(),
             archives: config.restoring().is_some(),
         })

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use archive::random::{random, sortable_name};
-use archive::{CameraId, HoldId, StreamName, TimeRange, WallTime};
+use archive::{CameraId, HoldId, StreamId, StreamName, TenantId, TimeRange, WallTime};
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderValue, Response, StatusCode, Uri, header};
@@ -17,6 +17,7 @@ use crate::gate::{Caller, Client};
 use crate::json;
 use crate::problem::{Code, Problem};
 use crate::query::{Query, forwards};
+use crate::state::Shared;
 
 const REASON_CHARS_MAX: usize = 500;
 const STREAMS_MAX: usize = 16;
@@ -26,6 +27,8 @@ const RANGE_MAX: Duration = Duration::from_secs(3660 * 24 * 3600);
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NewHold {
+    #[serde(default)]
+    kind: HoldKind,
     camera: CameraId,
     #[serde(default)]
     streams: Vec<StreamName>,
@@ -112,18 +115,26 @@ pub(super) async fn put(
         .authorize(&caller, Action::Hold, new.camera.as_str())?;
     let now = app.clock.wall();
     let range = forwards(new.from, new.to, RANGE_MAX)?;
+    let streams = streams(&camera, new.streams)?;
+    let until = match new.kind {
+        HoldKind::Legal => until(new.until, now)?,
+        HoldKind::Incident if new.until.is_some() => {
+            return Err(invalid("until: an incident ends at the age that the rule names"));
+        }
+        HoldKind::Incident => Some(incident_end(&app, &camera, &streams, range, now)?),
+    };
     let hold = Hold {
         id: fresh_id(now)?,
         version: 1,
-        kind: HoldKind::Legal,
-        streams: streams(&camera, new.streams)?,
+        kind: new.kind,
+        streams,
         camera: new.camera,
         from: range.from(),
         to: range.to(),
         reason: reason(&new.reason)?,
         author: caller.name().to_owned(),
         created: now,
-        until: until(new.until, now)?,
+        until,
         released: None,
     };
     app.desk
@@ -213,6 +224,32 @@ fn until(until: Option<WallTime>, now: WallTime) -> Result<Option<WallTime>, Pro
     match until {
         Some(until) if until <= now => Err(invalid("until: it has passed already, and would hold nothing")),
         until => Ok(until),
+    }
+}
+
+/// When the last of an incident has the age until which its rule keeps it.
+fn incident_end(
+    app: &Shared,
+    camera: &CameraHandle,
+    streams: &[StreamName],
+    range: TimeRange,
+    now: WallTime,
+) -> Result<WallTime, Problem> {
+    let all = camera.stream_names();
+    let held = if streams.is_empty() { &all } else { streams };
+    let ages = held.iter().filter_map(|stream| {
+        (app.incident_age)(&StreamId {
+            tenant: TenantId::default(),
+            camera: camera.id().clone(),
+            stream: stream.clone(),
+        })
+    });
+    let age = ages.max().ok_or_else(|| {
+        invalid("kind: the rule of this camera has no `incident`; put a hold of the kind legal")
+    })?;
+    match range.to().plus(age) {
+        end if end <= now => Err(invalid("to: it is older than the rule keeps incidents")),
+        end => Ok(end),
     }
 }
 

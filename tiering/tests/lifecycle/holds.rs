@@ -227,12 +227,18 @@ fn ten_thousand_holds_race_deletions_and_no_acknowledged_one_loses() {
         for n in 1..=TURNS {
             let row = &rows[n as usize % rows.len()];
             let hold = hold(&format!("h{n}"), "lobby", row.wall_start, row.wall_end);
-            turn.store(n, Ordering::Release);
-            // Neither is always first.
+            // Whoever is first is first in one turn of four; in the others they meet.
+            if n % 4 != 0 {
+                turn.store(n, Ordering::Release);
+            }
+            while n % 4 == 1 && held.load(Ordering::Acquire) < n {
+                std::thread::yield_now();
+            }
             for _ in 0..n % 64 * 40 {
                 std::hint::spin_loop();
             }
             let gone = a.index.put_hold(&hold).expect("hold");
+            turn.store(n, Ordering::Release);
             let acknowledged = gone.is_empty();
             while held.load(Ordering::Acquire) < n {
                 std::thread::yield_now();
@@ -252,7 +258,7 @@ fn ten_thousand_holds_race_deletions_and_no_acknowledged_one_loses() {
     });
     let spared = spared.load(Ordering::Relaxed);
     assert!(
-        spared > TURNS / 100 && spared < TURNS - TURNS / 100,
-        "{spared} of {TURNS}: no race"
+        (TURNS / 4..=TURNS * 3 / 4).contains(&spared),
+        "{spared} of {TURNS} were spared"
     );
 }
