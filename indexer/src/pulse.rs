@@ -1,8 +1,11 @@
 //! How recording and moving keep up: ingest and tiering tell it, the API shows it. In memory only.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use archive::{StreamNo, WallTime};
 
 use crate::forecast::Forecast;
 
@@ -52,14 +55,29 @@ pub struct Moved {
     pub failures: u64,
     /// Copies under way.
     pub under_way: u64,
+    /// Copies that are being removed.
+    pub leaving: u64,
     /// Age of the oldest sealed footage that has no copy below the hot tier, in seconds.
     pub unreplicated_s: u64,
+    /// Bytes on the disk that have a copy that counts elsewhere; `None` until all were looked at once.
+    pub evictable_bytes: Option<u64>,
+    /// How long the disk lasts at the present rate if nothing more can be copied, in seconds; `None` where nothing is
+    /// recorded, or not enough is known yet.
+    pub hot_left_s: Option<u64>,
+}
+
+impl Moved {
+    /// The same in hours.
+    pub fn hot_hours_left(&self) -> Option<f64> {
+        self.hot_left_s.map(|seconds| seconds as f64 / 3600.0)
+    }
 }
 
 /// The board that ingest and tiering write and the API reads.
 #[derive(Debug, Default)]
 pub struct Pulse {
     moved: Mutex<Option<Moved>>,
+    unreplicated: Mutex<HashMap<StreamNo, WallTime>>,
     forecast: Mutex<Option<Arc<Forecast>>>,
     lags: [AtomicU64; BOUNDS_MS.len() + 1],
     lag_us: AtomicU64,
@@ -98,6 +116,17 @@ impl Pulse {
     /// What was moved, where there is another tier than the hot one.
     pub fn moved(&self) -> Option<Moved> {
         *self.moved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells of each stream that has some where the oldest of its sealed footage ends that lies on the disk alone.
+    pub fn set_unreplicated(&self, since: HashMap<StreamNo, WallTime>) {
+        *self.unreplicated.lock().unwrap_or_else(PoisonError::into_inner) = since;
+    }
+
+    /// Where the oldest sealed footage of a stream ends that lies on the disk alone, if there is some.
+    pub fn unreplicated(&self, stream: StreamNo) -> Option<WallTime> {
+        let since = self.unreplicated.lock().unwrap_or_else(PoisonError::into_inner);
+        since.get(&stream).copied()
     }
 
     /// Tells what becomes of the footage at the present rate.

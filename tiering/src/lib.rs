@@ -27,6 +27,7 @@ mod rates;
 mod reaper;
 mod removal;
 mod restorer;
+mod room;
 mod rules;
 mod shed;
 mod totals;

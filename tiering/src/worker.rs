@@ -25,7 +25,7 @@ use crate::rules::Rules;
 /// Between two passes while there is more to delete, so that recording gets its turn at the disk.
 const BREATH: Duration = Duration::from_millis(100);
 
-/// How often is looked what came of copies that are being made.
+/// How often is looked what came of copies that are being made or removed.
 const TICK: Duration = Duration::from_millis(100);
 
 /// Moves and deletes segments until it is stopped.
@@ -50,7 +50,7 @@ impl Worker {
         stores: Option<(Stores, Handle)>,
     ) -> Result<Self, TieringError> {
         let (stop, stopped) = mpsc::channel::<()>();
-        let (interval, grace) = (config.interval, config.grace);
+        let (interval, grace, settings) = (config.interval, config.grace, config.clone());
         let mut mover = stores.clone().map(|(stores, runtime)| {
             let (index, disk, rules) = (index.clone(), disk.clone(), rules.clone());
             Mover::new(index, disk, stores, rules, grace, runtime)
@@ -68,7 +68,7 @@ impl Worker {
         let progress = Arc::new(Mutex::new(reaper.progress()));
         let shared = progress.clone();
         let run = move || loop {
-            let more = pass(&mut reaper, mover.as_mut(), &*clock).and_then(|more| {
+            let more = pass(&mut reaper, mover.as_mut(), &settings, &*clock).and_then(|more| {
                 let now = reaper.progress().archive_time;
                 filing.pass(clock.monotonic_us())?;
                 locking.pass(now, clock.monotonic_us())?;
@@ -92,7 +92,7 @@ impl Worker {
             loop {
                 let moved = mover.as_ref().map(Mover::moved);
                 board.pulse().set_moved(moved);
-                let is_moving = moved.is_some_and(|moved| moved.under_way > 0);
+                let is_moving = moved.is_some_and(|moved| moved.under_way + moved.leaving > 0);
                 let step = if is_moving { pause.min(TICK) } else { pause };
                 if stopped.recv_timeout(step) != Err(RecvTimeoutError::Timeout) {
                     return Ok(());
@@ -144,20 +144,27 @@ impl Worker {
 }
 
 /// One pass of both; whether there is more to delete right now.
-fn pass(reaper: &mut Reaper, mover: Option<&mut Mover>, clock: &dyn Clock) -> Result<bool, IndexError> {
+fn pass(
+    reaper: &mut Reaper,
+    mover: Option<&mut Mover>,
+    config: &TieringConfig,
+    clock: &dyn Clock,
+) -> Result<bool, IndexError> {
     if let Some(mover) = &mover {
         reaper.spare(mover.busy());
     }
     let more = reaper.pass(clock.wall(), clock.monotonic_us())?;
     if let Some(mover) = mover {
         let found = reaper.progress();
-        let short = found.reserve_bytes.saturating_sub(found.free_bytes);
+        let short = mover.short(&found, config.interval);
         mover.pass(
             found.archive_time,
             !found.clock_doubted,
             short,
             clock.monotonic_us(),
         )?;
+        let low = config.thresholds(found.total_bytes).low;
+        mover.look_ahead(found.free_bytes.saturating_sub(low));
     }
     Ok(more)
 }

@@ -11,6 +11,7 @@ use archive::disk::Disk;
 use archive::layout::segment_path;
 use archive::segment::{CheckedReader, SegmentReader};
 use archive::store::Stores;
+use archive::time::SECOND_US;
 use archive::{
     ArchiveError, CameraId, Clock, FragmentRef, Gap, InitSegment, SegmentId, Sha256, StreamId, StreamName,
     StreamNo, TenantId, Tier, TimeRange, WallTime,
@@ -418,6 +419,16 @@ impl StreamHandle {
     fn read_from(&self, row: &SegmentRow, tier: Tier) -> Result<SegmentReader, ArchiveError> {
         let name = segment_path(&self.id, &row.name());
         SegmentReader::on(tier, &self.footage.disk, &self.footage.stores, &name, row.bytes)
+    }
+
+    /// How old the oldest sealed footage of this stream is that lies on the disk alone, 0 where none does; `None` where
+    /// there is no other tier.
+    pub(crate) fn unreplicated_s(&self, now: WallTime) -> Option<u64> {
+        let pulse = self.footage.index.pulse();
+        pulse.moved()?;
+        let since = pulse.unreplicated(self.no);
+        let age_us = since.map_or(0, |since| now.micros_since(since).max(0));
+        Some((age_us / SECOND_US).unsigned_abs())
     }
 
     pub(super) fn index(&self) -> &Index {

@@ -49,6 +49,7 @@ struct Streams {
     reconnects: Family<Stream, Counter>,
     packets_lost: Family<Stream, Counter>,
     pictures: Family<Stream, Counter>,
+    unreplicated: Family<Stream, Figure>,
     gaps: Family<StreamCause, Figure>,
 }
 
@@ -170,16 +171,33 @@ fn of_tiers(registry: &mut Registry, moved: &Moved) {
         (
             "tier_copies_under_way",
             "Copies that are being made",
-            moved.under_way,
+            Some(moved.under_way as f64),
+        ),
+        (
+            "tier_copies_leaving",
+            "Copies that are being removed because another one counts",
+            Some(moved.leaving as f64),
         ),
         (
             "unreplicated_seconds",
             "Age of the oldest complete segment that lies on the disk alone",
-            moved.unreplicated_s,
+            Some(moved.unreplicated_s as f64),
+        ),
+        (
+            "evictable_bytes",
+            "What could leave the disk because another copy counts",
+            moved.evictable_bytes.map(|bytes| bytes as f64),
+        ),
+        (
+            "hot_hours_left",
+            "How long all cameras are recorded at the present rate if nothing more can be copied",
+            moved.hot_hours_left(),
         ),
     ] {
+        // What is not known has no figure: 0 would be an alarm.
+        let Some(value) = value else { continue };
         let figure = Figure::default();
-        figure.set(value as f64);
+        figure.set(value);
         registry.register(name, help, figure);
     }
 }
@@ -332,6 +350,9 @@ fn of_streams(registry: &mut Registry, app: &Shared, streams: &[StreamHandle]) -
             .get_or_create(&labels)
             .inc_by(status.packets_lost);
         all.pictures.get_or_create(&labels).inc_by(status.pictures);
+        if let Some(seconds) = handle.unreplicated_s(now) {
+            all.unreplicated.get_or_create(&labels).set(seconds as f64);
+        }
         let Some(day) = day else { continue };
         for gap in handle.gaps(day)? {
             let missing = TimeRange::new(gap.from, gap.to.unwrap_or(now)).and_then(|gap| gap.intersect(day));
@@ -360,6 +381,11 @@ fn of_streams(registry: &mut Registry, app: &Shared, streams: &[StreamHandle]) -
     registry.register("stream_reconnects", "Sessions begun again", all.reconnects);
     registry.register("stream_packets_lost", "RTP packets lost", all.packets_lost);
     registry.register("stream_pictures", "Pictures handed to the disk", all.pictures);
+    registry.register(
+        "stream_unreplicated_seconds",
+        "Age of the oldest complete segment of a stream that lies on the disk alone, where there is another tier",
+        all.unreplicated,
+    );
     registry.register(
         "stream_gap_seconds",
         "Time without media in the last 24 hours, by cause",

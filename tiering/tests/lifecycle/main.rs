@@ -1,5 +1,6 @@
 //! Deleting real segments: by rule, on a disk that fills, over crashes and clock jumps.
 
+mod a_fault_at_every_step_of_a_move_loses_nothing;
 mod archive_class;
 mod archive_of_segments;
 mod certificates;
@@ -8,8 +9,10 @@ mod forecast;
 mod full_disk;
 mod holds;
 mod interrupted;
+mod moves;
 mod removed_cameras;
 mod retention;
+mod steps;
 mod tiers;
 
 #[path = "../../../archive/tests/rig/servers.rs"]

@@ -14,53 +14,66 @@ use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
 use crate::archive_of_segments::{Archive, minute};
+use crate::steps::Steps;
 
-const BELOW: Below = Below {
+pub(crate) const BELOW: Below = Below {
     warm: true,
     cold: true,
 };
 
 /// An archive with two more tiers below its own.
-struct Tiered {
-    archive: Archive,
-    stores: Stores,
-    folders: tempfile::TempDir,
-    runtime: Runtime,
+pub(crate) struct Tiered {
+    pub(crate) archive: Archive,
+    pub(crate) stores: Stores,
+    pub(crate) folders: tempfile::TempDir,
+    pub(crate) runtime: Runtime,
+    pub(crate) steps: Arc<Steps>,
 }
 
 impl Tiered {
     fn new() -> Self {
+        Self::of(Archive::new(), None)
+    }
+
+    /// With what may be copied to the warm tier in a second.
+    pub(crate) fn of(archive: Archive, rate: Option<u64>) -> Self {
         let folders = tempfile::tempdir().expect("folder");
         let runtime = Runtime::new().expect("runtime");
+        let steps = Arc::new(Steps::default());
         let store = |name: &str| {
             let url = url::Url::from_directory_path(folders.path().join(name)).expect("url");
+            let config = StoreConfig {
+                rate,
+                ..StoreConfig::at(url)
+            };
             Some(Objects {
-                store: Store::open(&StoreConfig::at(url)).expect("store"),
+                store: Store::open(&config).expect("store").with_faults(steps.clone()),
                 cache: None,
                 runtime: runtime.handle().clone(),
                 turns: Arc::new(Semaphore::new(4)),
             })
         };
         Self {
-            archive: Archive::new(),
+            archive,
             stores: Stores {
                 warm: store("warm"),
                 cold: store("cold"),
             },
             folders,
             runtime,
+            steps,
         }
     }
 
     /// With sealed segments of ten minutes each, of one camera.
-    fn with_segments(count: i64) -> (Self, StreamNo) {
+    pub(crate) fn with_segments(count: i64) -> (Self, StreamNo) {
         let t = Self::new();
         let stream = t.archive.camera("lobby", 5);
         t.archive.record_many(stream, 0..count);
         (t, stream)
     }
 
-    fn mover(&self, rule: &RetentionRule) -> Mover {
+    pub(crate) fn mover(&self, rule: &RetentionRule) -> Mover {
         let rules = Rules::with_tiers(vec![rule.clone()], BELOW).expect("sound");
         let (index, disk) = (self.archive.index.clone(), self.archive.disk.clone());
         let handle = self.runtime.handle().clone();
@@ -75,7 +88,7 @@ impl Tiered {
     }
 
     /// Where the copy of a segment lies on a tier.
-    fn file(&self, row: &SegmentRow, tier: Tier) -> PathBuf {
+    pub(crate) fn file(&self, row: &SegmentRow, tier: Tier) -> PathBuf {
         let stream = self.archive.index.stream_id(row.id.stream).expect("stream");
         match tier {
             Tier::Hot => self.archive.file(row),
@@ -88,20 +101,26 @@ impl Tiered {
     }
 
     /// Passes at `now` until nothing is under way any more.
-    fn settle(&self, mover: &mut Mover, now: WallTime) {
+    pub(crate) fn settle(&self, mover: &mut Mover, now: WallTime) {
         self.settle_with(mover, now, true, 0);
     }
 
     fn settle_with(&self, mover: &mut Mover, now: WallTime, trusted: bool, short: u64) {
-        mover.pass(now, trusted, short, 0).expect("pass");
-        while mover.moved().under_way > 0 {
+        let monotonic_us = now.micros_since(minute(0)).unsigned_abs();
+        self.settle_at(mover, (now, monotonic_us), trusted, short);
+    }
+
+    /// The same by two clocks, of which only the second never jumps.
+    pub(crate) fn settle_at(&self, mover: &mut Mover, at: (WallTime, u64), trusted: bool, short: u64) {
+        mover.pass(at.0, trusted, short, at.1).expect("pass");
+        while mover.moved().under_way + mover.moved().leaving > 0 {
             std::thread::sleep(Duration::from_millis(5));
-            mover.go_on(now, trusted, 0).expect("pass");
+            mover.go_on(at.0, trusted, at.1).expect("pass");
         }
     }
 
     /// On which tiers each segment lies, by its row and by its files; both must say the same.
-    fn tiers(&self, stream: StreamNo) -> Vec<String> {
+    pub(crate) fn tiers(&self, stream: StreamNo) -> Vec<String> {
         let rows = self.archive.rows(stream);
         rows.iter()
             .map(|row| {
@@ -123,7 +142,7 @@ impl Tiered {
             .collect()
     }
 
-    fn findings(&self) -> Vec<Finding> {
+    pub(crate) fn findings(&self) -> Vec<Finding> {
         let options = CheckOptions {
             deep: true,
             running: false,
@@ -140,7 +159,7 @@ impl Tiered {
 }
 
 /// Ten minutes on hot, thirty on warm.
-fn rule() -> RetentionRule {
+pub(crate) fn rule() -> RetentionRule {
     RetentionRule {
         hot: Some(Duration::from_secs(600)),
         warm: Some(Duration::from_secs(1800)),
