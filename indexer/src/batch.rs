@@ -12,11 +12,14 @@ use rocksdb::WriteBatch;
 use crate::copies::Copies;
 use crate::coverage::{HourCoverage, contribution};
 use crate::damage::Damage;
-use crate::db::{COPIES, COVERAGE, FRAGMENTS, GAPS, INCIDENTS, INITS, META, SEGMENTS, SEQUENCES, TAIL};
+use crate::db::{
+    COPIES, COVERAGE, FRAGMENTS, GAPS, INCIDENTS, INITS, META, SEGMENTS, SEQUENCES, TAIL, THINNING,
+};
 use crate::error::IndexError;
 use crate::index::Index;
 use crate::keys;
 use crate::rows::{self, Ended, Incident, IncidentKind, Last, SegmentRow, SegmentState};
+use crate::thinning::{Replacement, Replacing, Thinning, ThinningStep};
 
 #[derive(Clone)]
 enum Change {
@@ -30,10 +33,13 @@ enum Change {
     Incident(StreamNo, Incident),
     Init(InitSegment),
     Damage(Damage),
+    Thinning(Thinning),
+    Thinned(SegmentRow),
+    Replace(Box<Replacement>),
 }
 
 /// Coverage rows that a commit changes; several segments may meet in one hour.
-type Hours = BTreeMap<(StreamNo, WallTime), HourCoverage>;
+pub(crate) type Hours = BTreeMap<(StreamNo, WallTime), HourCoverage>;
 
 /// Gap rows that a commit changes, by where they begin; `None` forgets one.
 type Gaps = BTreeMap<(StreamNo, WallTime), Option<Gap>>;
@@ -96,6 +102,21 @@ impl Batch {
         self.changes.push(Change::Damage(damage));
     }
 
+    /// Says that a segment is about to be thinned, or what is left of the one that it was.
+    pub fn thinning(&mut self, thinning: Thinning) {
+        self.changes.push(Change::Thinning(thinning));
+    }
+
+    /// Puts a thinner version in the place of a segment.
+    pub fn replace(&mut self, replacement: Replacement) {
+        self.changes.push(Change::Replace(Box::new(replacement)));
+    }
+
+    /// Forgets that a segment was thinned, or was about to be: nothing is left to be removed.
+    pub fn thinned(&mut self, row: &SegmentRow) {
+        self.changes.push(Change::Thinned(row.clone()));
+    }
+
     /// Adds an init segment.
     pub fn init(&mut self, init: &InitSegment) {
         self.changes.push(Change::Init(init.clone()));
@@ -108,6 +129,7 @@ impl Index {
     /// committed again, whether or not anything of it was written.
     pub fn commit(&self, batch: impl Borrow<Batch>) -> Result<(), IndexError> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _replacing = self.replacing(&batch.borrow().changes);
         let mut out = WriteBatch::default();
         let mut durable: BTreeMap<StreamNo, WallTime> = BTreeMap::new();
         let mut deleted = Vec::new();
@@ -138,6 +160,11 @@ impl Index {
                 }
                 Change::Incident(stream, i) => self.put_incident(&mut out, *stream, i)?,
                 Change::Damage(damage) => damage.put(self, &mut out)?,
+                Change::Thinning(thinning) => thinning.put(self, &mut out)?,
+                Change::Thinned(row) => {
+                    out.delete_cf(self.cf(THINNING)?, keys::at(row.id.stream, row.wall_start));
+                }
+                Change::Replace(replacement) => self.put_replaced(&mut out, replacement, &mut hours)?,
                 Change::Init(init) => out.put_cf(self.cf(INITS)?, init.hash.0, &init.bytes),
             }
         }
@@ -156,10 +183,21 @@ impl Index {
         for (stream, until) in durable {
             self.live.publish(stream, until);
         }
+        for change in &batch.borrow().changes {
+            if let Change::Replace(replacement) = change {
+                self.note_replaced(&replacement.after);
+            }
+        }
         Ok(())
     }
 
-    fn put_segment(&self, out: &mut WriteBatch, row: &SegmentRow) -> Result<(), IndexError> {
+    /// Held while segments are replaced; see [`Index::consistently`].
+    fn replacing(&self, changes: &[Change]) -> Option<Replacing<'_>> {
+        let replaces = changes.iter().any(|change| matches!(change, Change::Replace(_)));
+        replaces.then(|| Replacing::begin(self))
+    }
+
+    pub(crate) fn put_segment(&self, out: &mut WriteBatch, row: &SegmentRow) -> Result<(), IndexError> {
         out.put_cf(
             self.cf(SEGMENTS)?,
             keys::at(row.id.stream, row.wall_start),
@@ -254,12 +292,13 @@ impl Index {
         Ok(())
     }
 
-    fn put_incident(&self, out: &mut WriteBatch, stream: StreamNo, i: &Incident) -> Result<(), IndexError> {
-        let row = i.encode();
-        let mut key = keys::at(stream, i.at).to_vec();
-        // Several kinds may meet in one instant.
-        key.extend(row.first());
-        out.put_cf(self.cf(INCIDENTS)?, key, row);
+    pub(crate) fn put_incident(
+        &self,
+        out: &mut WriteBatch,
+        stream: StreamNo,
+        i: &Incident,
+    ) -> Result<(), IndexError> {
+        out.put_cf(self.cf(INCIDENTS)?, i.key(stream), i.encode());
         Ok(())
     }
 
@@ -330,6 +369,12 @@ impl Index {
             out.delete_cf(self.cf(FRAGMENTS)?, key);
             out.delete_cf(self.cf(SEQUENCES)?, keys::sequence(row.id));
             self.forget_damage(out, row)?;
+            // What was only begun may still leave a file.
+            if let Some(thinning) = self.thinning(row)?
+                && thinning.step != ThinningStep::Begun
+            {
+                out.delete_cf(self.cf(THINNING)?, key);
+            }
             // Segments go oldest first: what happened before the end of this one explains nothing that is left.
             out.delete_range_cf(
                 self.cf(INCIDENTS)?,

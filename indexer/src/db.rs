@@ -29,9 +29,12 @@ pub(crate) const COPIES: &str = "copies";
 /// Fragments whose bytes are not what was written.
 pub(crate) const DAMAGE: &str = "damage";
 
-pub(crate) const TABLES: [&str; 13] = [
+/// Segments that are being thinned, and what is left of those that were.
+pub(crate) const THINNING: &str = "thinning";
+
+pub(crate) const TABLES: [&str; 14] = [
     META, CAMERAS, STREAMS, SEGMENTS, SEQUENCES, COPIES, FRAGMENTS, TAIL, GAPS, INCIDENTS, COVERAGE, INITS,
-    DAMAGE,
+    DAMAGE, THINNING,
 ];
 
 /// Small, since most tables see a few rows a second; flushes stay rare all the same.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use archive::seam::{Seam, Step};
@@ -55,6 +55,10 @@ pub struct Index {
     pub(crate) live: LiveBoard,
     /// Taken by commits that read before they write.
     pub(crate) writing: Mutex<()>,
+    /// Odd while a segment gives way to a thinner version; counts up when it has.
+    pub(crate) replacing: AtomicU64,
+    /// The end of the last segment of each stream that gave way to a thinner version.
+    pub(crate) replaced: RwLock<HashMap<StreamNo, WallTime>>,
     status: StatusBoard,
     pulse: Pulse,
     inits: RwLock<HashMap<Sha256, Arc<InitSegment>>>,
@@ -126,6 +130,8 @@ impl Index {
             names: RwLock::new(names),
             live: LiveBoard::default(),
             writing: Mutex::default(),
+            replacing: AtomicU64::new(0),
+            replaced: RwLock::default(),
             status: StatusBoard::default(),
             pulse: Pulse::default(),
             inits: RwLock::default(),

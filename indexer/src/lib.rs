@@ -28,6 +28,7 @@ mod rebuild;
 mod registry;
 mod rows;
 mod status;
+mod thinning;
 mod timeline;
 
 pub use batch::Batch;
@@ -45,4 +46,5 @@ pub use rebuild::{Rebuilt, SegmentFiles, adopt, list_segments, rebuild};
 pub use registry::{CameraRow, PRIORITY_DEFAULT, PRIORITY_MAX, SecretUrl, StreamConfig, Transport};
 pub use rows::{Ended, Incident, IncidentKind, SegmentFragments, SegmentRow, SegmentState};
 pub use status::{SessionState, StreamStatus};
+pub use thinning::{Replacement, Thinning, ThinningStep};
 pub use timeline::{Run, Timeline};

@@ -1,5 +1,6 @@
 //! Makes the index anew from media files alone.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use archive::disk::Disk;
@@ -13,6 +14,7 @@ use crate::copies::Copies;
 use crate::error::IndexError;
 use crate::index::Index;
 use crate::rows::{SegmentRow, SegmentState};
+use crate::thinning::{Thinning, ThinningStep};
 
 /// Segments that are committed together.
 const COMMIT_SEGMENTS: usize = 64;
@@ -73,7 +75,7 @@ pub fn list_segments(disk: &Disk) -> Result<(SegmentFiles, Vec<String>), IndexEr
     }
     found
         .values_mut()
-        .for_each(|names| names.sort_unstable_by_key(|n| (n.seq, n.epoch)));
+        .for_each(|names| names.sort_unstable_by_key(|n| (n.seq, n.epoch, n.generation)));
     unknown.sort_unstable();
     Ok((found, unknown))
 }
@@ -109,10 +111,13 @@ impl Found {
 /// Every segment by its stream, in the order of sequences, with the places where it was found.
 type Everywhere = BTreeMap<StreamId, Vec<(SegmentName, Found)>>;
 
+/// What a name sorts by: of a segment that was thinned, what counts comes before what it was.
+type Place = (u64, Epoch, WallTime, Reverse<u8>);
+
 fn list_everywhere(disk: &Disk, stores: &Stores) -> Result<(Everywhere, Vec<String>), IndexError> {
     let (files, mut unknown) = list_segments(disk)?;
-    let mut all: BTreeMap<StreamId, BTreeMap<(u64, Epoch, WallTime), Found>> = BTreeMap::new();
-    let key = |name: &SegmentName| (name.seq, name.epoch, name.start);
+    let mut all: BTreeMap<StreamId, BTreeMap<Place, Found>> = BTreeMap::new();
+    let key = |name: &SegmentName| (name.seq, name.epoch, name.start, Reverse(name.generation));
     for (stream, names) in files {
         let of_stream = all.entry(stream).or_default();
         for name in names {
@@ -137,8 +142,16 @@ fn list_everywhere(disk: &Disk, stores: &Stores) -> Result<(Everywhere, Vec<Stri
         });
         listed.map_err(ArchiveError::from)?;
     }
-    let in_order = |found: BTreeMap<(u64, Epoch, WallTime), Found>| {
-        let named = |((seq, epoch, start), found)| (SegmentName { start, seq, epoch }, found);
+    let in_order = |found: BTreeMap<Place, Found>| {
+        let named = |((seq, epoch, start, Reverse(generation)), found)| {
+            let name = SegmentName {
+                start,
+                seq,
+                epoch,
+                generation,
+            };
+            (name, found)
+        };
         found.into_iter().map(named).collect()
     };
     Ok((
@@ -159,9 +172,27 @@ struct Told {
     leaves: Vec<Sha256>,
     /// Where its copies are, if there are any but the one on the hot tier.
     copies: Option<Copies>,
+    /// What it was before it was thinned, if that is still there.
+    former: Option<Thinning>,
 }
 
 impl Told {
+    /// Takes `t` for what this segment was before it was thinned, if it is.
+    fn take_former(&mut self, t: &Self) -> bool {
+        let is_former = self.row.id == t.row.id && self.row.generation > t.row.generation;
+        if !is_former || self.row.head != t.row.head {
+            return false;
+        }
+        self.former = Some(Thinning {
+            before: t.row.clone(),
+            step: ThinningStep::Replaced {
+                copies: t.copies.unwrap_or_else(Copies::hot_only),
+                since: WallTime::MIN,
+            },
+        });
+        true
+    }
+
     /// Whether `next` can stand behind this one.
     fn is_before(&self, next: &Self) -> bool {
         self.row.id.seq < next.row.id.seq && self.row.wall_end <= next.row.wall_start
@@ -221,6 +252,7 @@ fn read(
                 init: header.init,
                 head,
                 fragments: entries.len() as u32,
+                generation: header.generation,
             }
         };
     if index.init(&header.init)?.is_none() {
@@ -228,12 +260,13 @@ fn read(
     }
     Ok(match footer {
         Some(footer) => {
+            let link = footer.link();
             let entries: Vec<_> = footer.fragments.into_iter().map(|f| f.entry).collect();
             Told {
                 prev: header.prev,
                 row: row(
                     &footer.header,
-                    footer.head,
+                    link,
                     &entries,
                     reader.len()?,
                     SegmentState::Sealed,
@@ -241,8 +274,10 @@ fn read(
                 entries,
                 leaves: Vec::new(),
                 copies: None,
+                former: None,
             }
         }
+        None if name.generation > 0 => return Err(refused(reader, "thinning it has not come to an end")),
         None => {
             reader.distrust_cache()?;
             let found = scan(reader, 0)?;
@@ -258,6 +293,7 @@ fn read(
                 entries,
                 leaves,
                 copies: None,
+                former: None,
             }
         }
     })
@@ -322,7 +358,11 @@ fn add(index: &Index, mut batch: Batch, told: Vec<Told>) -> Result<u32, IndexErr
     let mut fragments = 0;
     let mut places = Batch::default();
     for Told {
-        row, entries, copies, ..
+        row,
+        entries,
+        copies,
+        former,
+        ..
     } in told
     {
         if entries.is_empty() {
@@ -338,6 +378,9 @@ fn add(index: &Index, mut batch: Batch, told: Vec<Told>) -> Result<u32, IndexErr
             seals.seal(&row);
             if let Some(copies) = copies {
                 places.copies(&row, copies);
+            }
+            if let Some(former) = former {
+                places.thinning(former);
             }
         }
     }
@@ -374,6 +417,9 @@ pub fn rebuild(
                 Ok(t) if t.entries.is_empty() => "no whole fragment".to_owned(),
                 Ok(mut t) => {
                     t.copies = found.copies(t.row.bytes);
+                    if told.last_mut().is_some_and(|last| last.take_former(&t)) {
+                        continue;
+                    }
                     if let Some(last) = told.last_mut() {
                         last.cut_before(&t);
                     }

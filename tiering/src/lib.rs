@@ -6,7 +6,9 @@
 //!    has just jumped ([`ArchiveTime`]).
 //! 2. Segments of a stream go oldest first, so that what remains of its chain has no holes.
 //! 3. A segment's row says that it is being deleted before its file goes, and goes after it.
-//! 4. When the disk fills and nothing may be deleted, new footage of the lowest priority gives way
+//! 4. Thinning puts a new object in the place of a segment, and removes the old one when the new one is as safe
+//!    ([`Thinner`]).
+//! 5. When the disk fills and nothing may be deleted, new footage of the lowest priority gives way
 //!    ([`Shedding`]), never old footage under its minimum.
 
 mod archive_time;
@@ -21,6 +23,8 @@ mod progress;
 mod reaper;
 mod rules;
 mod shed;
+mod thinner;
+mod thinning;
 mod totals;
 mod worker;
 
@@ -33,4 +37,6 @@ pub use progress::{Deleted, Progress};
 pub use reaper::Reaper;
 pub use rules::{Below, Problem, RetentionRule, RuleError, Rules};
 pub use shed::Shedding;
+pub use thinner::{Replaced, Thinner, ThinnerMoment, ThinnerParts};
+pub use thinning::ThinKeep;
 pub use worker::Worker;

@@ -20,6 +20,7 @@ use crate::policy::{Input, Reason, decide};
 use crate::progress::Progress;
 use crate::rules::Rules;
 use crate::shed::Shedding;
+use crate::thinner::remove_former;
 use crate::totals::Totals;
 
 /// Where the last trusted time is kept over restarts.
@@ -90,6 +91,13 @@ impl Reaper {
     /// Leaves these segments alone until told otherwise.
     pub fn spare(&mut self, busy: HashSet<SegmentId>) {
         self.busy = busy;
+    }
+
+    /// Takes in that a segment has given way to a thinner version of itself.
+    pub fn replaced(&mut self, before: &SegmentRow, after: &SegmentRow) {
+        self.totals.replace(before, after);
+        self.progress.thinned.segments += 1;
+        self.progress.thinned.bytes += before.bytes.saturating_sub(after.bytes);
     }
 
     /// What was done so far.
@@ -293,7 +301,10 @@ impl Reaper {
         members: &[(String, Doomed)],
         paths: &[&str],
     ) -> Result<Result<(), ArchiveError>, IndexError> {
-        for (path, (_, row, _)) in members {
+        for (path, (stream, row, _)) in members {
+            if let Err(e) = remove_former(&self.index, &self.disk, &self.stores, stream, row)? {
+                return Ok(Err(e));
+            }
             for tier in self.index.copies(row)?.present() {
                 if tier != Tier::Hot
                     && let Err(e) = remove_copy(&self.disk, &self.stores, path, tier)

@@ -40,6 +40,7 @@ struct Run {
     from: WallTime,
     to: WallTime,
     tier: Tier,
+    thinned: bool,
 }
 
 /// A gap. While it lasts it is `open`, and `to` is how far that is known: now, or the end of the range.
@@ -79,6 +80,7 @@ pub(super) async fn timeline(
                 from: run.range.from(),
                 to: run.range.to(),
                 tier: run.tier,
+                thinned: run.thinned,
             });
             let answer = Answer {
                 camera: stream.id().camera.to_string(),

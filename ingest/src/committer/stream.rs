@@ -243,6 +243,7 @@ impl StreamWriter {
             wall_start: start,
             prev: self.head,
             init: init.hash,
+            generation: 0,
         };
         let reserve = cx.config.segment_bytes_max.min(RESERVE_BYTES);
         let writer = SegmentWriter::create(cx.disk, cx.pool, header, init, reserve)?;
@@ -258,6 +259,7 @@ impl StreamWriter {
             init: init.hash,
             head: Sha256::default(),
             fragments: 0,
+            generation: 0,
         };
         Ok(OpenSegment {
             writer,

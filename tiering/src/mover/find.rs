@@ -38,6 +38,15 @@ pub(super) struct Search<'a> {
 }
 
 impl Cursors {
+    /// Segments of `stream` from `from` on have not reached any goal, as far as is known.
+    pub(super) fn back_to(&mut self, stream: StreamNo, from: WallTime) {
+        for goal in Goal::ALL {
+            if let Some(reached) = self.0.get_mut(&(stream, goal)) {
+                *reached = from.min(*reached);
+            }
+        }
+    }
+
     /// What is due for `goals`, the oldest footage first. A segment takes one step at a time: the next one is decided
     /// on what this one leaves.
     pub(super) fn due(&mut self, search: &Search<'_>, goals: &[Goal]) -> Result<Vec<Due>, IndexError> {

@@ -16,7 +16,7 @@ use archive::disk::Disk;
 use archive::layout::segment_path;
 use archive::store::{Objects, StoreError, Stores};
 use archive::time::SECOND_US;
-use archive::{SegmentId, StreamId, Tier, WallTime};
+use archive::{SegmentId, StreamId, StreamNo, Tier, WallTime};
 use indexer::{Batch, Copies, Event, Index, IndexError, Moved, SegmentRow};
 use tokio::runtime::Handle;
 
@@ -114,6 +114,11 @@ impl Mover {
             under_way: self.under_way.len() as u64,
             ..self.moved
         }
+    }
+
+    /// Looks once more at the segments of a stream from `from` on: one of them was replaced, and begins its way anew.
+    pub fn look_again(&mut self, stream: StreamNo, from: WallTime) {
+        self.cursors.back_to(stream, from);
     }
 
     /// Segments that are being copied: they must not be deleted meanwhile.

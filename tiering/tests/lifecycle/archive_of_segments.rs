@@ -6,6 +6,7 @@ use std::sync::Arc;
 use archive::buffer::Pool;
 use archive::disk::Disk;
 use archive::layout::segment_path;
+use archive::seam::{Faults, Seam};
 use archive::segment::{Closing, FragmentBuilder, SegmentHeader, SegmentWriter};
 use archive::time::SECOND_US;
 use archive::{GapCause, InitSegment, Note, SegmentId, StreamId, StreamNo, Tier, TimeRange, WallTime};
@@ -68,6 +69,28 @@ impl Archive {
         }
     }
 
+    /// The same with `faults` between it and its disk, and its index.
+    pub(crate) fn with_faults(self, faults: &Arc<dyn Faults>) -> Self {
+        drop(self.index);
+        let options = IndexOptions {
+            seam: Seam::with(faults.clone()),
+            ..IndexOptions::default()
+        };
+        let index = Index::open(&self.dir.path().join("index"), &options).expect("index");
+        let disk = Disk::with_faults(self.disk.root(), faults.clone()).expect("disk");
+        Self {
+            index: Arc::new(index),
+            disk,
+            ..self
+        }
+    }
+
+    /// And without again, as after a kill.
+    pub(crate) fn without_faults(self) -> Self {
+        let disk = Disk::open(self.disk.root()).expect("disk");
+        Self { disk, ..self }.reopen()
+    }
+
     pub(crate) fn camera(&self, id: &str, priority: u8) -> StreamNo {
         let stream = StreamConfig {
             name: "main".parse().expect("id"),
@@ -95,7 +118,12 @@ impl Archive {
 
     /// Records a sealed segment of fragments of 10 s, as long as `minutes`, of about `bytes`.
     pub(crate) fn record(&self, stream: StreamNo, from: WallTime, minutes: i64, bytes: usize) -> SegmentRow {
-        let (mut row, writer) = self.begin(stream, from, minutes, bytes);
+        let (row, writer) = self.begin(stream, from, minutes, bytes);
+        self.seal(row, writer)
+    }
+
+    /// Seals what was begun.
+    pub(crate) fn seal(&self, mut row: SegmentRow, writer: SegmentWriter) -> SegmentRow {
         let sealed = writer.seal(&self.pool).expect("seal");
         row.bytes = sealed.bytes;
         let mut batch = Batch::default();
@@ -122,6 +150,21 @@ impl Archive {
         minutes: i64,
         bytes: usize,
     ) -> (SegmentRow, SegmentWriter) {
+        let each = bytes / (minutes * 6) as usize;
+        self.begin_with(stream, from, minutes, &|i, fragment| {
+            fragment.push_video(i * 900_000, true, &vec![i as u8; each]);
+            1
+        })
+    }
+
+    /// The same with what `fill` puts into each fragment, whose activity it tells.
+    pub(crate) fn begin_with(
+        &self,
+        stream: StreamNo,
+        from: WallTime,
+        minutes: i64,
+        fill: &dyn Fn(i64, &mut FragmentBuilder) -> u8,
+    ) -> (SegmentRow, SegmentWriter) {
         let last = self.index.last_segment(stream).expect("last");
         let next = self
             .index
@@ -143,21 +186,21 @@ impl Archive {
             wall_start: from,
             prev: last.map(|row| row.head).unwrap_or_default(),
             init: self.init.hash,
+            generation: 0,
         };
         let mut w = SegmentWriter::create(&self.disk, &self.pool, header, &self.init, 0).expect("create");
         let count = minutes * 6;
-        let each = bytes / count as usize;
         let mut fragments: Vec<_> = (0..count)
             .map(|i| {
                 let mut b = FragmentBuilder::new(&self.pool, None);
-                b.push_video(i * 900_000, true, &vec![i as u8; each]);
+                let activity = fill(i, &mut b);
                 let closing = Closing {
                     wall_start: from.plus_micros(i * 10 * SECOND_US),
                     wall_duration_us: 10 * SECOND_US as u32,
                     media_end: Some((i + 1) * 900_000),
                     typical_duration: 900_000,
                     run_start: i == 0,
-                    activity: 1,
+                    activity,
                     notes: gap.into_iter().filter(|_| i == 0).collect(),
                     clock_offset_us: None,
                     audio_duration: 0,
@@ -178,6 +221,7 @@ impl Archive {
             init: self.init.hash,
             head: w.head(),
             fragments: w.fragments(),
+            generation: 0,
         };
         let mut batch = Batch::default();
         batch.init(&self.init);

@@ -5,4 +5,5 @@ mod clock_jumps;
 mod full_disk;
 mod interrupted;
 mod retention;
+mod thinning;
 mod tiers;

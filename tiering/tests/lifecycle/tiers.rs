@@ -15,21 +15,21 @@ use tokio::sync::Semaphore;
 
 use crate::archive_of_segments::{Archive, minute};
 
-const BELOW: Below = Below {
+pub(crate) const BELOW: Below = Below {
     warm: true,
     cold: true,
 };
 
 /// An archive with two more tiers below its own.
-struct Tiered {
-    archive: Archive,
-    stores: Stores,
+pub(crate) struct Tiered {
+    pub(crate) archive: Archive,
+    pub(crate) stores: Stores,
     folders: tempfile::TempDir,
     runtime: Runtime,
 }
 
 impl Tiered {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folders = tempfile::tempdir().expect("folder");
         let runtime = Runtime::new().expect("runtime");
         let store = |name: &str| {
@@ -60,7 +60,7 @@ impl Tiered {
         (t, stream)
     }
 
-    fn mover(&self, rule: &RetentionRule) -> Mover {
+    pub(crate) fn mover(&self, rule: &RetentionRule) -> Mover {
         let rules = Rules::with_tiers(vec![rule.clone()], BELOW).expect("sound");
         let (index, disk) = (self.archive.index.clone(), self.archive.disk.clone());
         let handle = self.runtime.handle().clone();
@@ -75,7 +75,7 @@ impl Tiered {
     }
 
     /// Where the copy of a segment lies on a tier.
-    fn file(&self, row: &SegmentRow, tier: Tier) -> PathBuf {
+    pub(crate) fn file(&self, row: &SegmentRow, tier: Tier) -> PathBuf {
         let stream = self.archive.index.stream_id(row.id.stream).expect("stream");
         match tier {
             Tier::Hot => self.archive.file(row),
@@ -88,7 +88,7 @@ impl Tiered {
     }
 
     /// Passes at `now` until nothing is under way any more.
-    fn settle(&self, mover: &mut Mover, now: WallTime) {
+    pub(crate) fn settle(&self, mover: &mut Mover, now: WallTime) {
         self.settle_with(mover, now, true, 0);
     }
 
@@ -123,7 +123,7 @@ impl Tiered {
             .collect()
     }
 
-    fn findings(&self) -> Vec<Finding> {
+    pub(crate) fn findings(&self) -> Vec<Finding> {
         let options = CheckOptions {
             deep: true,
             running: false,
