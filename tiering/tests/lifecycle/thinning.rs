@@ -438,7 +438,7 @@ fn a_kill_at_every_step_leaves_one_of_the_two_whole_and_the_next_start_finishes(
         assert_eq!(found.header.generation, row.generation, "after {steps} steps");
         let mut thinner = hot(&a, rule());
         settle(&mut thinner, minute(28)).expect("passes");
-        settle(&mut thinner, minute(30)).expect("passes");
+        settle(&mut thinner, minute(29)).expect("passes");
         assert_eq!(generations(&a, lobby), [1, 0], "after {steps} steps");
         assert_eq!(a.index.thinnings().expect("rows"), [], "after {steps} steps");
         assert!(!a.file(&original(&a.rows(lobby)[0])).exists());
