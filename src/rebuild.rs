@@ -45,7 +45,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Index::open(&into, &IndexOptions::default()).with_context(|| format!("in {}", into.display()))?;
     let live_dir = config.index_dir();
     if live_dir != into {
-        carry_cameras(&live_dir, &index)?;
+        carry_over(&live_dir, &index)?;
     }
     enrol(&index, &config.cameras, SystemClock::default().wall())?;
     let begun = Instant::now();
@@ -77,6 +77,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         rebuilt.bytes,
         rebuilt.segments as f64 / seconds.max(1e-6)
     )?;
+    if rebuilt.holds > 0 {
+        writeln!(out, "{} holds", rebuilt.holds)?;
+    }
+    if rebuilt.certificates > 0 {
+        writeln!(out, "{} deletion certificates", rebuilt.certificates)?;
+    }
     if live_dir != into {
         let (live, into) = (live_dir.display(), into.display());
         if lock_holder(&live_dir).is_some() {
@@ -101,12 +107,16 @@ fn is_free(dir: &Path) -> std::io::Result<bool> {
     }
 }
 
-/// Footage does not tell the setup of cameras: the index in use does, if it can be read.
-fn carry_cameras(live_dir: &Path, index: &Index) -> anyhow::Result<()> {
-    match view_index(live_dir).and_then(|live| Ok(live.cameras()?)) {
-        Ok(cameras) => {
+/// Footage does not tell the setup of cameras: the index in use does, if it can be read. Nor are holds beside the
+/// footage yet that could not be written there.
+fn carry_over(live_dir: &Path, index: &Index) -> anyhow::Result<()> {
+    match view_index(live_dir).and_then(|live| Ok((live.cameras()?, live.holds()?))) {
+        Ok((cameras, holds)) => {
             for row in cameras {
                 index.put_camera(&row)?;
+            }
+            for hold in holds {
+                index.put_hold(&hold)?;
             }
         }
         Err(e) => eprintln!("tierline: cameras that were added over the API have to be added again: {e:#}"),

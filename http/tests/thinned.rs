@@ -54,15 +54,14 @@ fn replace(site: &Site, seq: usize, keep: Keep) {
         generation: 1,
         ..before.clone()
     };
-    let mut batch = Batch::default();
-    batch.replace(Replacement {
+    let replacement = Replacement {
         copies: site.index.copies(&before).expect("copies"),
         before,
         after,
         entries: thinned.entries,
         at: epoch(),
-    });
-    site.index.commit(batch).expect("commit");
+    };
+    assert!(site.index.replace(&replacement).expect("commit"));
 }
 
 /// When each picture of what lies at `input` is shown, in seconds since the first; ffmpeg must have nothing to say.

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use crate::db::{self, CAMERAS, INITS, META, STREAMS};
 use crate::error::IndexError;
+use crate::holds::HoldView;
 use crate::live::{Live, LiveBoard};
 use crate::pulse::Pulse;
 use crate::registry::CameraRow;
@@ -59,6 +60,8 @@ pub struct Index {
     pub(crate) replacing: AtomicU64,
     /// The end of the last segment of each stream that gave way to a thinner version.
     pub(crate) replaced: RwLock<HashMap<StreamNo, WallTime>>,
+    /// Changed under `writing`, with the table.
+    pub(crate) holds: RwLock<HoldView>,
     status: StatusBoard,
     pulse: Pulse,
     inits: RwLock<HashMap<Sha256, Arc<InitSegment>>>,
@@ -132,6 +135,7 @@ impl Index {
             writing: Mutex::default(),
             replacing: AtomicU64::new(0),
             replaced: RwLock::default(),
+            holds: RwLock::default(),
             status: StatusBoard::default(),
             pulse: Pulse::default(),
             inits: RwLock::default(),
@@ -144,6 +148,7 @@ impl Index {
                 index.live.publish(stream, span.to());
             }
         }
+        index.load_holds()?;
         Ok(index)
     }
 

@@ -11,10 +11,9 @@ use archive::time::HOUR_US;
 use archive::{FragmentEntry, Malformed, Note, StreamNo, Tier, TimeRange, WallTime};
 use rocksdb::WriteBatch;
 
-use crate::batch::Hours;
 use crate::copies::Copies;
 use crate::coverage::{HourCoverage, contribution};
-use crate::db::{COPIES, INCIDENTS, THINNING};
+use crate::db::{COPIES, COVERAGE, INCIDENTS, RESTORES, THINNING};
 use crate::error::IndexError;
 use crate::index::Index;
 use crate::keys;
@@ -115,11 +114,11 @@ impl Thinning {
     }
 }
 
-/// While it is held, a commit puts thinner versions in the place of segments.
-pub(crate) struct Replacing<'a>(&'a Index);
+/// While it is held, a thinner version is put in the place of a segment.
+struct Replacing<'a>(&'a Index);
 
 impl<'a> Replacing<'a> {
-    pub(crate) fn begin(index: &'a Index) -> Self {
+    fn begin(index: &'a Index) -> Self {
         index.replacing.fetch_add(1, Ordering::AcqRel);
         Self(index)
     }
@@ -181,17 +180,28 @@ impl Index {
         replaced.get(&stream).copied()
     }
 
-    /// Puts a thinner version in the place of a segment.
-    pub(crate) fn put_replaced(
-        &self,
-        out: &mut WriteBatch,
-        r: &Replacement,
-        hours: &mut Hours,
-    ) -> Result<(), IndexError> {
+    /// Puts a thinner version in the place of a segment, in one synced write. False, and nothing is changed, when it is
+    /// not any more what it was, or is held: a hold that was answered before this returns is kept.
+    pub fn replace(&self, r: &Replacement) -> Result<bool, IndexError> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_same = self.segment(r.before.id)?.as_ref() == Some(&r.before);
+        if !is_same || self.held(r.before.id.stream, r.before.range(), r.at)? {
+            return Ok(false);
+        }
+        let mut out = WriteBatch::default();
+        self.put_replaced(&mut out, r)?;
+        let _replacing = Replacing::begin(self);
+        self.write(out)?;
+        self.note_replaced(&r.after);
+        Ok(true)
+    }
+
+    fn put_replaced(&self, out: &mut WriteBatch, r: &Replacement) -> Result<(), IndexError> {
         let (stream, key) = (r.after.id.stream, keys::at(r.after.id.stream, r.after.wall_start));
         self.put_segment(out, &r.after)?;
         self.put_table(out, &r.after, &r.entries)?;
         out.delete_cf(self.cf(COPIES)?, key);
+        out.delete_cf(self.cf(RESTORES)?, key);
         self.forget_damage(out, &r.before)?;
         let thinning = Thinning {
             before: r.before.clone(),
@@ -224,7 +234,8 @@ impl Index {
         }
         let mut hour = r.after.wall_start.hour();
         while hour < r.after.wall_end {
-            hours.insert((stream, hour), self.covered_with(hour, r)?);
+            let row = self.covered_with(hour, r)?;
+            out.put_cf(self.cf(COVERAGE)?, keys::at(stream, hour), row.encode());
             hour = hour.plus_micros(HOUR_US);
         }
         Ok(())
@@ -251,7 +262,7 @@ impl Index {
     }
 
     /// Tells those who ask [`replaced_until`](Self::replaced_until).
-    pub(crate) fn note_replaced(&self, row: &SegmentRow) {
+    fn note_replaced(&self, row: &SegmentRow) {
         let replaced = self.replaced.write();
         let mut replaced = replaced.unwrap_or_else(PoisonError::into_inner);
         let until = replaced.entry(row.id.stream).or_insert(row.wall_end);

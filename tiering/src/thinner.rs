@@ -61,7 +61,7 @@ pub struct Thinner {
     job: Option<Job>,
     /// Segments that are left alone, and until when.
     resting: HashMap<SegmentId, u64>,
-    /// Segments of which too little would go.
+    /// Segments of which too little would go, or that would have to be restored first.
     dense: HashSet<SegmentId>,
 }
 
@@ -246,6 +246,14 @@ impl Thinner {
             None => None,
         };
         let tier = index.copies(row)?.nearest();
+        // What would have to be restored first is left where it costs little.
+        if stores
+            .of(tier)
+            .is_some_and(|objects| objects.store.restoring().is_some())
+        {
+            self.dense.insert(row.id);
+            return Ok(());
+        }
         let mut batch = Batch::default();
         batch.thinning(Thinning {
             before: row.clone(),
@@ -361,15 +369,17 @@ impl Thinner {
             tier: Tier::Hot,
             ..current.clone()
         };
-        let mut batch = Batch::default();
-        batch.replace(Replacement {
+        let replacement = Replacement {
             copies: index.copies(&current)?,
             before: current.clone(),
             after: after.clone(),
             entries: thinned.entries,
             at: at.now,
-        });
-        index.commit(batch)?;
+        };
+        if !index.replace(&replacement)? {
+            self.give_up(row)?;
+            return Ok(None);
+        }
         let (pictures, kept) = thinned.pictures;
         tracing::info!(
             stream = self.name(row),
@@ -448,6 +458,10 @@ impl Thinner {
             return Ok(());
         };
         let now = index.copies(&row)?;
+        // Who holds it now may want it as it was.
+        if index.held(id.stream, row.range(), at.now)? {
+            return Ok(());
+        }
         // It must be as safe as what it replaces, as far as the rule still lets it.
         if row.state != SegmentState::Sealed || now.authority < copies.authority.min(rule.last(rules.below()))
         {

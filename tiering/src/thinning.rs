@@ -95,10 +95,9 @@ pub(crate) fn due(rule: &RetentionRule, row: &SegmentRow, is_written: bool, now:
 
 /// Whether a segment that is due may be thinned now.
 pub(crate) fn may_thin(index: &Index, row: &SegmentRow, now: WallTime) -> Result<bool, IndexError> {
-    // Held footage stays as it is: `Index::held` is asked here.
-    let _ = now;
+    let (stream, range) = (row.id.stream, row.range());
     // What is damaged is kept as it is, for whoever can repair it.
-    Ok(index.damage(row.id.stream, row.range())?.is_empty())
+    Ok(!index.held(stream, range, now)? && index.damage(stream, range)?.is_empty())
 }
 
 /// The wall time in which something moves at least as much as the rule says, and as much around it as it says.

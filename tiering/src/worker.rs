@@ -7,12 +7,15 @@ use std::time::Duration;
 
 use archive::Clock;
 use archive::disk::Disk;
+use archive::site_key::SiteKey;
 use archive::store::Stores;
 use indexer::{Index, IndexError};
 use tokio::runtime::Handle;
 
 use crate::config::TieringConfig;
 use crate::error::TieringError;
+use crate::filing::Filing;
+use crate::locking::Locking;
 use crate::mover::Mover;
 use crate::progress::Progress;
 use crate::reaper::Reaper;
@@ -36,13 +39,14 @@ pub struct Worker {
 impl Worker {
     /// Starts the thread; its first pass finishes deletions that were left half way. Call it after recovery
     /// has sealed what was left open. While it runs, nobody else moves or deletes segments. Copies are made on
-    /// `runtime`, which must outlive it; without one all footage stays on the hot tier.
+    /// `runtime`, which must outlive it; without one all footage stays on the hot tier. `key` signs what is certified.
     pub fn start(
         index: Arc<Index>,
         disk: Disk,
         clock: Arc<dyn Clock>,
         rules: Rules,
         config: TieringConfig,
+        key: SiteKey,
         stores: Option<(Stores, Handle)>,
     ) -> Result<Self, TieringError> {
         let (stop, stopped) = mpsc::channel::<()>();
@@ -59,13 +63,22 @@ impl Worker {
             grace,
         });
         let board = index.clone();
-        let reaper = Reaper::new(index, disk, rules, config)?;
+        let places = stores
+            .as_ref()
+            .map(|(stores, _)| stores.clone())
+            .unwrap_or_default();
+        let mut filing = Filing::new(index.clone(), disk.clone(), places.clone());
+        let mut locking = Locking::new(index.clone(), places);
+        let reaper = Reaper::new(index, disk, rules, config, key)?;
         let mut reaper = reaper.with_stores(stores.map(|(stores, _)| stores).unwrap_or_default());
         let progress = Arc::new(Mutex::new(reaper.progress()));
         let shared = progress.clone();
         let run = move || loop {
             let more = pass(&mut reaper, mover.as_mut(), &*clock).and_then(|more| {
                 thin(&mut thinner, &mut reaper, mover.as_mut(), &*clock, Thinner::pass)?;
+                let now = reaper.progress().archive_time;
+                filing.pass(clock.monotonic_us())?;
+                locking.pass(now, clock.monotonic_us())?;
                 Ok(more)
             });
             let now = reaper.progress();
@@ -170,18 +183,19 @@ fn thin(
 
 /// One pass of both; whether there is more to delete right now.
 fn pass(reaper: &mut Reaper, mover: Option<&mut Mover>, clock: &dyn Clock) -> Result<bool, IndexError> {
-    let Some(mover) = mover else {
-        return reaper.pass(clock.wall(), clock.monotonic_us());
-    };
-    reaper.spare(mover.busy());
+    if let Some(mover) = &mover {
+        reaper.spare(mover.busy());
+    }
     let more = reaper.pass(clock.wall(), clock.monotonic_us())?;
-    let found = reaper.progress();
-    let short = found.reserve_bytes.saturating_sub(found.free_bytes);
-    mover.pass(
-        found.archive_time,
-        !found.clock_doubted,
-        short,
-        clock.monotonic_us(),
-    )?;
+    if let Some(mover) = mover {
+        let found = reaper.progress();
+        let short = found.reserve_bytes.saturating_sub(found.free_bytes);
+        mover.pass(
+            found.archive_time,
+            !found.clock_doubted,
+            short,
+            clock.monotonic_us(),
+        )?;
+    }
     Ok(more)
 }

@@ -8,6 +8,7 @@ mod frame;
 pub(crate) mod fuzzing;
 mod header;
 mod origin;
+mod outline;
 mod reader;
 mod scan;
 mod source;

@@ -57,8 +57,8 @@ impl SegmentReader {
         }
     }
 
-    /// Opens the segment that is the object `name` of `len` bytes.
-    fn of_object(objects: &Objects, name: &str, len: u64) -> Self {
+    /// Opens the segment that is the object `name` of `len` bytes. Nothing is asked of the store yet.
+    pub fn of_object(objects: &Objects, name: &str, len: u64) -> Self {
         Self {
             file: Source::Object(ObjectFile::new(objects, name, len), name.into()),
         }
@@ -107,7 +107,7 @@ impl SegmentReader {
 
     /// The header, the init segment, where the first fragment begins, and what it is chained to.
     pub fn head(&self) -> Result<(SegmentHeader, InitSegment, u64, Sha256), ArchiveError> {
-        let len = self.len()?.min(HEAD_BYTES_MAX) as usize;
+        let len = self.file.head_len()?.min(HEAD_BYTES_MAX) as usize;
         let bytes = self.file.read_aligned(0, len)?;
         SegmentHeader::parse_file_head(&bytes).map_err(|e| self.malformed(0, &e))
     }
@@ -115,7 +115,7 @@ impl SegmentReader {
     /// The first blocks of the file, up to the first fragment, every byte of which is as it was written, and what
     /// the first fragment is chained to.
     pub(super) fn checked_head(&self) -> Result<(Bytes, Sha256), ArchiveError> {
-        let len = self.len()?.min(HEAD_BYTES_MAX) as usize;
+        let len = self.file.head_len()?.min(HEAD_BYTES_MAX) as usize;
         let bytes = self.file.read_aligned(0, len)?;
         let read = || {
             let (header, init, end, _) = SegmentHeader::parse_file_head(&bytes)?;

@@ -47,6 +47,7 @@ impl FootageFile {
             self.direct = false;
             return self.reader.read(range).map_err(|failure| failure.error);
         }
+        self.stream.is_archived_after_all(&self.row, &first.error);
         if !matches!(first.error, ArchiveError::Corrupt { .. }) {
             return Err(first.error);
         }
@@ -82,7 +83,10 @@ impl FootageFile {
                 let one = ranges.iter().map(|range| self.read(range.clone()));
                 Ok(one.collect::<Result<Vec<_>, _>>()?.concat())
             }
-            Err(failure) => Err(failure.error),
+            Err(failure) => {
+                self.stream.is_archived_after_all(&self.row, &failure.error);
+                Err(failure.error)
+            }
         }
     }
 
@@ -98,7 +102,8 @@ impl FootageFile {
     ) -> Result<Vec<(FragmentEntry, Vec<TrackSamples>)>, ArchiveError> {
         let sealed = self.row.state == SegmentState::Sealed;
         let damaged = |entry: &FragmentEntry, error: &ArchiveError| self.damaged(entry, error);
-        self.reader.unchecked().sound_samples(entries, sealed, damaged)
+        let found = self.reader.unchecked().sound_samples(entries, sealed, damaged);
+        found.inspect_err(|error| self.stream.is_archived_after_all(&self.row, error))
     }
 
     fn damaged(&self, entry: &FragmentEntry, error: &ArchiveError) {

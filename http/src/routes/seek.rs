@@ -7,8 +7,9 @@ use axum::http::{Response, StatusCode, Uri};
 use serde::Serialize;
 
 use super::AppState;
+use crate::auth::Ahead;
 use crate::config::Action;
-use crate::gate::Caller;
+use crate::gate::{Caller, Client};
 use crate::hls::file_name;
 use crate::json;
 use crate::problem::Problem;
@@ -38,6 +39,7 @@ struct Fragment {
 
 pub(super) async fn seek(
     Caller(caller): Caller,
+    Client(client): Client,
     State(app): AppState,
     Path(camera): Path<String>,
     uri: Uri,
@@ -53,6 +55,11 @@ pub(super) async fn seek(
     let row = rows.into_iter().next().ok_or_else(|| stream.no_media(at))?;
     let (row, entry) = (row.segment, row.fragments.into_iter().next());
     let entry = entry.ok_or_else(|| stream.no_media(at))?;
+    if stream.is_archived(&row)? {
+        let (stream, row) = (stream.clone(), row.clone());
+        let restoring = move || stream.ensure_readable([&row], Ahead::Playing);
+        app.desk.work(client, restoring).await?;
+    }
     let base = format!("/hls/{}/{}", camera.id(), stream.id().stream);
     let range = entry.range();
     let fragment = Fragment {

@@ -10,7 +10,7 @@ use http_body_util::Full;
 use indexer::SegmentFragments;
 
 use super::AppState;
-use crate::auth::{FootageFile, StreamHandle};
+use crate::auth::{Ahead, FootageFile, StreamHandle};
 use crate::config::Action;
 use crate::decoder::{self, PIXELS_MAX, WIDTH_MAX, WIDTH_MIN};
 use crate::gate::{Caller, Client};
@@ -107,6 +107,7 @@ fn source(stream: &StreamHandle, at: Option<WallTime>) -> Result<Source, Problem
     if pixels > Some(PIXELS_MAX) {
         return Err(Problem::new(Code::DecoderFailed, "The picture is too large."));
     }
+    stream.ensure_readable(rows.iter().map(|row| &row.segment), Ahead::None)?;
     let mut bytes = vec![init.bytes.clone()];
     let start = first.fragments.first().map_or(start, |entry| entry.wall_start);
     let mut offset_us = at.micros_since(start).clamp(0, 3600 * SECOND_US);

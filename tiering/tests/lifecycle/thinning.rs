@@ -419,7 +419,7 @@ fn a_kill_at_every_step_leaves_one_of_the_two_whole_and_the_next_start_finishes(
             steps_left: AtomicI64::new(i64::MAX),
         });
         let faults: Arc<dyn Faults> = kill.clone();
-        let a = a.with_faults(&faults);
+        let a = a.faulty(faults);
         kill.steps_left.store(steps, Ordering::SeqCst);
         let mut doomed = hot(&a, rule());
         // One is due. It is thinned, and what it was is removed.
