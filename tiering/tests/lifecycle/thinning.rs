@@ -300,7 +300,9 @@ fn an_original_that_is_safe_in_a_store_goes_only_when_the_thinned_one_is_there_t
     settle(&mut thinner, minute(29)).expect("passes");
     assert!(t.file(&original(&after), Tier::Warm).exists());
     for (_, after) in replaced {
-        mover.look_again(after.id.stream, after.wall_start);
+        mover
+            .look_again(after.id.stream, after.wall_start)
+            .expect("marks");
     }
     t.settle(&mut mover, minute(29));
     assert_eq!(
