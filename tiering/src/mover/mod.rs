@@ -21,7 +21,7 @@ use std::time::Duration;
 use archive::disk::Disk;
 use archive::store::{Limits, StoreError, Stores};
 use archive::time::SECOND_US;
-use archive::{SegmentId, StreamId, Tier, WallTime};
+use archive::{SegmentId, StreamId, StreamNo, Tier, WallTime};
 use indexer::{Batch, Event, Index, IndexError, Moved, SegmentRow, SessionState};
 use tokio::runtime::Handle;
 
@@ -102,6 +102,11 @@ impl Mover {
             leaving: (self.under_way.len() - copies + self.leaving.len()) as u64,
             ..self.moved
         }
+    }
+
+    /// Looks once more at the segments of a stream from `from` on: one of them was replaced, and begins its way anew.
+    pub fn look_again(&mut self, stream: StreamNo, from: WallTime) -> Result<(), IndexError> {
+        self.cursors.back_to(&self.index, stream, from)
     }
 
     /// Segments that something is being done to: they must not be deleted meanwhile.

@@ -18,6 +18,7 @@ mod moves;
 mod removed_cameras;
 mod retention;
 mod steps;
+mod thinning;
 mod tiers;
 
 #[path = "../../../archive/tests/rig/servers.rs"]
