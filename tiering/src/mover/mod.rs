@@ -125,7 +125,7 @@ impl Mover {
     ) -> Result<(), IndexError> {
         self.take_in(now, monotonic_us)?;
         let at = self.moment(now, clock_trusted);
-        self.leaving = self.to_leave(&at, short, monotonic_us)?;
+        self.leaving = self.find_leaving(&at, short, monotonic_us)?;
         self.begin_leaving(monotonic_us)?;
         self.note_unreplicated(&at)?;
         self.begin_copies(&at, monotonic_us)?;
