@@ -4,19 +4,23 @@ mod common;
 
 use std::process::Command;
 
-use archive::TimeRange;
 use archive::buffer::Pool;
 use archive::layout::segment_path;
 use archive::segment::{Keep, SegmentReader, Thinning, thin};
-use common::{Clip, EPOCH, Recorder, Service, Site, after, epoch, id};
+use archive::{TimeRange, WallTime};
+use common::{Clip, EPOCH, Recorder, Service, Site, after, epoch, id, now};
 use indexer::{Batch, Replacement, SegmentRow};
 
 const STREAM: &str = "lobby/main";
 
 /// Thirty seconds in one run: three segments of five GOPs of two seconds and fifty pictures each.
 fn recorded() -> Site {
+    recorded_from(epoch())
+}
+
+fn recorded_from(start: WallTime) -> Site {
     let site = Site::new();
-    let mut recorder = Recorder::new(&site, STREAM, epoch(), Clip::small());
+    let mut recorder = Recorder::new(&site, STREAM, start, Clip::small());
     recorder.append(5);
     let mut recorder = recorder.rotate();
     recorder.append(5);
@@ -339,9 +343,10 @@ fn exports_hold_the_last_picture_of_a_gop_that_stays() {
 
 #[test]
 fn a_playlist_into_live_names_what_is_there_after_thinning() {
-    let site = recorded();
+    let start = now().plus_micros(-60_000_000);
+    let site = recorded_from(start);
     let service = site.serve(|_| ());
-    let path = format!("/hls/lobby/main/media.m3u8?from={EPOCH}");
+    let path = format!("/hls/lobby/main/media.m3u8?from={start}");
     let before = service.get(&path).text();
     assert!(
         before.contains("seg/1.mp4") && !before.contains("seg/1.t1.mp4"),
