@@ -13,12 +13,13 @@ use crate::copies::Copies;
 use crate::coverage::{HourCoverage, contribution};
 use crate::damage::Damage;
 use crate::db::{
-    COPIES, COVERAGE, FRAGMENTS, GAPS, INCIDENTS, INITS, META, RESTORES, SEGMENTS, SEQUENCES, TAIL,
+    COPIES, COVERAGE, FRAGMENTS, GAPS, INCIDENTS, INITS, META, RESTORES, SEGMENTS, SEQUENCES, TAIL, THINNING,
 };
 use crate::error::IndexError;
 use crate::index::Index;
 use crate::keys;
 use crate::rows::{self, Ended, Incident, IncidentKind, Last, SegmentRow, SegmentState};
+use crate::thinning::{Thinning, ThinningStep};
 
 #[derive(Clone)]
 enum Change {
@@ -32,6 +33,8 @@ enum Change {
     Incident(StreamNo, Incident),
     Init(InitSegment),
     Damage(Damage),
+    Thinning(Thinning),
+    Thinned(SegmentRow),
 }
 
 /// Coverage rows that a commit changes; several segments may meet in one hour.
@@ -98,6 +101,16 @@ impl Batch {
         self.changes.push(Change::Damage(damage));
     }
 
+    /// Says that a segment is about to be thinned, or what is left of the one that it was.
+    pub fn thinning(&mut self, thinning: Thinning) {
+        self.changes.push(Change::Thinning(thinning));
+    }
+
+    /// Forgets that a segment was thinned, or was about to be: nothing is left to be removed.
+    pub fn thinned(&mut self, row: &SegmentRow) {
+        self.changes.push(Change::Thinned(row.clone()));
+    }
+
     /// Adds an init segment.
     pub fn init(&mut self, init: &InitSegment) {
         self.changes.push(Change::Init(init.clone()));
@@ -140,6 +153,10 @@ impl Index {
                 }
                 Change::Incident(stream, i) => self.put_incident(&mut out, *stream, i)?,
                 Change::Damage(damage) => damage.put(self, &mut out)?,
+                Change::Thinning(thinning) => thinning.put(self, &mut out)?,
+                Change::Thinned(row) => {
+                    out.delete_cf(self.cf(THINNING)?, keys::at(row.id.stream, row.wall_start));
+                }
                 Change::Init(init) => out.put_cf(self.cf(INITS)?, init.hash.0, &init.bytes),
             }
         }
@@ -259,12 +276,13 @@ impl Index {
         Ok(())
     }
 
-    fn put_incident(&self, out: &mut WriteBatch, stream: StreamNo, i: &Incident) -> Result<(), IndexError> {
-        let row = i.encode();
-        let mut key = keys::at(stream, i.at).to_vec();
-        // Several kinds may meet in one instant.
-        key.extend(row.first());
-        out.put_cf(self.cf(INCIDENTS)?, key, row);
+    pub(crate) fn put_incident(
+        &self,
+        out: &mut WriteBatch,
+        stream: StreamNo,
+        i: &Incident,
+    ) -> Result<(), IndexError> {
+        out.put_cf(self.cf(INCIDENTS)?, i.key(stream), i.encode());
         Ok(())
     }
 
@@ -337,6 +355,12 @@ impl Index {
             out.delete_cf(self.cf(FRAGMENTS)?, key);
             out.delete_cf(self.cf(SEQUENCES)?, keys::sequence(row.id));
             self.forget_damage(out, row)?;
+            // What was only begun may still leave a file.
+            if let Some(thinning) = self.thinning(row)?
+                && thinning.step != ThinningStep::Begun
+            {
+                out.delete_cf(self.cf(THINNING)?, key);
+            }
             self.forget_deletion(out, row)?;
             // What happened since the segment before it explains nothing that is left.
             let before = self.segment_before(stream, row.wall_start)?;

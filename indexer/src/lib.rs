@@ -35,6 +35,7 @@ mod registry;
 mod restores;
 mod rows;
 mod status;
+mod thinning;
 mod timeline;
 
 pub use archived::unreadable;
@@ -64,4 +65,5 @@ pub use registry::{CameraRow, PRIORITY_DEFAULT, PRIORITY_MAX, SecretUrl, StreamC
 pub use restores::{RESTORES_MAX, Restore, RestoreState};
 pub use rows::{Ended, Incident, IncidentKind, SegmentFragments, SegmentRow, SegmentState};
 pub use status::{SessionState, StreamStatus};
+pub use thinning::{Replacement, Thinning, ThinningStep};
 pub use timeline::{Run, Timeline};

@@ -101,7 +101,7 @@ pub fn footer(data: &[u8]) {
     let Ok(read) = Footer::parse(&w.0) else { return };
     let mut rows = FooterRows::default();
     read.fragments.iter().for_each(|f| rows.push(f));
-    let bytes = rows.boxed(&read.header, read.head, read.wall_end);
+    let bytes = rows.boxed(&read.header, read.head, read.wall_end, read.origin.as_ref());
     assert!(
         bytes.len() <= w.0.len(),
         "a footer grows when it is written again"
@@ -289,5 +289,6 @@ fn some_header(init: Sha256) -> SegmentHeader {
         wall_start: WallTime::from_micros(1_700_000_000_000_000),
         prev: Sha256::of(b"the segment before"),
         init,
+        generation: 0,
     }
 }

@@ -343,6 +343,26 @@ impl StreamHandle {
             .ok_or_else(Problem::not_found)
     }
 
+    /// The same of a generation, while that may be read: what was thinned can be read as it was until its copies go.
+    pub(crate) fn version(&self, seq: u64, generation: u8) -> Result<SegmentRow, Problem> {
+        let row = self.segment(seq)?;
+        if row.generation == generation {
+            return Ok(row);
+        }
+        let former = self.former(&row, generation)?;
+        former.ok_or_else(Problem::not_found)
+    }
+
+    /// What a segment was in an earlier generation, if there are copies of that still.
+    fn former(&self, now: &SegmentRow, generation: u8) -> Result<Option<SegmentRow>, IndexError> {
+        let thinning = self.footage.index.thinning(now)?;
+        let thinning = thinning.filter(|t| t.before.generation == generation);
+        Ok(thinning.and_then(|t| {
+            let tier = t.former()?.nearest();
+            Some(SegmentRow { tier, ..t.before })
+        }))
+    }
+
     pub(crate) fn seek(&self, at: WallTime) -> Result<Option<FragmentRef>, Problem> {
         Ok(self.footage.index.seek(self.no, at)?)
     }
@@ -407,13 +427,36 @@ impl StreamHandle {
     /// Opens a segment where it lies now, which its row may not say any more.
     pub(super) fn reader(&self, row: &SegmentRow) -> Result<CheckedReader, ArchiveError> {
         let now = self.footage.index.segment(row.id).map_err(unreadable)?;
+        let now = match now {
+            Some(now) if now.generation != row.generation => {
+                self.former(&now, row.generation).map_err(unreadable)?
+            }
+            now => now,
+        };
         let tier = now.map_or(row.tier, |now| now.tier);
         self.checked(row, self.read_from(row, tier)?)
     }
 
     fn checked(&self, row: &SegmentRow, reader: SegmentReader) -> Result<CheckedReader, ArchiveError> {
-        let fragments = self.footage.index.table(row).map_err(unreadable)?;
+        let mut fragments = self.footage.index.table(row).map_err(unreadable)?;
+        // Of a segment that was thinned since, the index has the fragments no more; its own footer has.
+        if !self.is_current(row).map_err(unreadable)?
+            && let Some(footer) = reader.footer()?
+        {
+            fragments = footer.fragments.into_iter().map(|f| f.entry).collect();
+        }
         Ok(CheckedReader::new(reader, fragments.into()))
+    }
+
+    /// Whether a segment is still of the generation that `row` tells.
+    pub(super) fn is_current(&self, row: &SegmentRow) -> Result<bool, IndexError> {
+        let now = self.footage.index.segment(row.id)?;
+        Ok(now.is_none_or(|now| now.generation == row.generation))
+    }
+
+    /// See [`Index::replaced_until`].
+    pub(crate) fn replaced_until(&self) -> Option<WallTime> {
+        self.footage.index.replaced_until(self.no)
     }
 
     fn read_from(&self, row: &SegmentRow, tier: Tier) -> Result<SegmentReader, ArchiveError> {

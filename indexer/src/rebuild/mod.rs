@@ -55,7 +55,11 @@ fn add(index: &Index, mut batch: Batch, told: Vec<Told>) -> Result<u32, IndexErr
     let mut fragments = 0;
     let mut places = Batch::default();
     for Told {
-        row, entries, copies, ..
+        row,
+        entries,
+        copies,
+        former,
+        ..
     } in told
     {
         if entries.is_empty() {
@@ -71,6 +75,9 @@ fn add(index: &Index, mut batch: Batch, told: Vec<Told>) -> Result<u32, IndexErr
             seals.seal(&row);
             if let Some(copies) = copies {
                 places.copies(&row, copies);
+            }
+            if let Some(former) = former {
+                places.thinning(former);
             }
         }
     }
@@ -107,6 +114,9 @@ pub fn rebuild(
                 Ok(t) if t.entries.is_empty() => "no whole fragment".to_owned(),
                 Ok(mut t) => {
                     t.copies = found.copies(t.row.bytes);
+                    if told.last_mut().is_some_and(|last| last.take_former(&t)) {
+                        continue;
+                    }
                     if let Some(last) = told.last_mut() {
                         last.cut_before(&t);
                     }

@@ -1,5 +1,6 @@
 //! Where segments lie.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use archive::disk::Disk;
@@ -45,7 +46,7 @@ pub fn list_segments(disk: &Disk) -> Result<(SegmentFiles, Vec<String>), IndexEr
     }
     found
         .values_mut()
-        .for_each(|names| names.sort_unstable_by_key(|n| (n.seq, n.epoch)));
+        .for_each(|names| names.sort_unstable_by_key(|n| (n.seq, n.epoch, n.generation)));
     unknown.sort_unstable();
     Ok((found, unknown))
 }
@@ -81,10 +82,13 @@ impl Found {
 /// Every segment by its stream, in the order of sequences, with the places where it was found.
 pub(super) type Everywhere = BTreeMap<StreamId, Vec<(SegmentName, Found)>>;
 
+/// What a name sorts by: of a segment that was thinned, what counts comes before what it was.
+type Place = (u64, Epoch, WallTime, Reverse<u8>);
+
 pub(super) fn list_everywhere(disk: &Disk, stores: &Stores) -> Result<(Everywhere, Vec<String>), IndexError> {
     let (files, mut unknown) = list_segments(disk)?;
-    let mut all: BTreeMap<StreamId, BTreeMap<(u64, Epoch, WallTime), Found>> = BTreeMap::new();
-    let key = |name: &SegmentName| (name.seq, name.epoch, name.start);
+    let mut all: BTreeMap<StreamId, BTreeMap<Place, Found>> = BTreeMap::new();
+    let key = |name: &SegmentName| (name.seq, name.epoch, name.start, Reverse(name.generation));
     for (stream, names) in files {
         let of_stream = all.entry(stream).or_default();
         for name in names {
@@ -109,8 +113,16 @@ pub(super) fn list_everywhere(disk: &Disk, stores: &Stores) -> Result<(Everywher
         });
         listed.map_err(ArchiveError::from)?;
     }
-    let in_order = |found: BTreeMap<(u64, Epoch, WallTime), Found>| {
-        let named = |((seq, epoch, start), found)| (SegmentName { start, seq, epoch }, found);
+    let in_order = |found: BTreeMap<Place, Found>| {
+        let named = |((seq, epoch, start, Reverse(generation)), found)| {
+            let name = SegmentName {
+                start,
+                seq,
+                epoch,
+                generation,
+            };
+            (name, found)
+        };
         found.into_iter().map(named).collect()
     };
     Ok((

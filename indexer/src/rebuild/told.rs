@@ -2,13 +2,14 @@
 
 use archive::layout::{SegmentName, segment_path};
 use archive::segment::{Footer, SegmentReader, scan};
-use archive::{ArchiveError, FragmentEntry, SegmentId, Sha256, StreamId, Tier};
+use archive::{ArchiveError, FragmentEntry, SegmentId, Sha256, StreamId, Tier, WallTime};
 
 use crate::batch::Batch;
 use crate::copies::Copies;
 use crate::error::IndexError;
 use crate::index::Index;
 use crate::rows::{SegmentRow, SegmentState};
+use crate::thinning::{Thinning, ThinningStep};
 
 /// A segment as its file tells it.
 pub(super) struct Told {
@@ -20,9 +21,27 @@ pub(super) struct Told {
     leaves: Vec<Sha256>,
     /// Where its copies are, if there are any but the one on the hot tier.
     pub(super) copies: Option<Copies>,
+    /// What it was before it was thinned, if that is still there.
+    pub(super) former: Option<Thinning>,
 }
 
 impl Told {
+    /// Takes `t` for what this segment was before it was thinned, if it is.
+    pub(super) fn take_former(&mut self, t: &Self) -> bool {
+        let is_former = self.row.id == t.row.id && self.row.generation > t.row.generation;
+        if !is_former || self.row.head != t.row.head {
+            return false;
+        }
+        self.former = Some(Thinning {
+            before: t.row.clone(),
+            step: ThinningStep::Replaced {
+                copies: t.copies.unwrap_or_else(Copies::hot_only),
+                since: WallTime::MIN,
+            },
+        });
+        true
+    }
+
     /// Whether `next` can stand behind this one.
     pub(super) fn is_before(&self, next: &Self) -> bool {
         self.row.id.seq < next.row.id.seq && self.row.wall_end <= next.row.wall_start
@@ -82,6 +101,7 @@ pub(super) fn read(
                 init: header.init,
                 head,
                 fragments: entries.len() as u32,
+                generation: header.generation,
             }
         };
     if index.init(&header.init)?.is_none() {
@@ -89,12 +109,13 @@ pub(super) fn read(
     }
     Ok(match footer {
         Some(footer) => {
+            let link = footer.link();
             let entries: Vec<_> = footer.fragments.into_iter().map(|f| f.entry).collect();
             Told {
                 prev: header.prev,
                 row: row(
                     &footer.header,
-                    footer.head,
+                    link,
                     &entries,
                     reader.len()?,
                     SegmentState::Sealed,
@@ -102,8 +123,10 @@ pub(super) fn read(
                 entries,
                 leaves: Vec::new(),
                 copies: None,
+                former: None,
             }
         }
+        None if name.generation > 0 => return Err(refused(reader, "thinning it has not come to an end")),
         None => {
             reader.distrust_cache()?;
             let found = scan(reader, 0)?;
@@ -119,6 +142,7 @@ pub(super) fn read(
                 entries,
                 leaves,
                 copies: None,
+                former: None,
             }
         }
     })
