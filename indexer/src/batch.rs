@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 
 use archive::codec::Encoder;
-use archive::{FragmentEntry, Gap, GapCause, InitSegment, Note, SegmentId, StreamNo, TimeRange, WallTime};
+use archive::{
+    FragmentEntry, Gap, GapCause, InitSegment, Note, SegmentId, StreamNo, Tier, TimeRange, WallTime,
+};
 use rocksdb::WriteBatch;
 
 use crate::copies::Copies;
@@ -14,6 +16,7 @@ use crate::coverage::{HourCoverage, contribution};
 use crate::damage::Damage;
 use crate::db::{COPIES, COVERAGE, FRAGMENTS, GAPS, INCIDENTS, INITS, META, SEGMENTS, SEQUENCES, TAIL};
 use crate::error::IndexError;
+use crate::faults::Fault;
 use crate::index::Index;
 use crate::keys;
 use crate::rows::{self, Ended, Incident, IncidentKind, Last, SegmentRow, SegmentState};
@@ -30,6 +33,9 @@ enum Change {
     Incident(StreamNo, Incident),
     Init(InitSegment),
     Damage(Damage),
+    Mended(SegmentRow),
+    Fault(Fault),
+    FaultGone(SegmentId, Tier),
 }
 
 /// Coverage rows that a commit changes; several segments may meet in one hour.
@@ -96,6 +102,21 @@ impl Batch {
         self.changes.push(Change::Damage(damage));
     }
 
+    /// Says that all of a segment reads right again: what was damaged in it is forgotten.
+    pub fn mended(&mut self, row: &SegmentRow) {
+        self.changes.push(Change::Mended(row.clone()));
+    }
+
+    /// Adds or replaces what is wrong with a copy.
+    pub fn fault(&mut self, fault: Fault) {
+        self.changes.push(Change::Fault(fault));
+    }
+
+    /// Forgets what was wrong with a copy.
+    pub fn fault_gone(&mut self, segment: SegmentId, tier: Tier) {
+        self.changes.push(Change::FaultGone(segment, tier));
+    }
+
     /// Adds an init segment.
     pub fn init(&mut self, init: &InitSegment) {
         self.changes.push(Change::Init(init.clone()));
@@ -138,6 +159,11 @@ impl Index {
                 }
                 Change::Incident(stream, i) => self.put_incident(&mut out, *stream, i)?,
                 Change::Damage(damage) => damage.put(self, &mut out)?,
+                Change::Mended(row) => self.forget_damage(&mut out, row)?,
+                Change::Fault(fault) => fault.put(self, &mut out)?,
+                Change::FaultGone(segment, tier) => {
+                    out.delete_cf(self.cf(META)?, Fault::key(*segment, *tier))
+                }
                 Change::Init(init) => out.put_cf(self.cf(INITS)?, init.hash.0, &init.bytes),
             }
         }
@@ -159,7 +185,7 @@ impl Index {
         Ok(())
     }
 
-    fn put_segment(&self, out: &mut WriteBatch, row: &SegmentRow) -> Result<(), IndexError> {
+    pub(crate) fn put_segment(&self, out: &mut WriteBatch, row: &SegmentRow) -> Result<(), IndexError> {
         out.put_cf(
             self.cf(SEGMENTS)?,
             keys::at(row.id.stream, row.wall_start),
@@ -254,7 +280,12 @@ impl Index {
         Ok(())
     }
 
-    fn put_incident(&self, out: &mut WriteBatch, stream: StreamNo, i: &Incident) -> Result<(), IndexError> {
+    pub(crate) fn put_incident(
+        &self,
+        out: &mut WriteBatch,
+        stream: StreamNo,
+        i: &Incident,
+    ) -> Result<(), IndexError> {
         let row = i.encode();
         let mut key = keys::at(stream, i.at).to_vec();
         // Several kinds may meet in one instant.

@@ -16,6 +16,7 @@ use crate::live::{Live, LiveBoard};
 use crate::pulse::Pulse;
 use crate::registry::CameraRow;
 use crate::status::{StatusBoard, StreamStatus};
+use crate::suspects::Suspects;
 
 /// Init segments kept in memory.
 const INITS_MAX: usize = 4096;
@@ -57,6 +58,7 @@ pub struct Index {
     pub(crate) writing: Mutex<()>,
     status: StatusBoard,
     pulse: Pulse,
+    suspects: Suspects,
     inits: RwLock<HashMap<Sha256, Arc<InitSegment>>>,
     registry: watch::Sender<u64>,
     shed_below: AtomicU8,
@@ -128,6 +130,7 @@ impl Index {
             writing: Mutex::default(),
             status: StatusBoard::default(),
             pulse: Pulse::default(),
+            suspects: Suspects::default(),
             inits: RwLock::default(),
             registry: watch::Sender::default(),
             shed_below: AtomicU8::new(0),
@@ -364,6 +367,11 @@ impl Index {
     /// How recording keeps up.
     pub fn pulse(&self) -> &Pulse {
         &self.pulse
+    }
+
+    /// Copies that a reader found wrong.
+    pub fn suspects(&self) -> &Suspects {
+        &self.suspects
     }
 
     /// Cameras of a priority below this are not recorded, because the disk is full; 0 sheds none.

@@ -10,16 +10,19 @@
 //!    ([`Shedding`]), never old footage under its minimum.
 
 mod archive_time;
+pub mod checkpoint;
 mod config;
 mod error;
 mod gather;
 mod glob;
+mod hands;
 mod mover;
 pub mod plan;
 pub mod policy;
 mod progress;
 mod reaper;
 mod rules;
+pub mod scrub;
 mod shed;
 mod totals;
 mod worker;
@@ -28,6 +31,7 @@ pub use archive_time::{ArchiveTime, ClockEvent, Reading};
 pub use config::{ConfigError, Thresholds, TieringConfig};
 pub use error::TieringError;
 pub use glob::Glob;
+pub use hands::Hands;
 pub use mover::Mover;
 pub use progress::{Deleted, Progress};
 pub use reaper::Reaper;

@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 
 use crate::config::TieringConfig;
 use crate::error::TieringError;
+use crate::hands::Hands;
 use crate::mover::Mover;
 use crate::progress::Progress;
 use crate::reaper::Reaper;
@@ -34,8 +35,9 @@ pub struct Worker {
 
 impl Worker {
     /// Starts the thread; its first pass finishes deletions that were left half way. Call it after recovery
-    /// has sealed what was left open. While it runs, nobody else moves or deletes segments. Copies are made on
-    /// `runtime`, which must outlive it; without one all footage stays on the hot tier.
+    /// has sealed what was left open. While it runs, nobody else moves or deletes segments, but who has the same
+    /// `hands` may mend their copies. Copies are made on the runtime of `stores`, which must outlive it; without one all
+    /// footage stays on the hot tier.
     pub fn start(
         index: Arc<Index>,
         disk: Disk,
@@ -43,6 +45,7 @@ impl Worker {
         rules: Rules,
         config: TieringConfig,
         stores: Option<(Stores, Handle)>,
+        hands: Hands,
     ) -> Result<Self, TieringError> {
         let (stop, stopped) = mpsc::channel::<()>();
         let (interval, grace) = (config.interval, config.grace);
@@ -56,7 +59,7 @@ impl Worker {
         let progress = Arc::new(Mutex::new(reaper.progress()));
         let shared = progress.clone();
         let run = move || loop {
-            let more = pass(&mut reaper, mover.as_mut(), &*clock);
+            let more = pass(&mut reaper, mover.as_mut(), &hands, &*clock);
             let now = reaper.progress();
             *shared.lock().unwrap_or_else(PoisonError::into_inner) = now;
             let mut pause = match more {
@@ -84,7 +87,11 @@ impl Worker {
                     break;
                 }
                 if let Some(mover) = &mut mover {
-                    match mover.go_on(now.archive_time, !now.clock_doubted, clock.monotonic_us()) {
+                    let mut turn = hands.turn();
+                    mover.spare(turn.mending().clone());
+                    let went_on = mover.go_on(now.archive_time, !now.clock_doubted, clock.monotonic_us());
+                    turn.leave(mover.busy());
+                    match went_on {
                         // The next pass tries again.
                         Err(e) if e.is_disk_full() => break,
                         Err(e) => {
@@ -126,19 +133,30 @@ impl Worker {
 }
 
 /// One pass of both; whether there is more to delete right now.
-fn pass(reaper: &mut Reaper, mover: Option<&mut Mover>, clock: &dyn Clock) -> Result<bool, IndexError> {
+fn pass(
+    reaper: &mut Reaper,
+    mover: Option<&mut Mover>,
+    hands: &Hands,
+    clock: &dyn Clock,
+) -> Result<bool, IndexError> {
+    let mut turn = hands.turn();
     let Some(mover) = mover else {
+        reaper.spare(turn.mending().clone());
         return reaper.pass(clock.wall(), clock.monotonic_us());
     };
-    reaper.spare(mover.busy());
+    reaper.spare(mover.busy().union(turn.mending()).copied().collect());
+    mover.spare(turn.mending().clone());
     let more = reaper.pass(clock.wall(), clock.monotonic_us())?;
     let found = reaper.progress();
     let short = found.reserve_bytes.saturating_sub(found.free_bytes);
-    mover.pass(
+    let moved = mover.pass(
         found.archive_time,
         !found.clock_doubted,
         short,
         clock.monotonic_us(),
-    )?;
+    );
+    // What was begun goes on whether or not the pass came to its end.
+    turn.leave(mover.busy());
+    moved?;
     Ok(more)
 }

@@ -50,6 +50,11 @@ impl Objects {
         }
     }
 
+    /// What lies directly in `folder`: folders, and objects. Blocks.
+    pub fn folder(&self, folder: &str) -> Result<(Vec<String>, Vec<String>), StoreError> {
+        self.runtime.block_on(self.store.folder(folder))
+    }
+
     /// Whatever `read` gives, when it is its turn. Blocks.
     fn wait<T>(
         &self,

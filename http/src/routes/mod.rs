@@ -11,6 +11,7 @@ mod init;
 mod live;
 mod metrics;
 mod openapi;
+mod scrub;
 mod seek;
 mod segment;
 mod snapshot;
@@ -102,6 +103,7 @@ fn table() -> Vec<Entry> {
             get(export::export),
             "/api/v1/cameras/{camera}/export.mp4",
         ),
+        ("GET", VIEW, get(scrub::scrub), "/api/v1/storage/scrub"),
         ("GET", VIEW, get(hls::index), "/hls/{camera}/index.m3u8"),
         ("GET", VIEW, get(live::index), "/hls/{camera}/live.m3u8"),
         ("GET", VIEW, get(hls::media), "/hls/{camera}/{stream}/media.m3u8"),

@@ -50,6 +50,8 @@ pub struct Mover {
     runtime: Handle,
     cursors: Cursors,
     under_way: HashMap<SegmentId, Making>,
+    /// Segments that somebody else has in hand.
+    spared: HashSet<SegmentId>,
     ended: (Sender<Copied>, Receiver<Copied>),
     /// Segments that have failed.
     pauses: HashMap<SegmentId, Pause>,
@@ -101,6 +103,7 @@ impl Mover {
             runtime,
             cursors: Cursors::default(),
             under_way: HashMap::new(),
+            spared: HashSet::new(),
             ended: mpsc::channel(),
             pauses: HashMap::new(),
             resting: HashMap::new(),
@@ -119,6 +122,11 @@ impl Mover {
     /// Segments that are being copied: they must not be deleted meanwhile.
     pub fn busy(&self) -> HashSet<SegmentId> {
         self.under_way.keys().copied().collect()
+    }
+
+    /// Leaves these segments alone until told otherwise.
+    pub fn spare(&mut self, segments: HashSet<SegmentId>) {
+        self.spared = segments;
     }
 
     /// Removes what is not needed any more and begins new copies. `short` bytes are missing on the disk of the hot
@@ -162,7 +170,8 @@ impl Mover {
 
     /// What is due and not under way, resting or on a store that rests.
     fn due(&mut self, at: &Moment, goals: &[Goal], monotonic_us: u64) -> Result<Vec<Due>, IndexError> {
-        let (under_way, pauses, resting) = (&self.under_way, &self.pauses, &self.resting);
+        let (under_way, spared) = (&self.under_way, &self.spared);
+        let (pauses, resting) = (&self.pauses, &self.resting);
         let rests = |pause: Option<&Pause>| pause.is_some_and(|pause| pause.until_us > monotonic_us);
         let skip = |row: &SegmentRow, progress: Progress| {
             let tier = match progress {
@@ -170,7 +179,10 @@ impl Mover {
                 Progress::Reached | Progress::Waits => None,
             };
             let store = tier.and_then(|tier| resting.get(&tier));
-            under_way.contains_key(&row.id) || rests(pauses.get(&row.id)) || rests(store)
+            under_way.contains_key(&row.id)
+                || spared.contains(&row.id)
+                || rests(pauses.get(&row.id))
+                || rests(store)
         };
         let search = Search {
             index: &self.index,

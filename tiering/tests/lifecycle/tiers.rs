@@ -21,11 +21,11 @@ const BELOW: Below = Below {
 };
 
 /// An archive with two more tiers below its own.
-struct Tiered {
-    archive: Archive,
-    stores: Stores,
+pub(crate) struct Tiered {
+    pub(crate) archive: Archive,
+    pub(crate) stores: Stores,
     folders: tempfile::TempDir,
-    runtime: Runtime,
+    pub(crate) runtime: Runtime,
 }
 
 impl Tiered {
@@ -53,14 +53,14 @@ impl Tiered {
     }
 
     /// With sealed segments of ten minutes each, of one camera.
-    fn with_segments(count: i64) -> (Self, StreamNo) {
+    pub(crate) fn with_segments(count: i64) -> (Self, StreamNo) {
         let t = Self::new();
         let stream = t.archive.camera("lobby", 5);
         t.archive.record_many(stream, 0..count);
         (t, stream)
     }
 
-    fn mover(&self, rule: &RetentionRule) -> Mover {
+    pub(crate) fn mover(&self, rule: &RetentionRule) -> Mover {
         let rules = Rules::with_tiers(vec![rule.clone()], BELOW).expect("sound");
         let (index, disk) = (self.archive.index.clone(), self.archive.disk.clone());
         let handle = self.runtime.handle().clone();
@@ -74,8 +74,13 @@ impl Tiered {
         )
     }
 
+    /// The folder that is a tier's store.
+    pub(crate) fn root(&self, tier: Tier) -> PathBuf {
+        self.folders.path().join(tier.as_str())
+    }
+
     /// Where the copy of a segment lies on a tier.
-    fn file(&self, row: &SegmentRow, tier: Tier) -> PathBuf {
+    pub(crate) fn file(&self, row: &SegmentRow, tier: Tier) -> PathBuf {
         let stream = self.archive.index.stream_id(row.id.stream).expect("stream");
         match tier {
             Tier::Hot => self.archive.file(row),
@@ -88,7 +93,7 @@ impl Tiered {
     }
 
     /// Passes at `now` until nothing is under way any more.
-    fn settle(&self, mover: &mut Mover, now: WallTime) {
+    pub(crate) fn settle(&self, mover: &mut Mover, now: WallTime) {
         self.settle_with(mover, now, true, 0);
     }
 
@@ -101,7 +106,7 @@ impl Tiered {
     }
 
     /// On which tiers each segment lies, by its row and by its files; both must say the same.
-    fn tiers(&self, stream: StreamNo) -> Vec<String> {
+    pub(crate) fn tiers(&self, stream: StreamNo) -> Vec<String> {
         let rows = self.archive.rows(stream);
         rows.iter()
             .map(|row| {
@@ -123,7 +128,7 @@ impl Tiered {
             .collect()
     }
 
-    fn findings(&self) -> Vec<Finding> {
+    pub(crate) fn findings(&self) -> Vec<Finding> {
         let options = CheckOptions {
             deep: true,
             running: false,
@@ -140,7 +145,7 @@ impl Tiered {
 }
 
 /// Ten minutes on hot, thirty on warm.
-fn rule() -> RetentionRule {
+pub(crate) fn rule() -> RetentionRule {
     RetentionRule {
         hot: Some(Duration::from_secs(600)),
         warm: Some(Duration::from_secs(1800)),
