@@ -6,7 +6,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-index bench-playlist bench-rebuild bench-serve bench-ingest bench-live bench-scale profile soak soak-run check build
+.PHONY: help demo test bench bench-index bench-playlist bench-rebuild bench-serve bench-ingest bench-live bench-tiers bench-tick bench-scale profile soak soak-run check build
 .PHONY: fuzz soak-faults fmt-check clippy arrows deny rocksdb
 .NOTPARALLEL:
 
@@ -43,6 +43,9 @@ bench-playlist: setup-bench rocksdb ## the HLS playlist of a whole day
 bench-rebuild: setup-bench rocksdb ## the index made anew from segments; TIERLINE_BENCH_SEGMENTS=n for another number
 	cargo bench --locked --bench rebuild
 
+bench-tick: setup-bench rocksdb ## a pass of moving and deleting over 10 million segments
+	cargo bench --locked --bench tick
+
 bench-serve: setup-bench build ## media and export throughput beside nginx
 	benches/serve_compare.py --tierline "$$CARGO_TARGET_DIR/release/tierline" --out "$$TIERLINE_BENCH_OUT" $(BENCH_ARGS)
 
@@ -53,6 +56,11 @@ bench-ingest: setup-bench build ## recording 10, 40 and 100 cameras beside rawti
 
 bench-live: setup-bench build ## what a live viewer costs, and a start after kill -9 with 200 cameras
 	benches/live_viewers.py --tierline "$$CARGO_TARGET_DIR/release/tierline" --out "$$TIERLINE_BENCH_OUT" $(BENCH_ARGS)
+
+bench-tiers: setup-bench build ## copies to MinIO and back beside MinIO's own client; needs Go to build both once
+	minio=$$(tools/servers.sh path minio) && mc=$$(tools/servers.sh path mc) && \
+	benches/tiers_compare.py --tierline "$$CARGO_TARGET_DIR/release/tierline" --minio "$$minio" --mc "$$mc" \
+		--out "$$TIERLINE_BENCH_OUT" $(BENCH_ARGS)
 
 profile: setup-profile build ## where the CPU goes while recording and serving, by perf
 	benches/profile.py --tierline "$$CARGO_TARGET_DIR/release/tierline" --out "$$TIERLINE_BENCH_OUT" $(BENCH_ARGS)

@@ -6,12 +6,14 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use archive::export::{Assembly, ExportFragment, ExportInput, Piece};
 use archive::layout::segment_path;
 use archive::segment::{CheckedReader, ReadFailure, SegmentReader};
 use archive::time::SECOND_US;
+use archive::units::format_duration;
 use archive::{
     CameraId, FragmentEntry, InitSegment, Sha256, StreamId, StreamName, StreamNo, TimeRange, TrackSamples,
     WallTime,
@@ -73,6 +75,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         open: None,
     };
     let rows = needed(&view, no, range)?;
+    ask_for_restores(&view, &stream, &rows)?;
     let partial = args.out.with_added_extension("partial");
     // Begun anew without it whenever a fragment turns out to be damaged.
     let assembly = loop {
@@ -111,6 +114,35 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         shown.to()
     )?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Fails when footage of `rows` has to be restored before it can be read, and asks for that.
+fn ask_for_restores(view: &View, stream: &StreamId, rows: &[SegmentFragments]) -> anyhow::Result<()> {
+    let mut wanted = 0;
+    let mut takes = Duration::ZERO;
+    for SegmentFragments { segment, .. } in rows {
+        let Some(objects) = view.stores.of(segment.tier) else {
+            continue;
+        };
+        let Some(how) = objects.store.restoring() else {
+            continue;
+        };
+        let name = segment_path(stream, &segment.name());
+        let stat = objects.runtime.block_on(objects.store.stat(&name))?;
+        if stat.is_some_and(|stat| !stat.access.is_readable()) {
+            objects.runtime.block_on(objects.store.restore(&name))?;
+            wanted += 1;
+            takes = how.takes;
+        }
+    }
+    if wanted > 0 {
+        bail!(
+            "{wanted} segments of this lie in an archive class; they are being restored, which takes about {}: \
+             run this again then",
+            format_duration(takes)
+        );
+    }
+    Ok(())
 }
 
 /// Why there is nothing to export, and where there would be.

@@ -59,7 +59,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let known = checkpoint.as_ref().map(|fetched| &fetched.index);
     let live_dir = config.index_dir();
     if live_dir != into {
-        carry_cameras(&live_dir, known, &index)?;
+        carry_over(&live_dir, known, &index)?;
     }
     enrol(&index, &config.cameras, SystemClock::default().wall())?;
     let begun = Instant::now();
@@ -93,6 +93,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     )?;
     if checkpoint.is_some() {
         writeln!(out, "{} of them as the checkpoint knew them", rebuilt.remembered)?;
+    }
+    if rebuilt.holds > 0 {
+        writeln!(out, "{} holds", rebuilt.holds)?;
+    }
+    if rebuilt.certificates > 0 {
+        writeln!(out, "{} deletion certificates", rebuilt.certificates)?;
     }
     if live_dir != into {
         let (live, into) = (live_dir.display(), into.display());
@@ -180,23 +186,27 @@ impl Drop for Fetched {
 }
 
 /// Footage does not tell the setup of cameras: the index in use does, if it can be read, or else a checkpoint, without
-/// passwords.
-fn carry_cameras(live_dir: &Path, checkpoint: Option<&Index>, index: &Index) -> anyhow::Result<()> {
-    let live = view_index(live_dir).and_then(|live| Ok(live.cameras()?));
-    let cameras = match (live, checkpoint) {
+/// passwords. Nor are holds beside the footage yet that could not be written there.
+fn carry_over(live_dir: &Path, checkpoint: Option<&Index>, index: &Index) -> anyhow::Result<()> {
+    let told = |index: &Index| Ok((index.cameras()?, index.holds()?));
+    let live = view_index(live_dir).and_then(|live| told(&live));
+    let told = match (live, checkpoint) {
         (Err(_), Some(checkpoint)) => {
             eprintln!(
                 "tierline: cameras that were added over the API are those of the checkpoint, which has no passwords: \
                  set their URLs again"
             );
-            checkpoint.cameras().map_err(anyhow::Error::from)
+            told(checkpoint)
         }
         (live, _) => live,
     };
-    match cameras {
-        Ok(cameras) => {
+    match told {
+        Ok((cameras, holds)) => {
             for row in cameras {
                 index.put_camera(&row)?;
+            }
+            for hold in holds {
+                index.put_hold(&hold)?;
             }
         }
         Err(e) => eprintln!("tierline: cameras that were added over the API have to be added again: {e:#}"),

@@ -9,14 +9,15 @@ use anyhow::{Context, anyhow};
 use archive::buffer::Pool;
 
 use archive::disk::Disk;
+use archive::site_key::SiteKey;
 use archive::store::Stores;
 use archive::{Clock, SystemClock};
-use http_api::{Destination, HttpState, Server, destination};
+use http_api::{Destination, HttpState, IncidentAge, Server, destination};
 use indexer::{Index, SegmentRow};
 use ingest::{Ingest, IngestConfig};
 use tiering::checkpoint::{CheckpointConfig, Checkpointing};
 use tiering::scrub::{ScrubConfig, Scrubbing};
-use tiering::{Hands, Rules, TieringConfig, Worker};
+use tiering::{Hands, Restorer, Rules, TieringConfig, Worker};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
 use url::Url;
@@ -35,6 +36,8 @@ const BLOCKING_THREADS: usize = 32;
 const HTTP_NICE: i32 = 10;
 /// Scrubs and checkpoints come after everything else.
 const BACKGROUND_NICE: i32 = 19;
+/// The file in the data directory with the key that signs deletion certificates.
+const SITE_KEY: &str = "site-key";
 /// For sealing what a crash left open: one segment at a time.
 const SEAL_SLABS: usize = 32;
 
@@ -44,6 +47,8 @@ pub(crate) struct Service {
     http: Server,
     ingest: Ingest,
     retention: Mutex<Retaining>,
+    /// Where something has to be restored before it can be read.
+    restorer: Option<Restorer>,
     ready: watch::Sender<bool>,
     /// Where connections to object stores live; it outlives those who wait for them.
     stores: Option<Runtime>,
@@ -57,6 +62,13 @@ impl Service {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let rules = Rules::with_tiers(config.rules.clone(), config.below())?;
         let store::Store { index, disk, id } = store::open(config)?;
+        let key_file = config.data_dir.join(SITE_KEY);
+        let key =
+            SiteKey::open(&key_file).with_context(|| format!("the site's key {}", key_file.display()))?;
+        tracing::info!(
+            public = key.public(),
+            "deletion certificates are signed with the site's key"
+        );
         enrol(&index, &config.cameras, clock.wall())
             .context("writing the configured cameras into the index")?;
         let recovered = ingest::recover(&disk, &index).context("finding the ends of what was recorded")?;
@@ -88,6 +100,7 @@ impl Service {
             clock: clock.clone(),
             ready: is_ready,
             camera_url_allowed: camera_rule(config.allows_loopback()),
+            incident_age: incident_age(rules.clone()),
         };
         let mut http = config.http.clone();
         http.connections_max = descriptors::connections(http.connections_max, streams(&index)?);
@@ -104,6 +117,10 @@ impl Service {
             disk.clone(),
             clock.clone(),
         )?;
+        let restorer = match &stores {
+            Some(stores) => Restorer::start(index.clone(), stores, clock.clone())?,
+            None => None,
+        };
         let retention = Retention {
             index: index.clone(),
             disk,
@@ -113,6 +130,7 @@ impl Service {
             scrub: config.scrub.clone(),
             checkpoint: config.checkpoint.clone(),
             checkpoint_dir: config.data_dir.join("checkpoint"),
+            key,
             stores: stores.zip(stores_runtime.as_ref().map(|runtime| runtime.handle().clone())),
             unsealed: recovered.unsealed,
         };
@@ -126,6 +144,7 @@ impl Service {
             http,
             ingest,
             retention,
+            restorer,
             ready,
             stores: stores_runtime,
             index,
@@ -155,6 +174,7 @@ impl Service {
             http,
             ingest,
             retention,
+            restorer,
             ready,
             stores,
             index,
@@ -172,6 +192,9 @@ impl Service {
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner)
             .stop();
+        if let Some(restorer) = restorer {
+            restorer.stop();
+        }
         runtime.shutdown_background();
         if let Some(stores) = stores {
             stores.shutdown_background();
@@ -271,6 +294,7 @@ struct Retention {
     checkpoint: CheckpointConfig,
     /// Where a checkpoint stands while it is copied.
     checkpoint_dir: PathBuf,
+    key: SiteKey,
     stores: Option<(Stores, Handle)>,
     unsealed: Vec<SegmentRow>,
 }
@@ -287,6 +311,7 @@ impl Retention {
             self.clock.clone(),
             self.rules,
             self.config,
+            self.key,
             self.stores,
             hands.clone(),
         )?;
@@ -321,6 +346,10 @@ impl Retention {
 /// Whatever there is to do, this thread comes last.
 fn in_the_background() {
     let _ = rustix::process::nice(BACKGROUND_NICE);
+}
+
+fn incident_age(rules: Rules) -> IncidentAge {
+    Arc::new(move |stream| rules.rule_for(stream)?.incident)
 }
 
 /// Says whether a camera with this URL may be added over the API, and if not, why.

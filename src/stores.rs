@@ -52,7 +52,12 @@ pub(crate) fn open(
         let claimed = claim(&objects.store, tier, archive, index.has_copies_on(tier)?);
         let claimed = runtime.block_on(async { tokio::time::timeout(PROBE_MAX, claimed).await });
         match claimed {
-            Ok(Ok(())) => {}
+            // Nothing is put there yet.
+            Ok(Ok(())) => {
+                if let Err(error) = runtime.block_on(objects.store.clear_unfinished()) {
+                    tracing::warn!(%tier, %error, "what uploads have left that were not ended stays");
+                }
+            }
             Ok(Err(Claim::Foreign(why))) => bail!("[tiers.{tier}]: {why}"),
             // Recording matters more than copies: it begins, and the log says what has to be mended.
             Ok(Err(Claim::Store(error))) => tracing::error!(

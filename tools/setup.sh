@@ -40,6 +40,7 @@ gstreamer1.0-libav - the GStreamer test camera's AAC
 gstreamer1.0-x - the clock in the GStreamer test camera's picture
 chromium chromium playing the page in a browser
 nodejs node driving the browser
+python3-venv - the object store server that has archive classes
 npm npm driving the browser
 strace strace failing system calls on purpose
 faketime faketime setting the clock that the service sees

@@ -4,12 +4,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytemuck::{Pod, Zeroable};
 use bytes::Bytes;
-use memmap2::MmapMut;
+use memmap2::{Advice, MmapMut};
 
 use crate::fragment::BLOCK_BYTES;
 
 /// Bytes in a slab: large enough that a GOP needs few, small enough that an idle camera costs little.
 pub const SLAB_BYTES: usize = 64 << 10;
+
+/// What the system can give in one page where that is asked for.
+const HUGE_PAGE_BYTES: usize = 2 << 20;
 
 #[derive(Copy, Clone, Pod, Zeroable)]
 #[repr(C, align(4096))]
@@ -18,7 +21,8 @@ pub(crate) struct Block([u8; BLOCK_BYTES]);
 /// Zeroed block-aligned memory of a multiple of [`BLOCK_BYTES`].
 pub(crate) enum Aligned {
     Heap(Box<[Block]>),
-    Mapped(MmapMut),
+    /// A mapping, and how many of its bytes count.
+    Mapped(MmapMut, usize),
 }
 
 impl Aligned {
@@ -32,14 +36,28 @@ impl Aligned {
     /// The same, to be kept and used again: it is mapped on its own, so that it goes back to the system when it is
     /// dropped. Between other allocations on the heap it would stay.
     fn mapped(bytes: usize) -> Self {
-        let mapped = MmapMut::map_anon(bytes.next_multiple_of(BLOCK_BYTES));
-        mapped.map_or_else(|_| Self::zeroed(bytes), Self::Mapped)
+        let bytes = bytes.next_multiple_of(BLOCK_BYTES);
+        let huge = bytes / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
+        // Only what is a multiple of a huge page begins on one; what is behind `bytes` is never touched.
+        let len = if huge > 0 {
+            bytes.next_multiple_of(HUGE_PAGE_BYTES)
+        } else {
+            bytes
+        };
+        let Ok(mapped) = MmapMut::map_anon(len) else {
+            return Self::zeroed(bytes);
+        };
+        // The disk and the socket then look up one page and not 512. Whether there is one is the system's affair.
+        if huge > 0 {
+            let _ = mapped.advise_range(Advice::HugePage, 0, huge);
+        }
+        Self::Mapped(mapped, bytes)
     }
 
     pub(crate) fn as_mut(&mut self) -> &mut [u8] {
         match self {
             Self::Heap(blocks) => bytemuck::cast_slice_mut(blocks),
-            Self::Mapped(mapped) => mapped,
+            Self::Mapped(mapped, len) => &mut mapped[..*len],
         }
     }
 }
@@ -48,7 +66,7 @@ impl AsRef<[u8]> for Aligned {
     fn as_ref(&self) -> &[u8] {
         match self {
             Self::Heap(blocks) => bytemuck::cast_slice(blocks),
-            Self::Mapped(mapped) => mapped,
+            Self::Mapped(mapped, len) => &mapped[..*len],
         }
     }
 }

@@ -25,7 +25,7 @@ pub struct Disk {
     root: PathBuf,
     /// Whether the file system takes O_DIRECT; learnt from the first file.
     direct: Arc<AtomicBool>,
-    seam: Seam,
+    pub(crate) seam: Seam,
 }
 
 impl Disk {
@@ -138,7 +138,7 @@ impl Disk {
             .map_err(ArchiveError::io("open", path))
     }
 
-    fn sync_dir(&self, dir: &Path) -> Result<(), ArchiveError> {
+    pub(crate) fn sync_dir(&self, dir: &Path) -> Result<(), ArchiveError> {
         let sync = |sync| match sync {
             true => File::open(dir)?.sync_all(),
             false => Ok(()),
@@ -159,7 +159,7 @@ impl Disk {
         }
     }
 
-    fn create_dirs(&self, dir: &Path) -> Result<(), ArchiveError> {
+    pub(crate) fn create_dirs(&self, dir: &Path) -> Result<(), ArchiveError> {
         if dir.is_dir() || !dir.starts_with(&self.root) {
             return Ok(());
         }

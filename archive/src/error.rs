@@ -68,6 +68,11 @@ impl ArchiveError {
             _ => false,
         }
     }
+
+    /// Whether the object has to be restored before it can be read.
+    pub fn is_archived(&self) -> bool {
+        matches!(self, Self::Store(StoreError::Archived { .. }))
+    }
 }
 
 impl From<StoreError> for ArchiveError {

@@ -92,6 +92,11 @@ id!(
     StreamName,
     "stream name"
 );
+id!(
+    /// A hold.
+    HoldId,
+    "hold id"
+);
 
 impl Default for TenantId {
     fn default() -> Self {
@@ -161,6 +166,19 @@ impl Sha256 {
             *to = u8::from_str_radix(pair, 16).ok()?;
         }
         Some(Self(out))
+    }
+}
+
+impl Serialize for Sha256 {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Sha256 {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(d)?;
+        Self::from_hex(&text).ok_or_else(|| serde::de::Error::custom("not a SHA-256 in hexadecimal"))
     }
 }
 

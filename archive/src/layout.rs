@@ -54,6 +54,11 @@ pub fn segment_path(stream: &StreamId, name: &SegmentName) -> String {
     format!("{dir}/{hour}/{mi:02}-{s:02}Z.{}.{}.mp4", name.seq, name.epoch.0)
 }
 
+/// Where the outline of a segment stands in the store that has the segment.
+pub fn outline_path(segment: &str) -> String {
+    format!(".index/{segment}.footer")
+}
+
 /// Reads a name that [`segment_path`] made. The start comes back in whole seconds.
 pub fn parse_segment_path(path: &str) -> Result<(StreamId, SegmentName), Malformed> {
     const BAD: Malformed = Malformed("not a segment name");

@@ -1,4 +1,4 @@
-//! The seam between the archive and the disk: every step is told here before it is taken.
+//! The seam between the archive and its disk and stores: every step is told here before it is taken.
 //!
 //! A service runs with nothing in the seam, which costs a test for `None` at each step. Fault tests put
 //! something in that counts the steps and makes one of them fail, stop short, or kill the process; controls
@@ -48,6 +48,26 @@ pub enum Step {
     Commit,
     /// The index has done so, and nobody was told yet. A failure here is one whose outcome is unknown.
     Committed,
+    /// A store is asked what it has under a name.
+    LookUp,
+    /// An object is about to be put into a store.
+    Put,
+    /// A part of it goes there.
+    PutPart,
+    /// All of it is there and gets its name, which must be free.
+    PutEnd,
+    /// It has its name, and nobody was told yet.
+    PutEnded,
+    /// What an upload that failed has left is removed.
+    PutAbort,
+    /// Bytes of an object are read.
+    Fetch,
+    /// An object is removed.
+    Delete,
+    /// It is gone, and nobody was told yet.
+    Deleted,
+    /// Objects are listed.
+    ListObjects,
 }
 
 /// What is to happen instead of a step.

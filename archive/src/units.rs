@@ -1,9 +1,9 @@
-//! Durations and sizes as people write them in the configuration: `"90s"`, `"1h30m"`, `"30d"`; `"128MiB"`,
-//! `"2TB"`.
+//! Durations, sizes and rates as people write them in the configuration: `"90s"`, `"1h30m"`, `"30d"`; `"128MiB"`,
+//! `"2TB"`; `"200Mbit"` a second.
 //!
 //! In a `serde` type: `#[serde(with = "archive::units::duration")]` on a `Duration`,
-//! `#[serde(with = "archive::units::size")]` on a `u64` of bytes; `optional_duration` and `optional_size`, with
-//! `#[serde(default)]`, on an `Option` of them.
+//! `#[serde(with = "archive::units::size")]` on a `u64` of bytes; `optional_duration`, `optional_size` and
+//! `optional_rate`, with `#[serde(default)]`, on an `Option` of them.
 
 use std::time::Duration;
 
@@ -29,6 +29,8 @@ const SIZES: [(&str, u64); 9] = [
     ("kB", 1000),
 ];
 const SIZES_SHOWN: usize = 5;
+/// Units of a rate and their bytes a second, the largest first.
+const RATES: [(&str, u64); 3] = [("Gbit", 125_000_000), ("Mbit", 125_000), ("kbit", 125)];
 
 /// Why a text is no duration or no size.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -110,6 +112,26 @@ pub fn format_size(bytes: u64) -> String {
     )
 }
 
+/// Reads a rate in bytes a second: a whole number with `kbit`, `Mbit` or `Gbit`, or a size.
+pub fn parse_rate(text: &str) -> Result<u64, InvalidQuantity> {
+    let invalid = || InvalidQuantity::new("rate", "\"200Mbit\" or \"25MB\", for each second", text);
+    match term(text.trim(), &RATES) {
+        Some((bytes, "")) => Ok(bytes),
+        _ => parse_size(text).map_err(|_| invalid()),
+    }
+}
+
+/// Writes a rate so that [`parse_rate`] reads it back.
+pub fn format_rate(bytes: u64) -> String {
+    let fitting = RATES
+        .iter()
+        .find(|(_, scale)| bytes >= *scale && bytes.is_multiple_of(*scale));
+    fitting.map_or_else(
+        || format_size(bytes),
+        |(name, scale)| format!("{}{name}", bytes / scale),
+    )
+}
+
 macro_rules! with {
     ($(#[$doc:meta])* $one:ident, $(#[$optional_doc:meta])* $optional:ident, $type:ty, $parse:path, $format:path) => {
         $(#[$doc])*
@@ -169,9 +191,38 @@ with!(
     crate::units::format_size
 );
 
+with!(
+    /// For `#[serde(with = …)]` on a `u64` of bytes a second.
+    rate,
+    /// For `#[serde(with = …)]` on an `Option<u64>` of bytes a second.
+    optional_rate,
+    u64,
+    crate::units::parse_rate,
+    crate::units::format_rate
+);
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rates_are_bits_or_bytes_a_second() {
+        for (text, bytes, shown) in [
+            ("200Mbit", 25_000_000, "200Mbit"),
+            ("1 Gbit", 125_000_000, "1Gbit"),
+            ("25MB", 25_000_000, "200Mbit"),
+            ("1MiB", 1 << 20, "1MiB"),
+            ("8kbit", 1000, "8kbit"),
+        ] {
+            assert_eq!(parse_rate(text), Ok(bytes), "{text}");
+            assert_eq!(format_rate(bytes), shown);
+            assert_eq!(parse_rate(shown), Ok(bytes));
+        }
+        for bad in ["200", "Mbit", "200Mbit/s", "1.5Mbit", "-1Mbit", "200mbit"] {
+            let error = parse_rate(bad).expect_err(bad).to_string();
+            assert!(error.contains("\"200Mbit\""), "{error}");
+        }
+    }
 
     #[test]
     fn durations_read_back_in_the_largest_whole_unit() {

@@ -1,42 +1,18 @@
 //! Every store passes this, whatever stands behind it.
 
+#[path = "rig/content.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod content;
 #[path = "rig/servers.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
 mod servers;
 
-use std::future::Future;
 use std::path::Path;
 
+use content::{Told, crc64, noise, run, server_store};
 use object_store::PutPayload;
-use servers::{BUCKET, KEY, Kind, SECRET, Server};
-use tierline_archive::store::{Content, Crc64, PART_BYTES, Store, StoreConfig, StoreError};
-
-/// Bytes that are told part by part.
-struct Told {
-    bytes: Vec<u8>,
-    at: usize,
-}
-
-impl Told {
-    fn new(bytes: &[u8]) -> Self {
-        Self {
-            bytes: bytes.to_vec(),
-            at: 0,
-        }
-    }
-}
-
-impl Content for Told {
-    fn len(&self) -> u64 {
-        self.bytes.len() as u64
-    }
-
-    async fn next(&mut self) -> Result<Option<PutPayload>, StoreError> {
-        let end = (self.at + PART_BYTES).min(self.bytes.len());
-        let part = self.bytes[self.at..end].to_vec();
-        self.at = end;
-        Ok((!part.is_empty()).then(|| part.into()))
-    }
-}
+use servers::{BUCKET, Kind, Server};
+use tierline_archive::store::{Content, Store, StoreConfig, StoreError};
 
 /// Content whose reading fails half way.
 struct Failing(Told);
@@ -57,48 +33,9 @@ impl Content for Failing {
     }
 }
 
-fn noise(len: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed;
-    let mut next = || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) as u8
-    };
-    (0..len).map(|_| next()).collect()
-}
-
-fn crc64(bytes: &[u8]) -> u64 {
-    let mut crc = Crc64::new();
-    crc.update(bytes);
-    crc.finish()
-}
-
-fn run(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build();
-    runtime.expect("runtime").block_on(test);
-}
-
 fn folder_store(folder: &Path) -> Store {
     let url = url::Url::from_directory_path(folder.join("store")).expect("url");
     Store::open(&StoreConfig::at(url)).expect("open")
-}
-
-fn server_store(server: &Server, folder: &Path) -> Store {
-    let keys = folder.join("keys");
-    let text = format!("[default]\naws_access_key_id = {KEY}\naws_secret_access_key = {SECRET}\n");
-    std::fs::write(&keys, text).expect("keys");
-    let config = StoreConfig {
-        endpoint: Some(server.endpoint().parse().expect("url")),
-        allow_http: true,
-        credentials_file: Some(keys),
-        ..StoreConfig::at(format!("s3://{BUCKET}/some/prefix").parse().expect("url"))
-    };
-    assert_eq!(config.problem(), None);
-    Store::open(&config).expect("open")
 }
 
 /// What is asked of every store.
@@ -186,23 +123,26 @@ async fn conforms(store: &Store) {
 
 /// Of many who put the same name at once, one does.
 async fn has_one_winner(store: &Store) {
-    for (len, name) in [(1 << 10, "small"), (9 << 20, "large")] {
-        let bytes = noise(len, 5);
-        let puts = (0..8).map(|_| {
-            let (store, mut told) = (store.clone(), Told::new(&bytes));
-            tokio::spawn(async move { store.put(name, &mut told).await })
-        });
-        let mut new = 0;
-        for put in puts.collect::<Vec<_>>() {
-            new += usize::from(put.await.expect("no panic").expect("put"));
-        }
-        assert_eq!(new, 1, "{name}");
-        store
-            .verify(name, len as u64, crc64(&bytes))
-            .await
-            .expect("whole");
-        store.delete(name).await.expect("delete");
+    wins_once(store, 1 << 10, "small").await;
+    wins_once(store, 9 << 20, "large").await;
+}
+
+async fn wins_once(store: &Store, len: usize, name: &'static str) {
+    let bytes = noise(len, 5);
+    let puts = (0..8).map(|_| {
+        let (store, mut told) = (store.clone(), Told::new(&bytes));
+        tokio::spawn(async move { store.put(name, &mut told).await })
+    });
+    let mut new = 0;
+    for put in puts.collect::<Vec<_>>() {
+        new += usize::from(put.await.expect("no panic").expect("put"));
     }
+    assert_eq!(new, 1, "{name}");
+    store
+        .verify(name, len as u64, crc64(&bytes))
+        .await
+        .expect("whole");
+    store.delete(name).await.expect("delete");
 }
 
 #[test]
@@ -230,6 +170,19 @@ fn versity_is_a_store() {
     run(async {
         conforms(&store).await;
         has_one_winner(&store).await;
+    });
+}
+
+#[test]
+fn moto_is_a_store() {
+    let folder = tempfile::tempdir().expect("folder");
+    let server = Server::start(Kind::Moto, folder.path());
+    let store = server_store(&server, folder.path());
+    run(async {
+        conforms(&store).await;
+        // It looks and then ends an upload in parts, so that several may: each of them puts the same bytes, which is
+        // verified afterwards.
+        wins_once(&store, 1 << 10, "small").await;
     });
 }
 

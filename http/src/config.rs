@@ -1,6 +1,7 @@
 //! The `[http]` part of the configuration.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use archive::Sha256;
@@ -10,6 +11,9 @@ use crate::auth::Glob;
 
 /// Connections served at once where nothing else is configured.
 pub const CONNECTIONS_MAX: usize = 1024;
+
+/// How long a URL of an object store may count.
+const REDIRECT_LIFETIME: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
 
 /// Where the service listens and who may ask it.
 #[derive(Debug, Clone, Deserialize)]
@@ -27,6 +31,9 @@ pub struct HttpConfig {
     pub connections_max: usize,
     /// Connections that one address may have; half of all where nothing is said.
     pub connections_per_client: Option<usize>,
+    /// How long a URL counts by which a key with `redirect` reads from an object store.
+    #[serde(with = "archive::units::duration")]
+    pub redirect_lifetime: Duration,
     /// How long is waited for what; not for the configuration file.
     #[serde(skip)]
     pub timeouts: Timeouts,
@@ -67,6 +74,7 @@ impl Default for HttpConfig {
             hosts: Vec::new(),
             connections_max: CONNECTIONS_MAX,
             connections_per_client: None,
+            redirect_lifetime: Duration::from_secs(30),
             timeouts: Timeouts::default(),
         }
     }
@@ -86,6 +94,10 @@ pub struct ApiKeyConfig {
     /// What it may do with them.
     #[serde(default = "view")]
     pub actions: Vec<Action>,
+    /// Whether its holder is sent to the object store for media that lies there: what it reads is then not checked
+    /// here, and what it was given once counts for `redirect_lifetime`, whatever becomes of the key.
+    #[serde(default)]
+    pub redirect: bool,
 }
 
 fn all_cameras() -> Vec<Glob> {
@@ -104,6 +116,8 @@ pub enum Action {
     View,
     /// Take MP4 files out.
     Export,
+    /// Put holds on footage, and release them.
+    Hold,
     /// Add, change and remove cameras.
     Admin,
 }
@@ -125,6 +139,9 @@ pub enum ConfigError {
     /// A key that opens nothing.
     #[error("http.api_keys `{0}`: cameras and actions must not be empty")]
     EmptyScope(String),
+    /// A URL that counts for too long, or not at all.
+    #[error("http.redirect_lifetime must be 1s to 60s: nothing takes such a URL back before it ends")]
+    RedirectLifetime,
     /// No connection could ever be served.
     #[error("http.connections_max and http.connections_per_client must be at least 1")]
     NoConnections,
@@ -159,6 +176,9 @@ impl HttpConfig {
             if key.cameras.is_empty() || key.actions.is_empty() {
                 return Err(ConfigError::EmptyScope(key.name.clone()));
             }
+        }
+        if !REDIRECT_LIFETIME.contains(&self.redirect_lifetime) {
+            return Err(ConfigError::RedirectLifetime);
         }
         if self.connections_max == 0 || self.connections_per_client == Some(0) {
             return Err(ConfigError::NoConnections);
@@ -208,5 +228,17 @@ mod tests {
         ));
         assert!(matches!(bad.validate(), Err(ConfigError::EmptyScope(_))));
         assert!(toml::from_str::<HttpConfig>("port = 1").is_err());
+    }
+
+    #[test]
+    fn urls_of_object_stores_count_for_a_minute_at_most() {
+        assert!(read("redirect_lifetime = \"60s\"").validate().is_ok());
+        for lifetime in ["61s", "0s", "500ms"] {
+            let bad = read(&format!("redirect_lifetime = \"{lifetime}\""));
+            assert!(
+                matches!(bad.validate(), Err(ConfigError::RedirectLifetime)),
+                "{lifetime}"
+            );
+        }
     }
 }

@@ -39,4 +39,4 @@ pub use auth::Glob;
 pub use config::{Action, ApiKeyConfig, CONNECTIONS_MAX, ConfigError, HttpConfig, Timeouts};
 pub use routes::{Access, Route, all_routes};
 pub use server::{Server, StartError, start};
-pub use state::{CameraUrlRule, HttpState};
+pub use state::{CameraUrlRule, HttpState, IncidentAge};

@@ -7,6 +7,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 use archive::store::StoreError;
+use archive::time::SECOND_US;
 use archive::{ArchiveError, WallTime};
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
@@ -58,6 +59,7 @@ codes! {
     Timeout = "request_timeout" REQUEST_TIMEOUT "The request took too long to arrive";
     Exists = "already_exists" CONFLICT "There is one already";
     FromConfig = "set_by_configuration" CONFLICT "The configuration file says otherwise";
+    AlreadyDeleted = "already_deleted" CONFLICT "It was deleted before";
     IntegrityFailed = "integrity_failed" CONFLICT "The stored media is damaged";
     PreconditionFailed = "precondition_failed" PRECONDITION_FAILED "It has changed";
     BodyTooLarge = "body_too_large" PAYLOAD_TOO_LARGE "The body is too large";
@@ -72,6 +74,7 @@ codes! {
     NoDecoder = "decoder_missing" NOT_IMPLEMENTED "Stills need ffmpeg";
     DecoderFailed = "decoder_failed" BAD_GATEWAY "The picture cannot be decoded";
     MediaUnreadable = "media_unreadable" SERVICE_UNAVAILABLE "The media cannot be read";
+    Restoring = "restoring" SERVICE_UNAVAILABLE "It is being restored from an archive";
     TierUnavailable = "tier_unavailable" SERVICE_UNAVAILABLE "The tier that has it does not answer";
     Overloaded = "overloaded" SERVICE_UNAVAILABLE "Too much at once";
     NotReady = "not_ready" SERVICE_UNAVAILABLE "The service is starting or stopping";
@@ -87,6 +90,9 @@ pub(crate) struct NearestTimes {
     pub(crate) after: Option<WallTime>,
 }
 
+/// How long whoever waits for a restore is told to wait, in seconds: it may be over sooner than one can tell.
+const RETRY_AFTER_S: (i64, i64) = (30, 3600);
+
 /// Why a request was not carried out.
 #[derive(Clone, Debug)]
 pub(crate) struct Problem(Box<Parts>);
@@ -96,6 +102,7 @@ struct Parts {
     code: Code,
     detail: String,
     nearest: Option<NearestTimes>,
+    ready_at: Option<WallTime>,
     headers: Vec<(HeaderName, HeaderValue)>,
     /// For the log only.
     cause: Option<Arc<str>>,
@@ -108,6 +115,7 @@ impl Problem {
             code,
             detail: detail.into(),
             nearest: None,
+            ready_at: None,
             headers: Vec::new(),
             cause: None,
         }))
@@ -116,6 +124,26 @@ impl Problem {
     /// What does not exist and what the caller may not see look the same.
     pub(crate) fn not_found() -> Self {
         Self::new(Code::NotFound, "There is nothing here for this key.")
+    }
+
+    /// What lies in an archive class, and can be read at `ready_at` as far as one can tell at `now`.
+    pub(crate) fn restoring(now: WallTime, ready_at: WallTime) -> Self {
+        let seconds = ready_at.micros_since(now).max(0) / SECOND_US;
+        let (min, max) = RETRY_AFTER_S;
+        let mut problem = Self::new(
+            Code::Restoring,
+            "It lies in an archive class; its restore has begun, and this URL works when that is over.",
+        )
+        .with_header(header::RETRY_AFTER, seconds.clamp(min, max).into());
+        problem.0.ready_at = Some(ready_at);
+        problem
+    }
+
+    /// What lies in an archive class, while no more is restored.
+    pub(crate) fn too_many_restores() -> Self {
+        let detail =
+            "It lies in an archive class, and so much is being restored that no more is begun just now.";
+        Self::new(Code::Overloaded, detail).with_header(header::RETRY_AFTER, RETRY_AFTER_S.1.into())
     }
 
     /// A fault of ours: the cause goes to the log, never to the caller.
@@ -186,6 +214,12 @@ impl From<ArchiveError> for Problem {
                 "It lies in an object store that does not answer just now; what lies on the disk is not affected.",
             )
             .with_header(header::RETRY_AFTER, HeaderValue::from_static("5")),
+            // It was restored, and that is over.
+            ArchiveError::Store(StoreError::Archived { .. }) => Self::new(
+                Code::Restoring,
+                "It lies in an archive class and has to be restored once more: ask again.",
+            )
+            .with_header(header::RETRY_AFTER, HeaderValue::from_static("1")),
             ArchiveError::Store(_) => Self::new(Code::MediaUnreadable, "The object store does not give it back."),
             _ => Self::new(Code::MediaUnreadable, "The disk does not give it back."),
         }
@@ -216,6 +250,8 @@ struct Document<'a> {
     request_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     nearest: Option<NearestTimes>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ready_at: Option<WallTime>,
 }
 
 /// The response to a request for `path`, with a body.
@@ -231,6 +267,7 @@ pub(crate) fn render(problem: &Problem, path: &str, request_id: &str) -> axum::r
         code: parts.code.as_str(),
         request_id,
         nearest: parts.nearest,
+        ready_at: parts.ready_at,
     };
     let body = serde_json::to_vec(&document).unwrap_or_default();
     let mut response = Response::new(Body::from(body));

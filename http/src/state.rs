@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use archive::Clock;
 use archive::disk::Disk;
 use archive::store::Stores;
+use archive::{Clock, StreamId};
 use indexer::Index;
 use tokio::sync::{Semaphore, watch};
 use url::Url;
@@ -23,6 +23,9 @@ const DECODERS: usize = 2;
 /// Whether a camera may have a URL; the error says why not.
 pub type CameraUrlRule = Arc<dyn Fn(&Url) -> Result<(), String> + Send + Sync>;
 
+/// Until which age footage of a stream is kept as an incident.
+pub type IncidentAge = Arc<dyn Fn(&StreamId) -> Option<Duration> + Send + Sync>;
+
 /// What the service is told about the rest of the program.
 #[derive(Clone)]
 pub struct HttpState {
@@ -39,6 +42,8 @@ pub struct HttpState {
     /// Whether a camera may have this URL, which is an RTSP URL that points neither at link-local nor at
     /// metadata addresses; the error says why not. See [`crate::destination`].
     pub camera_url_allowed: CameraUrlRule,
+    /// The age until which footage of a stream is kept as an incident; `None` where its rule has none.
+    pub incident_age: IncidentAge,
 }
 
 /// Everything a route can reach.
@@ -49,6 +54,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ready: watch::Receiver<bool>,
     pub(crate) camera_url_allowed: CameraUrlRule,
+    pub(crate) incident_age: IncidentAge,
     pub(crate) metrics: Metrics,
     pub(crate) places: Arc<Places>,
     pub(crate) desk: Desk,
@@ -57,6 +63,7 @@ pub(crate) struct Shared {
     pub(crate) lives: LiveWindows,
     pub(crate) events: EventLists,
     pub(crate) body_timeout: Duration,
+    pub(crate) redirect_lifetime: Duration,
 }
 
 /// How routes hold it.
@@ -74,6 +81,7 @@ impl Shared {
             clock: state.clock,
             ready: state.ready,
             camera_url_allowed: state.camera_url_allowed,
+            incident_age: state.incident_age,
             metrics: Metrics::default(),
             desk: Desk::new(Arc::clone(&places), share),
             readers: Readers::new(Arc::clone(&places), share),
@@ -82,6 +90,7 @@ impl Shared {
             lives: LiveWindows::default(),
             events: EventLists::default(),
             body_timeout: config.timeouts.body,
+            redirect_lifetime: config.redirect_lifetime,
         }
     }
 }

@@ -13,10 +13,11 @@ fn key(name: &str, cameras: &[&str], actions: &[Action]) -> ApiKeyConfig {
         sha256: Sha256::of(name.as_bytes()).to_string(),
         cameras: cameras.iter().map(|c| (*c).to_owned().into()).collect(),
         actions: actions.to_vec(),
+        redirect: false,
     }
 }
 
-const ALL: [Action; 3] = [Action::View, Action::Export, Action::Admin];
+const ALL: [Action; 4] = [Action::View, Action::Export, Action::Hold, Action::Admin];
 
 /// A service with the cameras `lobby` and `garden`, both recorded, and keys whose text is their name.
 fn service() -> (Site, Service, String) {

@@ -14,7 +14,9 @@ use rocksdb::WriteBatch;
 use crate::copies::Copies;
 use crate::coverage::{HourCoverage, contribution};
 use crate::damage::Damage;
-use crate::db::{COPIES, COVERAGE, FRAGMENTS, GAPS, INCIDENTS, INITS, META, SEGMENTS, SEQUENCES, TAIL};
+use crate::db::{
+    COPIES, COVERAGE, FRAGMENTS, GAPS, INCIDENTS, INITS, META, RESTORES, SEGMENTS, SEQUENCES, TAIL,
+};
 use crate::error::IndexError;
 use crate::faults::Fault;
 use crate::index::Index;
@@ -186,6 +188,9 @@ impl Index {
     }
 
     pub(crate) fn put_segment(&self, out: &mut WriteBatch, row: &SegmentRow) -> Result<(), IndexError> {
+        if row.state == SegmentState::Deleting {
+            self.note_deletion(out, row)?;
+        }
         out.put_cf(
             self.cf(SEGMENTS)?,
             keys::at(row.id.stream, row.wall_start),
@@ -353,18 +358,22 @@ impl Index {
 
     fn put_deleted(&self, out: &mut WriteBatch, rows: &[SegmentRow]) -> Result<(), IndexError> {
         let mut hours: BTreeSet<(StreamNo, WallTime)> = BTreeSet::new();
+        let mut ends: BTreeMap<StreamNo, Ended> = BTreeMap::new();
         for row in rows {
             let stream = row.id.stream;
             let key = keys::at(stream, row.wall_start);
             out.delete_cf(self.cf(SEGMENTS)?, key);
             out.delete_cf(self.cf(COPIES)?, key);
+            out.delete_cf(self.cf(RESTORES)?, key);
             out.delete_cf(self.cf(FRAGMENTS)?, key);
             out.delete_cf(self.cf(SEQUENCES)?, keys::sequence(row.id));
             self.forget_damage(out, row)?;
-            // Segments go oldest first: what happened before the end of this one explains nothing that is left.
+            self.forget_deletion(out, row)?;
+            // What happened since the segment before it explains nothing that is left.
+            let before = self.segment_before(stream, row.wall_start)?;
             out.delete_range_cf(
                 self.cf(INCIDENTS)?,
-                keys::at(stream, WallTime::MIN),
+                keys::at(stream, before.map_or(WallTime::MIN, |before| before.wall_end)),
                 keys::at(stream, row.wall_end),
             );
             // One that was never sealed has no table. The tail is not read otherwise: it is full of
@@ -374,17 +383,19 @@ impl Index {
                     out.delete_cf(self.cf(TAIL)?, keys::at(stream, entry.wall_start));
                 }
             }
-            let ended = Ended {
-                next_seq: row.id.seq + 1,
-                head: row.head,
-                wall_end: row.wall_end,
-            };
-            out.put_cf(self.cf(META)?, Ended::key(stream), ended.encode());
+            ends.entry(stream)
+                .and_modify(|last| *last = last.later(Ended::of(row)))
+                .or_insert(Ended::of(row));
             let mut hour = row.wall_start.hour();
             while hour < row.wall_end {
                 hours.insert((stream, hour));
                 hour = hour.plus_micros(archive::time::HOUR_US);
             }
+        }
+        for (stream, end) in ends {
+            // What was held went later than what follows it.
+            let end = self.ended(stream)?.map_or(end, |known| known.later(end));
+            out.put_cf(self.cf(META)?, Ended::key(stream), end.encode());
         }
         self.put_retention_gaps(out, rows)?;
         for (stream, hour) in hours {
@@ -409,20 +420,25 @@ impl Index {
         Ok(())
     }
 
-    /// What was deleted becomes a gap, joined to the one before; gaps inside are swallowed by it.
+    /// What was deleted becomes a gap, joined to the deleted time before and behind it; gaps inside are swallowed by it.
     fn put_retention_gaps(&self, out: &mut WriteBatch, deleted: &[SegmentRow]) -> Result<(), IndexError> {
         let cf = self.cf(GAPS)?;
         let mut open: BTreeMap<StreamNo, Gap> = BTreeMap::new();
         for row in deleted {
             let stream = row.id.stream;
-            let begin = match open.get(&stream) {
-                Some(g) => Some(*g),
-                None => self.gap_before(stream, row.wall_start)?,
+            let meets = |g: &Gap| g.cause == GapCause::Retention && g.to == Some(row.wall_start);
+            let joined = match open.get(&stream).copied().filter(meets) {
+                Some(gap) => Some(gap),
+                None => self.gap_before(stream, row.wall_start)?.filter(meets),
             };
-            let joined = begin.filter(|g| g.cause == GapCause::Retention && g.to == Some(row.wall_start));
+            let behind = self.gap_at(stream, row.wall_end)?;
+            let behind = behind.filter(|g| g.cause == GapCause::Retention);
+            if let Some(behind) = behind {
+                out.delete_cf(cf, keys::at(stream, behind.from));
+            }
             let gap = Gap {
                 from: joined.map_or(row.wall_start, |g| g.from),
-                to: Some(row.wall_end),
+                to: behind.map_or(Some(row.wall_end), |g| g.to),
                 cause: GapCause::Retention,
             };
             for inside in self.gap_rows(stream, row.range())? {

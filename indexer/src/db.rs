@@ -26,12 +26,38 @@ pub(crate) const COVERAGE: &str = "coverage";
 pub(crate) const INITS: &str = "inits";
 /// Where the copies are of segments that have left the hot tier, or are about to.
 pub(crate) const COPIES: &str = "copies";
+/// Segments that are being restored from an archive class, or were.
+pub(crate) const RESTORES: &str = "restores";
 /// Fragments whose bytes are not what was written.
 pub(crate) const DAMAGE: &str = "damage";
+/// Footage that must stay.
+pub(crate) const HOLDS: &str = "holds";
+/// One row a segment that is being deleted.
+pub(crate) const DELETIONS: &str = "deletions";
+/// Deletion certificates by their numbers: lines of text.
+pub(crate) const CERTIFICATES: &str = "certificates";
+/// Which certificate is about which deleted time of a stream.
+pub(crate) const CERTIFIED: &str = "certified";
 
-pub(crate) const TABLES: [&str; 13] = [
-    META, CAMERAS, STREAMS, SEGMENTS, SEQUENCES, COPIES, FRAGMENTS, TAIL, GAPS, INCIDENTS, COVERAGE, INITS,
+pub(crate) const TABLES: [&str; 18] = [
+    META,
+    CAMERAS,
+    STREAMS,
+    SEGMENTS,
+    SEQUENCES,
+    COPIES,
+    FRAGMENTS,
+    TAIL,
+    GAPS,
+    INCIDENTS,
+    COVERAGE,
+    INITS,
     DAMAGE,
+    HOLDS,
+    DELETIONS,
+    CERTIFICATES,
+    CERTIFIED,
+    RESTORES,
 ];
 
 /// Small, since most tables see a few rows a second; flushes stay rare all the same.

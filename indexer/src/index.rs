@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use crate::db::{self, CAMERAS, INITS, META, STREAMS};
 use crate::error::IndexError;
+use crate::holds::HoldView;
 use crate::live::{Live, LiveBoard};
 use crate::pulse::Pulse;
 use crate::registry::CameraRow;
@@ -56,6 +57,8 @@ pub struct Index {
     pub(crate) live: LiveBoard,
     /// Taken by commits that read before they write.
     pub(crate) writing: Mutex<()>,
+    /// Changed under `writing`, with the table.
+    pub(crate) holds: RwLock<HoldView>,
     status: StatusBoard,
     pulse: Pulse,
     suspects: Suspects,
@@ -128,6 +131,7 @@ impl Index {
             names: RwLock::new(names),
             live: LiveBoard::default(),
             writing: Mutex::default(),
+            holds: RwLock::default(),
             status: StatusBoard::default(),
             pulse: Pulse::default(),
             suspects: Suspects::default(),
@@ -141,6 +145,7 @@ impl Index {
                 index.live.publish(stream, span.to());
             }
         }
+        index.load_holds()?;
         Ok(index)
     }
 

@@ -30,7 +30,7 @@ impl Index {
         Ok(self.db.raw_iterator_cf_opt(self.cf(table)?, o))
     }
 
-    fn stream_bounds(stream: StreamNo) -> ReadOptions {
+    pub(crate) fn stream_bounds(stream: StreamNo) -> ReadOptions {
         let mut o = ReadOptions::default();
         o.set_iterate_lower_bound(stream.0.to_be_bytes().to_vec());
         if let Some(next) = stream.0.checked_add(1) {
@@ -139,6 +139,24 @@ impl Index {
             .map_err(IndexError::bad_row(SEGMENTS))
     }
 
+    /// The segment of a stream that begins last before `at`.
+    pub(crate) fn segment_before(
+        &self,
+        stream: StreamNo,
+        at: WallTime,
+    ) -> Result<Option<SegmentRow>, IndexError> {
+        let mut it = self.iter(SEGMENTS, stream)?;
+        it.seek_for_prev(keys::at(stream, at.plus_micros(-1)));
+        it.status()?;
+        let Some((key, value)) = it.item() else {
+            return Ok(None);
+        };
+        let start = keys::parse_at(key).map_or(WallTime::MIN, |k| k.1);
+        SegmentRow::decode(stream, start, value)
+            .map(Some)
+            .map_err(IndexError::bad_row(SEGMENTS))
+    }
+
     /// The first `count` segments of a stream that begin at `from` or later, in order, whatever their state.
     pub fn segments_from(
         &self,
@@ -160,9 +178,18 @@ impl Index {
         Ok(found)
     }
 
-    /// Where a stream ended whose last segments were deleted. Sequences are not used twice, the chain goes
-    /// on, and wall time does not run backwards, even when nothing of the stream is left.
-    pub fn ended(&self, stream: StreamNo) -> Result<Option<Ended>, IndexError> {
+    /// Where a stream ends: sequences are not used twice, the chain goes on, and wall time does not run backwards,
+    /// even when its last segments were deleted, or all of them. `None` when it never recorded.
+    pub fn end(&self, stream: StreamNo) -> Result<Option<Ended>, IndexError> {
+        let last = self.last_segment(stream)?.as_ref().map(Ended::of);
+        Ok(match (last, self.ended(stream)?) {
+            (Some(last), Some(ended)) => Some(last.later(ended)),
+            (last, ended) => last.or(ended),
+        })
+    }
+
+    /// Where the deleted segments of a stream ended.
+    pub(crate) fn ended(&self, stream: StreamNo) -> Result<Option<Ended>, IndexError> {
         let Some(bytes) = self.db.get_cf(self.cf(META)?, Ended::key(stream))? else {
             return Ok(None);
         };
@@ -320,6 +347,14 @@ impl Index {
             let span = TimeRange::new(from, gap.to.unwrap_or(WallTime::MAX));
             Ok(span.is_some_and(|s| s.intersect(range).is_some()).then_some(gap))
         })
+    }
+
+    /// The gap that begins at `at`.
+    pub(crate) fn gap_at(&self, stream: StreamNo, at: WallTime) -> Result<Option<Gap>, IndexError> {
+        let row = self.db.get_pinned_cf(self.cf(GAPS)?, keys::at(stream, at))?;
+        row.map(|row| rows::decode_gap(at, &row))
+            .transpose()
+            .map_err(IndexError::bad_row(GAPS))
     }
 
     /// The gap that begins last before `at`.

@@ -228,7 +228,7 @@ pub(crate) fn decode_gap(from: WallTime, bytes: &[u8]) -> Result<Gap, Malformed>
     Ok(Gap { from, to, cause })
 }
 
-/// Where a stream ended, kept when its segments are deleted.
+/// Where a stream ends, which is kept when its segments are deleted.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct Ended {
     /// The sequence of the next segment.
@@ -240,6 +240,24 @@ pub struct Ended {
 }
 
 impl Ended {
+    /// Where a stream ends whose last segment this is.
+    pub(crate) fn of(row: &SegmentRow) -> Self {
+        Self {
+            next_seq: row.id.seq + 1,
+            head: row.head,
+            wall_end: row.wall_end,
+        }
+    }
+
+    /// The later one of two ends of a stream.
+    pub(crate) fn later(self, other: Self) -> Self {
+        if other.next_seq > self.next_seq {
+            other
+        } else {
+            self
+        }
+    }
+
     pub(crate) fn key(stream: StreamNo) -> String {
         format!("ended.{}", stream.0)
     }

@@ -34,9 +34,7 @@ pub struct Recording {
 
 /// Goes on with a stream after a start: from where it ended, with the gap since then as the index knows it.
 pub fn resume(index: &Index, pool: &Pool, no: StreamNo, now: WallTime) -> Result<Fragmenter, IngestError> {
-    let span = index.span(no)?;
-    let ended = index.ended(no)?.map(|e| e.wall_end);
-    let begin = span.map(|s| s.to()).or(ended);
+    let begin = index.end(no)?.map(|end| end.wall_end);
     let since = TimeRange::new(begin.unwrap_or(WallTime::MIN), WallTime::MAX).unwrap_or(TimeRange::ALL);
     let known: Vec<_> = (index.gaps(no, since)?.into_iter())
         .filter(|g| g.cause != GapCause::Retention && begin.is_none_or(|b| g.from >= b))

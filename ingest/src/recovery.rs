@@ -111,8 +111,8 @@ fn extend(disk: &Disk, index: &Index, stream: &StreamId, row: &SegmentRow) -> Re
     }
     // What lies behind the acknowledged end of a segment that was given up stands in the one after it.
     let is_last = index
-        .last_segment(row.id.stream)?
-        .is_some_and(|last| last.id == row.id);
+        .end(row.id.stream)?
+        .is_some_and(|end| end.next_seq == row.id.seq + 1);
     if row.state == SegmentState::Poisoned || !is_last || footer(&reader, row)?.is_some() {
         return Ok(0);
     }
@@ -166,9 +166,12 @@ fn look(
 ) -> Result<Vec<SegmentName>, IngestError> {
     let mark = not_looked_at(no);
     let missed = index.mark(&mark)?.filter(|at| *at != WallTime::MAX);
-    let last = index
-        .last_segment(no)?
-        .map_or(WallTime::MIN, |row| row.wall_start);
+    let last = match (index.last_segment(no)?, index.end(no)?) {
+        // Those behind it were deleted: it was held.
+        (Some(row), Some(end)) if end.next_seq > row.id.seq + 1 => end.wall_end,
+        (Some(row), _) => row.wall_start,
+        (None, _) => WallTime::MIN,
+    };
     let from = missed.map_or(last, |missed| missed.min(last));
     match unknown_files(disk, index, no, stream, from) {
         Err(IngestError::Archive(e)) => {

@@ -88,7 +88,7 @@ fn the_reference_has_every_key() {
             .skip(3)
             .step_by(2)
             .map(str::to_owned)
-            .filter(|key| !is_told_above(&path, key))
+            .filter(|key| !is_told_elsewhere(&path, key))
             .collect();
         assert_eq!(keys_of(&table), expected, "section {path:?}");
         for (key, value) in table {
@@ -107,9 +107,11 @@ fn the_reference_has_every_key() {
     }
 }
 
-/// The keys of the cold tier are those of the warm one.
-fn is_told_above(path: &[String], key: &str) -> bool {
-    path == ["tiers", "cold"] && key != "url"
+/// The keys of the cold tier are those of the warm one; those of archive classes are of use there alone.
+fn is_told_elsewhere(path: &[String], key: &str) -> bool {
+    let restores = key.starts_with("restore_");
+    let cold = path == ["tiers", "cold"] && key != "url" && key != "storage_class" && !restores;
+    cold || path == ["tiers", "warm"] && restores
 }
 
 #[test]
@@ -231,6 +233,22 @@ fn a_value_that_cannot_be_used_is_refused_with_its_line_and_the_remedy() {
             "[[rules]]\ncold = \"90d\"".to_owned(),
             1,
             ["rules[1]", "no cold tier"],
+        ),
+        (
+            "[tiers.warm]\nurl = \"s3://bucket\"\nstorage_class = \"GLACIER\"".to_owned(),
+            3,
+            ["tiers.warm.storage_class", "cold tier alone"],
+        ),
+        (
+            "[tiers.cold]\nurl = \"s3://bucket\"\nstorage_class = \"DEEP_ARCHIVE\"\nrestore_tier = \"Expedited\""
+                .to_owned(),
+            4,
+            ["tiers.cold.restore_tier", "no Expedited"],
+        ),
+        (
+            "[tiers.cold]\nurl = \"s3://bucket\"\nrestore_days = 3".to_owned(),
+            3,
+            ["tiers.cold.restore_days", "GLACIER"],
         ),
         (
             "[tiers.cold]\nurl = \"s3://id:secret@bucket\"".to_owned(),

@@ -39,6 +39,7 @@ pub(super) fn validate(config: &Config) -> Vec<(KeyPath, String)> {
         let key = match e {
             HttpError::NoKey(_) => "http.listen",
             HttpError::NoConnections => "http.connections_max",
+            HttpError::RedirectLifetime => "http.redirect_lifetime",
             _ => "http.api_keys",
         };
         found.push((root.key(key), e.to_string()));
@@ -58,6 +59,10 @@ pub(super) fn validate(config: &Config) -> Vec<(KeyPath, String)> {
         let key = |key: &str| root.key("tiers").key(tier.as_str()).key(key);
         if let Some((wrong, what)) = store.problem() {
             found.push((key(wrong), what));
+        }
+        if tier == Tier::Warm && store.restoring().is_some() {
+            let what = "what has to be restored before it can be read is for the cold tier alone".to_owned();
+            found.push((key("storage_class"), what));
         }
         let hot = Url::from_directory_path(config.hot_dir()).ok();
         let others = config.stores().filter(|(other, _)| *other < tier);

@@ -30,21 +30,8 @@ pub(crate) struct Gathered {
     pub(crate) priorities: Vec<u8>,
     /// Segments that are being copied.
     busy: HashSet<SegmentId>,
-}
-
-/// Segments whose deletion an earlier pass or process has begun. They are the oldest of their stream.
-pub(crate) fn begun(index: &Index) -> Result<Vec<(StreamId, SegmentRow)>, IndexError> {
-    let mut found = Vec::new();
-    for (no, id) in index.streams() {
-        let mut from = WallTime::MIN;
-        while let Some(row) = index.segments_from(no, from, 1)?.pop()
-            && row.state == SegmentState::Deleting
-        {
-            from = row.wall_start.plus_micros(1);
-            found.push((id.clone(), row));
-        }
-    }
-    Ok(found)
+    /// The time by which holds end.
+    now: WallTime,
 }
 
 impl Gathered {
@@ -53,6 +40,7 @@ impl Gathered {
         rules: &Rules,
         totals: &mut Totals,
         busy: HashSet<SegmentId>,
+        now: WallTime,
     ) -> Result<Self, IndexError> {
         let mut by_camera: HashMap<CameraId, u8> = HashMap::new();
         let mut priorities = Vec::new();
@@ -69,11 +57,14 @@ impl Gathered {
             views: Vec::new(),
             priorities,
             busy,
+            now,
         };
         for (no, id) in index.streams() {
             let rule = rules.place_for(&id);
             let bytes = match rules.at(rule).and_then(|r| r.quota) {
-                Some(_) => totals.bytes(index, no)?,
+                Some(_) => totals
+                    .bytes(index, no)?
+                    .saturating_sub(held_bytes(index, no, now)?),
                 None => 0,
             };
             found.views.push(StreamView {
@@ -109,21 +100,14 @@ impl Gathered {
         } else {
             stream.window * WINDOW_GROWTH
         };
-        stream.rows = index.segments_from(stream.no, WallTime::MIN, stream.window)?;
-        let read = stream.rows.len();
-        // The first that must stay keeps all that follow it.
-        let stays = stream
-            .rows
-            .iter()
-            .position(|row| !may_go(row, index) || self.busy.contains(&row.id));
-        stream.rows.truncate(stays.unwrap_or(read));
+        let stays = |row: &SegmentRow| !may_go(row, index) || self.busy.contains(&row.id);
+        (stream.rows, view.more) = oldest(index, stream.no, stream.window, self.now, stays)?;
         let candidate = |row: &SegmentRow| Candidate {
             id: row.id,
             wall_end: row.wall_end,
             bytes: row.bytes,
         };
         view.oldest = stream.rows.iter().map(candidate).collect();
-        view.more = stays.is_none() && read == stream.window;
         Ok(())
     }
 
@@ -133,6 +117,56 @@ impl Gathered {
         let row = stream.rows.iter().find(|row| row.id == candidate.id)?;
         Some((stream.id.clone(), row.clone()))
     }
+}
+
+/// The oldest segments of a stream that no hold covers at `now`, at most `count`, and whether there are more. The first
+/// that stays for another reason keeps all that follow it.
+fn oldest(
+    index: &Index,
+    no: StreamNo,
+    count: usize,
+    now: WallTime,
+    stays: impl Fn(&SegmentRow) -> bool,
+) -> Result<(Vec<SegmentRow>, bool), IndexError> {
+    let held = index.held_ranges(no, now)?;
+    let mut found = Vec::new();
+    let mut from = WallTime::MIN;
+    loop {
+        let asked = count - found.len();
+        let page = index.segments_from(no, from, asked)?;
+        let read = page.len();
+        let mut over_hold = false;
+        for row in page {
+            from = row.wall_start.plus_micros(1);
+            if let Some(hold) = held.iter().find(|held| held.intersect(row.range()).is_some()) {
+                // All that begin before its end are held too, and may be many.
+                from = from.max(hold.to());
+                over_hold = true;
+                break;
+            }
+            if stays(&row) {
+                return Ok((found, false));
+            }
+            found.push(row);
+        }
+        if !over_hold {
+            return Ok((found, read == asked));
+        }
+    }
+}
+
+/// Bytes of a stream that are held. They count towards no quota: it would take them from the footage of today.
+fn held_bytes(index: &Index, no: StreamNo, now: WallTime) -> Result<u64, IndexError> {
+    let (mut bytes, mut last) = (0, None);
+    for range in index.held_ranges(no, now)? {
+        for row in index.segments_all_states(no, range)? {
+            // One segment may reach into two holds.
+            if last.replace(row.id) != Some(row.id) {
+                bytes += row.bytes;
+            }
+        }
+    }
+    Ok(bytes)
 }
 
 /// Whether nobody writes the segment any more. One that an earlier epoch left open could not be sealed; it

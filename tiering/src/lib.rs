@@ -4,7 +4,7 @@
 //! Invariants of this crate:
 //! 1. Nothing is deleted before the minimum of its rule, and nothing by age on the word of a clock that
 //!    has just jumped ([`ArchiveTime`]).
-//! 2. Segments of a stream go oldest first, so that what remains of its chain has no holes.
+//! 2. Segments of a stream go oldest first, less those under a hold. What is missing between two is told by a gap.
 //! 3. A segment's row says that it is being deleted before its file goes, and goes after it.
 //! 4. When the disk fills and nothing may be deleted, new footage of the lowest priority gives way
 //!    ([`Shedding`]), never old footage under its minimum.
@@ -13,14 +13,18 @@ mod archive_time;
 pub mod checkpoint;
 mod config;
 mod error;
+mod filing;
 mod gather;
 mod glob;
 mod hands;
+mod locking;
 mod mover;
 pub mod plan;
 pub mod policy;
 mod progress;
 mod reaper;
+mod removal;
+mod restorer;
 mod rules;
 pub mod scrub;
 mod shed;
@@ -35,6 +39,7 @@ pub use hands::Hands;
 pub use mover::Mover;
 pub use progress::{Deleted, Progress};
 pub use reaper::Reaper;
+pub use restorer::Restorer;
 pub use rules::{Below, Problem, RetentionRule, RuleError, Rules};
 pub use shed::Shedding;
 pub use worker::Worker;

@@ -8,7 +8,8 @@
 //!   which it ends; within an hour the camera of the lowest priority goes first.
 //!
 //! None of them reaches a segment that is younger than the minimum of its rule, and each takes the segments
-//! of a stream in order, so that a segment which must stay keeps all that follow it.
+//! of a stream in order, so that a segment which must stay keeps all that follow it. Segments under a hold are not
+//! among them: they stay, and keep nothing else.
 
 use std::collections::BTreeMap;
 
@@ -36,9 +37,9 @@ pub struct StreamView {
     pub priority: u8,
     /// The place of its rule.
     pub rule: usize,
-    /// Bytes of all its segments; read only where its rule has a quota.
+    /// Bytes of all its segments that no hold covers; read only where its rule has a quota.
     pub bytes: u64,
-    /// Its oldest segments, in order.
+    /// Its oldest segments that no hold covers, in order.
     pub oldest: Vec<Candidate>,
     /// Whether more candidates follow those in `oldest`.
     pub more: bool,

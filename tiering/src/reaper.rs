@@ -1,24 +1,24 @@
 //! One pass: read, decide, delete, and look at the space that is left.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use archive::disk::Disk;
-use archive::layout::segment_path;
+use archive::site_key::SiteKey;
 use archive::store::Stores;
-use archive::time::{HOUR_US, SECOND_US};
+use archive::time::SECOND_US;
 use archive::units::format_duration;
-use archive::{ArchiveError, SegmentId, StreamId, Tier, WallTime};
-use indexer::{Batch, Index, IndexError, SegmentRow, SegmentState};
+use archive::{SegmentId, WallTime};
+use indexer::{Batch, Cause, Index, IndexError, Ledger, Place, SegmentRow, Witness};
 
 use crate::archive_time::{ArchiveTime, ClockEvent, Reading};
 use crate::config::TieringConfig;
-use crate::gather::{self, Gathered};
-use crate::mover::remove_copy;
-use crate::policy::{Input, Reason, decide};
+use crate::gather::Gathered;
+use crate::policy::{Input, Reason, Verdict, decide};
 use crate::progress::Progress;
-use crate::rules::Rules;
+use crate::removal::{self, Doomed, Removed};
+use crate::rules::{RetentionRule, Rules};
 use crate::shed::Shedding;
 use crate::totals::Totals;
 
@@ -28,18 +28,20 @@ const MARK: &str = "archive_time";
 const DOUBT: &str = "clock_doubt";
 /// How often it is kept.
 const MARK_INTERVAL_US: i64 = 600 * SECOND_US;
-/// Removing takes so much of a pass at most, where stores are slow: the disk has to be looked at too.
-const REMOVING_MAX: Duration = Duration::from_secs(5);
+/// Who deletes, in certificates.
+const ACTOR: &str = "retention";
 /// Rows forgotten in one commit: recording waits for a commit to end.
 const FORGET_ROWS: usize = 32;
-/// Folders of hours that ended less than this ago stay, empty or not: recording may be about to use them.
-const FOLDER_REST_US: i64 = 2 * HOUR_US;
 
 /// Deletes what the rules and the disk ask for, a pass at a time. All its methods block.
 pub struct Reaper {
     index: Arc<Index>,
     disk: Disk,
     stores: Stores,
+    key: SiteKey,
+    /// The tiers, for certificates.
+    places: Vec<Place>,
+    ledger: Ledger,
     /// Segments that are being copied.
     busy: HashSet<SegmentId>,
     rules: Rules,
@@ -55,19 +57,24 @@ pub struct Reaper {
 
 impl Reaper {
     /// Takes up where the last process ended. Segments that it left open must have been sealed before, and
-    /// nobody but this reaper may delete segments.
+    /// nobody but this reaper may delete segments. `key` signs what it certifies.
     pub fn new(
         index: Arc<Index>,
         disk: Disk,
         rules: Rules,
         config: TieringConfig,
+        key: SiteKey,
     ) -> Result<Self, IndexError> {
         let marked = index.mark(MARK)?;
         let doubted = index.mark(DOUBT)?.is_some_and(|at| at > WallTime::MIN);
         let time = ArchiveTime::new(marked, config.clock_confirm);
+        let places = removal::places(&Stores::default());
         Ok(Self {
             index,
             disk,
+            key,
+            places,
+            ledger: Ledger::default(),
             stores: Stores::default(),
             busy: HashSet::new(),
             rules,
@@ -83,6 +90,7 @@ impl Reaper {
 
     /// Deletes what lies in these stores too.
     pub fn with_stores(mut self, stores: Stores) -> Self {
+        self.places = removal::places(&stores);
         self.stores = stores;
         self
     }
@@ -104,14 +112,7 @@ impl Reaper {
     pub fn pass(&mut self, wall: WallTime, monotonic_us: u64) -> Result<bool, IndexError> {
         let started = Instant::now();
         let reading = self.read_clock(wall, monotonic_us)?;
-        let begun = gather::begun(&self.index)?;
-        self.finish(
-            begun
-                .into_iter()
-                .map(|(stream, row)| (stream, row, None))
-                .collect(),
-            reading.now,
-        )?;
+        self.finish(self.begun()?, reading.now, wall)?;
 
         // Only now: what was begun would be counted as missing, and deleted once more.
         let (free, total) = match self.disk.space() {
@@ -123,10 +124,11 @@ impl Reaper {
             }
         };
         let at = self.config.thresholds(total);
-        let mut gathered = Gathered::read(&self.index, &self.rules, &mut self.totals, self.busy.clone())?;
-        let (doomed, more) = self.doomed(&mut gathered, reading, free, at.reserve)?;
-        self.mark_deleting(&doomed)?;
-        self.finish(doomed, reading.now)?;
+        let busy = self.busy.clone();
+        let mut gathered = Gathered::read(&self.index, &self.rules, &mut self.totals, busy, reading.now)?;
+        let (verdicts, more) = self.verdicts(&mut gathered, reading, free, at.reserve)?;
+        let doomed = self.begin(&gathered, &verdicts, reading.now)?;
+        self.finish(doomed, reading.now, wall)?;
 
         let (free, total) = self.disk.space().unwrap_or((free, total));
         let before = self.shedding.below();
@@ -189,13 +191,13 @@ impl Reaper {
     }
 
     /// What to delete in this pass, and whether that is all that fits into one.
-    fn doomed(
+    fn verdicts(
         &mut self,
         gathered: &mut Gathered,
         reading: Reading,
         free: u64,
         reserve: u64,
-    ) -> Result<(Vec<Doomed>, bool), IndexError> {
+    ) -> Result<(Vec<Verdict>, bool), IndexError> {
         let decision = loop {
             let decision = decide(&Input {
                 now: reading.now,
@@ -214,124 +216,111 @@ impl Reaper {
             }
         };
         let full = decision.delete.len() >= self.config.deletions_max;
-        let row = |v: crate::policy::Verdict| {
-            let (stream, row) = gathered.row(v.stream, &v.segment)?;
-            Some((stream, row, Some(v.reason)))
-        };
-        Ok((decision.delete.into_iter().filter_map(row).collect(), full))
+        Ok((decision.delete, full))
     }
 
-    /// From here on nobody reads these segments any more, whatever happens.
-    fn mark_deleting(&self, doomed: &[Doomed]) -> Result<(), IndexError> {
-        if doomed.is_empty() {
+    /// From here on nobody reads these segments any more, whatever happens. What came under a hold since it was decided
+    /// stays.
+    fn begin(
+        &self,
+        gathered: &Gathered,
+        verdicts: &[Verdict],
+        now: WallTime,
+    ) -> Result<Vec<Doomed>, IndexError> {
+        let mut reasons = HashMap::new();
+        let mut doomed = Vec::new();
+        for verdict in verdicts {
+            let Some((stream, row)) = gathered.row(verdict.stream, &verdict.segment) else {
+                continue;
+            };
+            reasons.insert(row.id, verdict.reason);
+            let cause = Cause {
+                reason: verdict.reason.as_str().to_owned(),
+                rule: self
+                    .rules
+                    .rule_for(&stream)
+                    .map(RetentionRule::text)
+                    .unwrap_or_default(),
+            };
+            doomed.push((row, cause));
+        }
+        let begun = self.index.begin_deletion(&doomed, now)?;
+        let reason = |row: &SegmentRow| reasons.get(&row.id).copied();
+        begun
+            .into_iter()
+            .map(|row| (reason(&row), row))
+            .filter_map(|(reason, row)| self.doomed(row, reason).transpose())
+            .collect()
+    }
+
+    /// Deletions that an earlier pass or process has begun.
+    fn begun(&self) -> Result<Vec<Doomed>, IndexError> {
+        let rows = self.index.deletions()?.into_iter();
+        rows.filter_map(|(row, _)| self.doomed(row, None).transpose())
+            .collect()
+    }
+
+    fn doomed(&self, row: SegmentRow, reason: Option<Reason>) -> Result<Option<Doomed>, IndexError> {
+        let Some(stream) = self.index.stream_id(row.id.stream) else {
+            return Ok(None);
+        };
+        let tiers = self.index.copies(&row)?.present().collect();
+        Ok(Some(Doomed {
+            stream,
+            row,
+            reason,
+            tiers,
+        }))
+    }
+
+    /// Removes the copies of segments that are marked, certifies that they are gone, and forgets their rows.
+    fn finish(&mut self, doomed: Vec<Doomed>, now: WallTime, wall: WallTime) -> Result<(), IndexError> {
+        let Removed { gone, failed } = removal::remove(&self.disk, &self.stores, doomed, now);
+        self.progress.failed += failed;
+        if gone.is_empty() {
             return Ok(());
         }
-        let mut batch = Batch::default();
-        for (_, row, _) in doomed {
-            batch.segment(&SegmentRow {
-                state: SegmentState::Deleting,
-                ..row.clone()
-            });
+        let witness = Witness {
+            key: &self.key,
+            places: &self.places,
+            archive_time: now,
+            wall,
+            actor: ACTOR,
+        };
+        let told: Vec<_> = gone
+            .iter()
+            .map(|one| (one.row.clone(), one.tiers.clone()))
+            .collect();
+        self.index.certify(&told, &witness)?;
+        match self.ledger.append(&self.index, &self.disk) {
+            Ok(()) => {}
+            Err(IndexError::Archive(e)) => {
+                tracing::error!(error = %e, "deletion certificates cannot be written beside the footage: tried again in the next pass");
+                self.progress.failed += gone.len() as u64;
+                return Ok(());
+            }
+            Err(e) => return Err(e),
         }
-        self.index.commit(batch)
-    }
-
-    /// Removes the files of segments that are marked, and then their rows.
-    fn finish(&mut self, doomed: Vec<Doomed>, now: WallTime) -> Result<(), IndexError> {
-        let mut by_folder: BTreeMap<String, Vec<(String, Doomed)>> = BTreeMap::new();
-        for one in doomed {
-            let path = segment_path(&one.0, &one.1.name());
-            let folder = path
-                .rsplit_once('/')
-                .map_or(String::new(), |(folder, _)| folder.to_owned());
-            by_folder.entry(folder).or_default().push((path, one));
-        }
-        let mut gone = Vec::new();
-        let mut folders = BTreeSet::new();
-        let mut stuck = BTreeSet::new();
-        // In the order of time for each stream: if one resists, those after it have to wait.
-        let begun = Instant::now();
-        for (folder, members) in by_folder {
-            // The rest is found again by the next pass.
-            if begun.elapsed() > REMOVING_MAX {
-                break;
-            }
-            let stream = members.first().map(|(_, (stream, ..))| stream.clone());
-            if stream.as_ref().is_some_and(|s| stuck.contains(s)) {
-                continue;
-            }
-            let paths: Vec<&str> = members.iter().map(|(path, _)| path.as_str()).collect();
-            if let Err(e) = self.remove_all(&members, &paths)? {
-                tracing::error!(error = %e, "segments cannot be deleted: tried again in the next pass");
-                self.progress.failed += members.len() as u64;
-                stuck.extend(stream);
-                continue;
-            }
-            let rested = |row: &SegmentRow| now.micros_since(row.wall_start.hour()) >= FOLDER_REST_US;
-            if members.iter().all(|(_, (_, row, _))| rested(row)) {
-                folders.insert(folder);
-            }
-            gone.extend(members.into_iter().map(|(_, one)| one));
-        }
-        self.remove_empty(&folders);
         for group in gone.chunks(FORGET_ROWS) {
             let mut batch = Batch::default();
-            group.iter().for_each(|(_, row, _)| batch.delete(row));
+            group.iter().for_each(|one| batch.delete(&one.row));
             self.index.commit(batch)?;
         }
-        for (_, row, reason) in &gone {
-            self.totals.forget(row);
-            self.progress.count(*reason, row.bytes);
+        for one in &gone {
+            self.totals.forget(&one.row);
+            self.progress.count(one.reason, one.row.bytes);
         }
         log(&gone);
         Ok(())
     }
-
-    /// Removes every copy of segments, which are seen to be gone when this returns.
-    fn remove_all(
-        &self,
-        members: &[(String, Doomed)],
-        paths: &[&str],
-    ) -> Result<Result<(), ArchiveError>, IndexError> {
-        for (path, (_, row, _)) in members {
-            for tier in self.index.copies(row)?.present() {
-                if tier != Tier::Hot
-                    && let Err(e) = remove_copy(&self.disk, &self.stores, path, tier)
-                {
-                    return Ok(Err(e.into()));
-                }
-            }
-        }
-        Ok(self.disk.remove_all(paths))
-    }
-
-    /// Removes folders of hours, and of the days above them, where nothing is left in them.
-    fn remove_empty(&self, folders: &BTreeSet<String>) {
-        for hour in folders {
-            let day = hour.rsplit_once('/').map(|(day, _)| day);
-            for folder in [Some(hour.as_str()), day].into_iter().flatten() {
-                match self.disk.remove_if_empty(folder) {
-                    Ok(true) => {}
-                    Ok(false) => break,
-                    Err(e) => {
-                        tracing::warn!(error = %e, "an empty folder stays");
-                        break;
-                    }
-                }
-            }
-        }
-    }
 }
-
-/// A segment to delete, and why; without a reason when its deletion was begun before.
-type Doomed = (StreamId, SegmentRow, Option<Reason>);
 
 fn log(gone: &[Doomed]) {
     for reason in [Some(Reason::Age), Some(Reason::Quota), Some(Reason::Space), None] {
-        let of = || gone.iter().filter(|(.., r)| *r == reason);
+        let of = || gone.iter().filter(|one| one.reason == reason);
         let segments = of().count();
         if segments > 0 {
-            let bytes: u64 = of().map(|(_, row, _)| row.bytes).sum();
+            let bytes: u64 = of().map(|one| one.row.bytes).sum();
             let reason = reason.map_or("resumed", Reason::as_str);
             tracing::info!(segments, bytes, reason, "segments deleted");
         }

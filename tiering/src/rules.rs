@@ -34,6 +34,9 @@ pub struct RetentionRule {
     /// Older footage is deleted, wherever it lies.
     #[serde(with = "optional_duration", skip_serializing_if = "Option::is_none")]
     pub max: Option<Duration>,
+    /// The age until which footage stays that somebody holds as an incident.
+    #[serde(with = "optional_duration", skip_serializing_if = "Option::is_none")]
+    pub incident: Option<Duration>,
     /// The bytes that each camera may use for those of its streams that this rule governs, together.
     #[serde(with = "optional_size", skip_serializing_if = "Option::is_none")]
     pub quota: Option<u64>,
@@ -49,6 +52,7 @@ impl Default for RetentionRule {
             cold: None,
             min: None,
             max: None,
+            incident: None,
             quota: None,
         }
     }
@@ -100,6 +104,12 @@ impl RetentionRule {
         }
     }
 
+    /// The rule as it stands in the configuration, all on one line.
+    pub fn text(&self) -> String {
+        let text = toml::to_string(self).unwrap_or_default();
+        text.trim_end().replace('\n', "; ")
+    }
+
     /// The age before which nothing is deleted.
     pub fn age_min(&self) -> Duration {
         self.min.unwrap_or_default()
@@ -142,6 +152,7 @@ impl RetentionRule {
         let used = |age: Option<Duration>| age.filter(|age| !age.is_zero());
         let (warm, cold) = (("warm", used(self.warm)), ("cold", used(self.cold)));
         let (hot, min, max) = (("hot", self.hot), ("min", self.min), ("max", self.max));
+        let incident = ("incident", self.incident);
         let last = match self.last(below) {
             Tier::Hot => hot,
             Tier::Warm => warm,
@@ -155,6 +166,9 @@ impl RetentionRule {
             (hot, max),
             (warm, max),
             (cold, max),
+            // An extension that extends nothing.
+            (max, incident),
+            (last, incident),
         ]
         .into_iter()
         .find_map(|(a, b)| longer(a, b))

@@ -7,13 +7,16 @@ use std::time::Duration;
 
 use archive::Clock;
 use archive::disk::Disk;
+use archive::site_key::SiteKey;
 use archive::store::Stores;
 use indexer::{Index, IndexError};
 use tokio::runtime::Handle;
 
 use crate::config::TieringConfig;
 use crate::error::TieringError;
+use crate::filing::Filing;
 use crate::hands::Hands;
+use crate::locking::Locking;
 use crate::mover::Mover;
 use crate::progress::Progress;
 use crate::reaper::Reaper;
@@ -37,13 +40,14 @@ impl Worker {
     /// Starts the thread; its first pass finishes deletions that were left half way. Call it after recovery
     /// has sealed what was left open. While it runs, nobody else moves or deletes segments, but who has the same
     /// `hands` may mend their copies. Copies are made on the runtime of `stores`, which must outlive it; without one all
-    /// footage stays on the hot tier.
+    /// footage stays on the hot tier. `key` signs what is certified.
     pub fn start(
         index: Arc<Index>,
         disk: Disk,
         clock: Arc<dyn Clock>,
         rules: Rules,
         config: TieringConfig,
+        key: SiteKey,
         stores: Option<(Stores, Handle)>,
         hands: Hands,
     ) -> Result<Self, TieringError> {
@@ -54,12 +58,23 @@ impl Worker {
             Mover::new(index, disk, stores, rules, grace, runtime)
         });
         let board = index.clone();
-        let reaper = Reaper::new(index, disk, rules, config)?;
+        let places = stores
+            .as_ref()
+            .map(|(stores, _)| stores.clone())
+            .unwrap_or_default();
+        let mut filing = Filing::new(index.clone(), disk.clone(), places.clone());
+        let mut locking = Locking::new(index.clone(), places);
+        let reaper = Reaper::new(index, disk, rules, config, key)?;
         let mut reaper = reaper.with_stores(stores.map(|(stores, _)| stores).unwrap_or_default());
         let progress = Arc::new(Mutex::new(reaper.progress()));
         let shared = progress.clone();
         let run = move || loop {
-            let more = pass(&mut reaper, mover.as_mut(), &hands, &*clock);
+            let more = pass(&mut reaper, mover.as_mut(), &hands, &*clock).and_then(|more| {
+                let now = reaper.progress().archive_time;
+                filing.pass(clock.monotonic_us())?;
+                locking.pass(now, clock.monotonic_us())?;
+                Ok(more)
+            });
             let now = reaper.progress();
             *shared.lock().unwrap_or_else(PoisonError::into_inner) = now;
             let mut pause = match more {

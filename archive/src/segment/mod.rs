@@ -7,6 +7,7 @@ mod frame;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod header;
+mod outline;
 mod reader;
 mod restore;
 mod scan;

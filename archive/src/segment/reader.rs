@@ -49,6 +49,11 @@ struct End {
 
 impl End {
     fn read(file: &Source, len: u64) -> Result<Self, ArchiveError> {
+        // It has no more than what is asked for.
+        if matches!(file, Source::Outline(_)) {
+            let bytes = Bytes::new();
+            return Ok(Self { start: len, bytes });
+        }
         let start = len.saturating_sub(END_BYTES).next_multiple_of(BLOCK).min(len);
         let bytes = file.read_aligned(start, (len - start) as usize)?;
         Ok(Self { start, bytes })
@@ -69,7 +74,7 @@ impl End {
 #[derive(Debug)]
 pub struct SegmentReader {
     pub(super) file: Source,
-    pace: Option<Pace>,
+    pub(super) pace: Option<Pace>,
 }
 
 /// Told how many bytes were read of a segment, and may wait: for who reads much and must not be in the way. Cloning
@@ -112,8 +117,8 @@ impl SegmentReader {
         }
     }
 
-    /// Opens the segment that is the object `name` of `len` bytes.
-    fn of_object(objects: &Objects, name: &str, len: u64) -> Self {
+    /// Opens the segment that is the object `name` of `len` bytes. Nothing is asked of the store yet.
+    pub fn of_object(objects: &Objects, name: &str, len: u64) -> Self {
         Self {
             file: Source::Object(ObjectFile::new(objects, name, len), name.into()),
             pace: None,
@@ -174,7 +179,7 @@ impl SegmentReader {
 
     /// The header, the init segment, where the first fragment begins, and what it is chained to.
     pub fn head(&self) -> Result<(SegmentHeader, InitSegment, u64, Sha256), ArchiveError> {
-        let len = self.len()?;
+        let len = self.file.head_len()?;
         let bytes = self.file.read_aligned(0, len.min(HEAD_BYTES) as usize)?;
         match SegmentHeader::parse_file_head(&bytes) {
             Err(_) if len > HEAD_BYTES => {}
@@ -187,7 +192,7 @@ impl SegmentReader {
     /// The first blocks of the file, up to the first fragment, every byte of which is as it was written, and what
     /// the first fragment is chained to.
     pub(super) fn checked_head(&self) -> Result<(Bytes, Sha256), ArchiveError> {
-        let len = self.len()?.min(HEAD_BYTES_MAX) as usize;
+        let len = self.file.head_len()?.min(HEAD_BYTES_MAX) as usize;
         let bytes = self.file.read_aligned(0, len)?;
         let read = || {
             let (header, init, end, _) = SegmentHeader::parse_file_head(&bytes)?;

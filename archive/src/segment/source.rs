@@ -8,12 +8,16 @@ use crate::disk::ReadFile;
 use crate::error::ArchiveError;
 use crate::store::ObjectFile;
 
+use super::outline::Outline;
+
 /// A file of the hot tier, or an object.
 #[derive(Debug)]
 pub(super) enum Source {
     File(ReadFile),
     /// With its name, for messages.
     Object(ObjectFile, PathBuf),
+    /// What is at hand of an object that would have to be restored.
+    Outline(Outline),
 }
 
 impl Source {
@@ -21,6 +25,7 @@ impl Source {
         match self {
             Self::File(file) => file.path(),
             Self::Object(_, name) => name,
+            Self::Outline(outline) => outline.path(),
         }
     }
 
@@ -28,6 +33,15 @@ impl Source {
         match self {
             Self::File(file) => file.len(),
             Self::Object(object, _) => Ok(object.len()),
+            Self::Outline(outline) => Ok(outline.len()),
+        }
+    }
+
+    /// How much of the file can be read from its beginning on.
+    pub(super) fn head_len(&self) -> Result<u64, ArchiveError> {
+        match self {
+            Self::Outline(outline) => Ok(outline.head_len()),
+            Self::File(_) | Self::Object(..) => self.len(),
         }
     }
 
@@ -35,6 +49,7 @@ impl Source {
         match self {
             Self::File(file) => file.read_cached(offset, len),
             Self::Object(object, _) => Ok(object.read(offset, len)?),
+            Self::Outline(outline) => outline.read(offset, len),
         }
     }
 
@@ -42,6 +57,7 @@ impl Source {
         match self {
             Self::File(file) => file.read_aligned(offset, len),
             Self::Object(object, _) => Ok(object.read(offset, len)?),
+            Self::Outline(outline) => outline.read(offset, len),
         }
     }
 
@@ -49,7 +65,7 @@ impl Source {
     pub(super) fn set_direct(&self) -> bool {
         match self {
             Self::File(file) => file.set_direct(),
-            Self::Object(..) => true,
+            Self::Object(..) | Self::Outline(_) => true,
         }
     }
 
@@ -60,6 +76,7 @@ impl Source {
                 object.distrust_cache();
                 Ok(())
             }
+            Self::Outline(_) => Ok(()),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What can go wrong with a store, by what the caller does about it.
 
+use super::raw::error_code;
+
 /// An error of an object store.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
@@ -25,6 +27,18 @@ pub enum StoreError {
         name: String,
         /// What is wrong with it.
         why: String,
+    },
+    /// A legal hold of the store's own is on the object: whoever put it has to lift it.
+    #[error("the store holds {name}")]
+    Held {
+        /// Which.
+        name: String,
+    },
+    /// The object lies in an archive class: it can be read some hours after somebody asked for its restore.
+    #[error("{name} lies in an archive class and has to be restored before it can be read")]
+    Archived {
+        /// Which.
+        name: String,
     },
     /// The store does not let us: somebody must correct the configuration or the store.
     #[error("the store refuses to {what}: {why}")]
@@ -52,6 +66,9 @@ impl StoreError {
             E::NotFound { .. } => Self::Missing {
                 name: name.to_owned(),
             },
+            E::PermissionDenied { ref source, .. } if is_archived(&**source) => Self::Archived {
+                name: name.to_owned(),
+            },
             e @ (E::PermissionDenied { .. }
             | E::Unauthenticated { .. }
             | E::UnknownConfigurationKey { .. }) => Self::Refused {
@@ -71,12 +88,21 @@ impl StoreError {
     }
 }
 
+/// Whether a server refused because the object has to be restored first.
+fn is_archived(e: &(dyn std::error::Error + 'static)) -> bool {
+    error_code(innermost(e).as_bytes()) == Some("InvalidObjectState")
+}
+
 /// The innermost cause: what wraps it repeats it, with whole XML documents.
-fn short(e: &dyn std::error::Error) -> String {
-    const CHARS_MAX: usize = 300;
+fn innermost(e: &(dyn std::error::Error + 'static)) -> String {
     let mut innermost = e;
     while let Some(source) = innermost.source() {
         innermost = source;
     }
-    innermost.to_string().chars().take(CHARS_MAX).collect()
+    innermost.to_string()
+}
+
+fn short(e: &(dyn std::error::Error + 'static)) -> String {
+    const CHARS_MAX: usize = 300;
+    innermost(e).chars().take(CHARS_MAX).collect()
 }

@@ -6,32 +6,42 @@
 //!
 //! Nothing here tries again for long: who calls knows what can wait. Each call ends within its time.
 
+mod away;
 mod cache;
 mod config;
 mod error;
 mod local;
 mod object_file;
+mod presign;
+mod raw;
+mod restore;
 mod s3;
 mod upload;
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::Path as FilePath;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
-use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt};
+use object_store::{GetOptions, GetRange, ObjectStore};
 
 pub use cache::{Cache, CacheConfig};
-pub use config::StoreConfig;
+pub use config::{Limits, StoreConfig};
 pub use error::StoreError;
 pub(crate) use object_file::ObjectFile;
 pub use object_file::{Objects, Stores};
+pub use restore::{Access, RestoreTier, Restoring};
 pub use upload::{Content, Crc64, PART_BYTES};
 
+use away::AwayUntil;
 use local::Folder;
 use s3::Bucket;
+use upload::Told;
+
+use crate::seam::{Faults, Seam, Step};
 
 /// A read of up to [`READ_BYTES_MAX`] takes no longer, or the store counts as away.
 const READ_TIMEOUT: Duration = Duration::from_secs(15);
@@ -47,6 +57,8 @@ pub struct Stat {
     pub len: u64,
     /// The CRC-64/NVME of all its bytes, where the store keeps one.
     pub crc64: Option<u64>,
+    /// Whether it can be read.
+    pub access: Access,
 }
 
 /// One tier's objects. Cloning shares the connections.
@@ -57,7 +69,12 @@ pub struct Store {
     prefix: Path,
     /// For messages: the URL, which has no credentials.
     url: String,
+    /// How what is put here is read again, where that takes hours.
+    restoring: Option<Restoring>,
+    limits: Limits,
     away: Arc<AwayUntil>,
+    /// What stands between us and the store: nothing but in fault tests.
+    seam: Seam,
 }
 
 #[derive(Clone, Debug)]
@@ -110,8 +127,44 @@ impl Store {
             backend,
             prefix,
             url,
+            restoring: config.restoring(),
+            limits: config.limits(),
             away: Arc::default(),
+            seam: Seam::default(),
         })
+    }
+
+    /// The same with faults between us and the store.
+    #[must_use]
+    pub fn with_faults(self, faults: Arc<dyn Faults>) -> Self {
+        Self {
+            seam: Seam::with(faults),
+            ..self
+        }
+    }
+
+    /// What may be copied into it at a time.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Removes what uploads have left that an earlier process did not end. Nobody may be putting anything meanwhile.
+    /// Servers see to that themselves.
+    pub async fn clear_unfinished(&self) -> Result<(), StoreError> {
+        match &self.backend {
+            Backend::Folder(folder) => folder.clear_unfinished().await,
+            Backend::Bucket(_) => Ok(()),
+        }
+    }
+
+    /// Asks before a step.
+    fn step(&self, step: Step, verb: &'static str, name: &str) -> Result<(), StoreError> {
+        self.seam
+            .must(step, FilePath::new(name))
+            .map_err(|e| StoreError::Away {
+                what: format!("{verb} {name}"),
+                why: e.to_string(),
+            })
     }
 
     /// Where it is, for messages.
@@ -145,20 +198,32 @@ impl Store {
     /// put is durable when this returns; whether it is what was meant, [`Store::verify`] tells.
     pub async fn put(&self, name: &str, content: &mut impl Content) -> Result<bool, StoreError> {
         let path = self.path(name);
-        match &self.backend {
-            Backend::Folder(folder) => folder.put(&path, content).await,
-            Backend::Bucket(bucket) => bucket.put(&path, content).await,
-        }
+        self.step(Step::Put, "put", name)?;
+        let told = &mut Told::new(content, |step| self.step(step, "put", name));
+        let new = match &self.backend {
+            Backend::Folder(folder) => folder.put(&path, told, &self.seam).await?,
+            Backend::Bucket(bucket) => bucket.put(&path, told).await?,
+        };
+        self.step(Step::PutEnded, "put", name)?;
+        Ok(new)
     }
 
-    /// The same for something small.
+    /// The same for something small that is no footage: it can be read at once, also where footage cannot.
     pub async fn put_bytes(&self, name: &str, bytes: Vec<u8>) -> Result<bool, StoreError> {
-        self.put(name, &mut upload::Whole::new(bytes)).await
+        let (path, mut content) = (self.path(name), upload::Whole::new(bytes));
+        self.step(Step::Put, "put", name)?;
+        let new = match &self.backend {
+            Backend::Folder(folder) => folder.put(&path, &mut content, &self.seam).await?,
+            Backend::Bucket(bucket) => bucket.put_at_hand(&path, &mut content).await?,
+        };
+        self.step(Step::PutEnded, "put", name)?;
+        Ok(new)
     }
 
     /// What the store says of an object; `None` when there is none.
     pub async fn stat(&self, name: &str) -> Result<Option<Stat>, StoreError> {
         let path = self.path(name);
+        self.step(Step::LookUp, "look at", name)?;
         let options = GetOptions {
             head: true,
             ..GetOptions::default()
@@ -168,6 +233,7 @@ impl Store {
             Ok(found) => Ok(Some(Stat {
                 len: found.meta.size,
                 crc64: s3::whole_crc64(&found.extensions),
+                access: s3::access(&found.extensions),
             })),
             Err(StoreError::Missing { .. }) => Ok(None),
             Err(e) => Err(e),
@@ -180,6 +246,7 @@ impl Store {
             return Ok(Bytes::new());
         }
         let path = self.path(name);
+        self.step(Step::Fetch, "read", name)?;
         let options = GetOptions {
             range: Some(GetRange::Bounded(range.clone())),
             ..GetOptions::default()
@@ -204,16 +271,31 @@ impl Store {
     }
 
     /// Whether the object is `len` bytes whose CRC-64/NVME is `crc64`; it is downloaded only where the store keeps
-    /// no checksum of the whole. An object that differs is [`StoreError::Wrong`].
+    /// no checksum of the whole. An object that differs is [`StoreError::Wrong`]. One in an archive class that has no
+    /// checksum cannot be verified, and counts for nothing.
     pub async fn verify(&self, name: &str, len: u64, crc64: u64) -> Result<(), StoreError> {
-        if !self.confirm(name, len, crc64).await? {
-            same_crc64(name, self.read_crc64(name, len).await?, crc64)?;
+        let found = self.compare(name, len, crc64).await?;
+        if found.crc64.is_some() {
+            return Ok(());
         }
-        Ok(())
+        if !found.access.is_readable() {
+            return Err(StoreError::Refused {
+                what: format!("verify {name}"),
+                why: "the server keeps no CRC-64/NVME of whole objects, and what lies in an archive class cannot be \
+                      read back: use a server that does, or a storage_class that answers at once"
+                    .to_owned(),
+            });
+        }
+        same_crc64(name, self.read_crc64(name, len).await?, crc64)
     }
 
     /// The same as far as the store tells without a download; false where it keeps no checksum of the whole.
     pub async fn confirm(&self, name: &str, len: u64, crc64: u64) -> Result<bool, StoreError> {
+        Ok(self.compare(name, len, crc64).await?.crc64.is_some())
+    }
+
+    /// What the store says of an object, none of which differs.
+    async fn compare(&self, name: &str, len: u64, crc64: u64) -> Result<Stat, StoreError> {
         let found = self.stat(name).await?.ok_or_else(|| StoreError::Missing {
             name: name.to_owned(),
         })?;
@@ -226,7 +308,7 @@ impl Store {
         found
             .crc64
             .map_or(Ok(()), |there| same_crc64(name, there, crc64))?;
-        Ok(found.crc64.is_some())
+        Ok(found)
     }
 
     async fn read_crc64(&self, name: &str, len: u64) -> Result<u64, StoreError> {
@@ -243,13 +325,22 @@ impl Store {
     /// Removes an object and looks that it is gone; one that is not there is no error.
     pub async fn delete(&self, name: &str) -> Result<(), StoreError> {
         let path = self.path(name);
-        match self
-            .within(CALL_TIMEOUT, "delete", name, self.backend.objects().delete(&path))
-            .await
-        {
+        self.step(Step::Delete, "delete", name)?;
+        let removed = match &self.backend {
+            Backend::Folder(folder) => {
+                self.within(CALL_TIMEOUT, "delete", name, folder.delete(&path))
+                    .await
+            }
+            Backend::Bucket(bucket) => {
+                self.answered(CALL_TIMEOUT, "delete", name, bucket.delete(&path))
+                    .await
+            }
+        };
+        match removed {
             Err(StoreError::Missing { .. }) => return Ok(()),
             other => other?,
         }
+        self.step(Step::Deleted, "delete", name)?;
         match self.stat(name).await? {
             None => Ok(()),
             Some(_) => Err(StoreError::Away {
@@ -259,6 +350,16 @@ impl Store {
         }
     }
 
+    /// Puts a legal hold of the store's own on an object, or lifts it. False where the store has no such thing.
+    pub async fn legal_hold(&self, name: &str, on: bool) -> Result<bool, StoreError> {
+        let Backend::Bucket(bucket) = &self.backend else {
+            return Ok(false);
+        };
+        let path = self.path(name);
+        self.answered(CALL_TIMEOUT, "hold", name, bucket.legal_hold(&path, on))
+            .await
+    }
+
     /// The names below `folder` that come after `after`, in order, with their lengths: at most `count`.
     pub async fn list(
         &self,
@@ -266,32 +367,29 @@ impl Store {
         after: Option<&str>,
         count: usize,
     ) -> Result<Vec<(String, u64)>, StoreError> {
-        let folder = self.path(folder);
-        let objects = self.backend.objects();
+        self.step(Step::ListObjects, "list", folder)?;
+        let (below, after) = (self.path(folder), after.map(|after| self.path(after)));
         let found = async {
-            let all = match after {
-                Some(after) => objects.list_with_offset(Some(&folder), &self.path(after)),
-                None => objects.list(Some(&folder)),
-            };
-            // A folder of the file system is listed in no order.
-            let mut found: Vec<_> = match &self.backend {
-                Backend::Folder(_) => all.try_collect().await?,
-                Backend::Bucket(_) => all.take(count).try_collect().await?,
-            };
-            found.sort_unstable_by(|a, b| a.location.cmp(&b.location));
-            found.truncate(count);
-            Ok(found)
+            match &self.backend {
+                Backend::Folder(folder) => folder.list(&below, after.as_ref(), count).await,
+                Backend::Bucket(bucket) => {
+                    let objects = bucket.objects();
+                    let all = match &after {
+                        Some(after) => objects.list_with_offset(Some(&below), after),
+                        None => objects.list(Some(&below)),
+                    };
+                    let found = all.map_ok(|meta| (meta.location, meta.size)).take(count);
+                    found.try_collect::<Vec<_>>().await
+                }
+            }
         };
-        let found = match self
-            .within(4 * CALL_TIMEOUT, "list", folder.as_ref(), found)
-            .await
-        {
+        let found = match self.within(4 * CALL_TIMEOUT, "list", below.as_ref(), found).await {
             Err(StoreError::Missing { .. }) => Vec::new(),
             other => other?,
         };
         Ok(found
             .iter()
-            .filter_map(|meta| Some((self.relative(&meta.location)?, meta.size)))
+            .filter_map(|(path, size)| Some((self.relative(path)?, *size)))
             .collect())
     }
 
@@ -333,6 +431,17 @@ impl Store {
         name: &str,
         call: impl Future<Output = object_store::Result<T>>,
     ) -> Result<T, StoreError> {
+        let call = async { call.await.map_err(|e| StoreError::of(verb, name, e)) };
+        self.answered(time, verb, name, call).await
+    }
+
+    async fn answered<T>(
+        &self,
+        time: Duration,
+        verb: &'static str,
+        name: &str,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
         let away = |why: String| StoreError::Away {
             what: format!("{verb} {name}"),
             why,
@@ -342,7 +451,7 @@ impl Store {
         }
         let begun = Instant::now();
         let answer = match tokio::time::timeout(time, call).await {
-            Ok(answer) => answer.map_err(|e| StoreError::of(verb, name, e)),
+            Ok(answer) => answer,
             Err(_) => Err(away(format!("no answer within {} s", time.as_secs()))),
         };
         if let Err(StoreError::Away { why, .. }) = &answer {
@@ -360,27 +469,4 @@ fn same_crc64(name: &str, there: u64, crc64: u64) -> Result<(), StoreError> {
         name: name.to_owned(),
         why: format!("its CRC-64 is {there:016x} instead of {crc64:016x}"),
     })
-}
-
-/// For how long a store that did not answer is not asked again.
-const REST: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
-
-/// Whether a store is left alone for a moment, and why.
-#[derive(Debug, Default)]
-struct AwayUntil(Mutex<Option<(Instant, String)>>);
-
-impl AwayUntil {
-    fn why(&self) -> Option<String> {
-        let until = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        until
-            .as_ref()
-            .filter(|(until, _)| Instant::now() < *until)
-            .map(|(_, why)| why.clone())
-    }
-
-    /// It took `waited` to learn that it is away: so long it is not asked.
-    fn note(&self, why: &str, waited: Duration) {
-        let until = Instant::now() + waited.clamp(REST.0, REST.1);
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((until, why.to_owned()));
-    }
 }

@@ -1,9 +1,10 @@
 //! An object that is read like a file.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use futures::stream::{self, StreamExt};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
@@ -31,10 +32,23 @@ pub struct Objects {
 /// How long a read waits for its turn.
 const TURN_MAX: Duration = Duration::from_secs(2);
 
+/// Objects that are removed or held at a time: each waits for an answer or two, and takes next to nothing beside that.
+const CALLS_AT_ONCE: usize = 16;
+
 /// Objects that are listed at a time.
 const PAGE_OBJECTS: usize = 1000;
 
 impl Objects {
+    /// A store for somebody who reads it alone, everything once.
+    pub fn once(store: Store, runtime: Handle) -> Self {
+        Self {
+            store,
+            cache: None,
+            runtime,
+            turns: Arc::new(Semaphore::new(1)),
+        }
+    }
+
     /// Tells the names and lengths of all objects below `folder`, in order. Blocks.
     pub fn for_each(&self, folder: &str, mut tell: impl FnMut(String, u64)) -> Result<(), StoreError> {
         let mut after: Option<String> = None;
@@ -53,6 +67,50 @@ impl Objects {
     /// What lies directly in `folder`: folders, and objects. Blocks.
     pub fn folder(&self, folder: &str) -> Result<(Vec<String>, Vec<String>), StoreError> {
         self.runtime.block_on(self.store.folder(folder))
+    }
+
+    /// Removes objects, several at a time, and looks that they are gone. After `time` no more are begun. One answer for
+    /// each name; `None` for one that was not begun. Blocks.
+    pub fn delete_all(&self, names: &[String], time: Duration) -> Vec<Option<Result<(), StoreError>>> {
+        self.for_all(
+            names,
+            time,
+            |store, name| async move { store.delete(&name).await },
+        )
+    }
+
+    /// Puts legal holds of the store's own on objects, or lifts them, as [`Objects::delete_all`] deletes.
+    pub fn legal_holds(
+        &self,
+        names: &[String],
+        on: bool,
+        time: Duration,
+    ) -> Vec<Option<Result<bool, StoreError>>> {
+        self.for_all(names, time, |store, name| async move {
+            store.legal_hold(&name, on).await
+        })
+    }
+
+    /// Does the same with several objects at a time; after `time` with no more.
+    fn for_all<T, F: Future<Output = Result<T, StoreError>>>(
+        &self,
+        names: &[String],
+        time: Duration,
+        what: impl Fn(Store, String) -> F,
+    ) -> Vec<Option<Result<T, StoreError>>> {
+        let begun = Instant::now();
+        let one = |name: &String| {
+            let (store, name) = (self.store.clone(), name.clone());
+            let what = &what;
+            async move {
+                if begun.elapsed() > time {
+                    return None;
+                }
+                Some(what(store, name).await)
+            }
+        };
+        let all = stream::iter(names.iter().map(one)).buffered(CALLS_AT_ONCE);
+        self.runtime.block_on(all.collect())
     }
 
     /// Whatever `read` gives, when it is its turn. Blocks.

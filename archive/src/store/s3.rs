@@ -9,7 +9,12 @@
 //!   combined from those of the parts. What has a `-` in it is combined too, and no answer.
 //! - The end of an upload that was told twice is "no such upload", and a conditional one that was, "exists": so
 //!   neither proves anything, and who asks looks at the object.
+//! - Versions and object lock: see [`lock`].
 //! - Servers keep parts of uploads that were never ended; they are aborted as far as we live to see it.
+//! - What lies in an archive class cannot be read back to be verified: it has to have a checksum of the whole. So it
+//!   goes up in parts always, since some servers keep no checksum of what came in one piece.
+
+mod lock;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,9 +30,12 @@ use object_store::{
     Attribute, Attributes, BackoffConfig, ClientOptions, Extensions, HeaderMap, HeaderValue, ObjectStore,
     PutMode, PutMultipartOptions, PutOptions, PutPayload, RetryConfig,
 };
+use tokio::sync::OnceCell;
 
 use super::config::StoreConfig;
 use super::error::StoreError;
+use super::raw::Raw;
+use super::restore::Access;
 use super::upload::{Content, PART_BYTES};
 
 const CHECKSUM: &str = "x-amz-checksum-crc64nvme";
@@ -46,7 +54,13 @@ pub(super) struct Bucket {
     looking: Arc<AmazonS3>,
     /// For the end of uploads: only names that do not exist yet.
     ending: Arc<AmazonS3>,
+    /// For what the library does not know.
+    raw: Raw,
+    /// Whether the bucket keeps versions; asked once.
+    versions: Arc<OnceCell<bool>>,
     storage_class: Option<String>,
+    /// Whether that class has to be restored from.
+    archives: bool,
 }
 
 impl Bucket {
@@ -58,12 +72,22 @@ impl Bucket {
             }
             client(config, headers).map(Arc::new)
         };
+        let objects = sending(None)?;
+        let http = ReqwestConnector::default().connect(&options(config));
+        let http = http.map_err(|e| refused(config, e.to_string()))?;
         Ok(Self {
-            objects: sending(None)?,
+            raw: Raw::new(Arc::clone(&objects), http),
+            objects,
             looking: sending(Some(("x-amz-checksum-mode", "ENABLED")))?,
             ending: sending(Some(("if-none-match", "*")))?,
+            versions: Arc::default(),
             storage_class: config.storage_class.clone(),
+            archives: config.restoring().is_some(),
         })
+    }
+
+    pub(super) fn raw(&self) -> &Raw {
+        &self.raw
     }
 
     pub(super) fn objects(&self) -> &dyn ObjectStore {
@@ -74,23 +98,41 @@ impl Bucket {
         &*self.looking
     }
 
-    fn attributes(&self) -> Attributes {
+    fn attributes(&self, in_class: bool) -> Attributes {
         let mut attributes = Attributes::new();
         attributes.insert(Attribute::ContentType, "video/mp4".into());
-        if let Some(class) = &self.storage_class {
+        if let Some(class) = self.storage_class.as_ref().filter(|_| in_class) {
             attributes.insert(Attribute::StorageClass, class.clone().into());
         }
         attributes
     }
 
     pub(super) async fn put(&self, path: &Path, content: &mut impl Content) -> Result<bool, StoreError> {
-        if content.len() > PART_BYTES as u64 {
+        if content.len() > PART_BYTES as u64 || self.archives {
             return self.put_in_parts(path, content).await;
         }
+        self.put_whole(path, content, true).await
+    }
+
+    /// The same for what is read at every start, or when the index is lost: never in a class that answers hours later.
+    pub(super) async fn put_at_hand(
+        &self,
+        path: &Path,
+        content: &mut impl Content,
+    ) -> Result<bool, StoreError> {
+        self.put_whole(path, content, !self.archives).await
+    }
+
+    async fn put_whole(
+        &self,
+        path: &Path,
+        content: &mut impl Content,
+        in_class: bool,
+    ) -> Result<bool, StoreError> {
         let bytes = content.next().await?.unwrap_or_default();
         let options = PutOptions {
             mode: PutMode::Create,
-            attributes: self.attributes(),
+            attributes: self.attributes(in_class),
             ..PutOptions::default()
         };
         created(path, self.objects.put_opts(path, bytes, options).await.map(drop))
@@ -99,7 +141,7 @@ impl Bucket {
     async fn put_in_parts(&self, path: &Path, content: &mut impl Content) -> Result<bool, StoreError> {
         let failed = |e| StoreError::of("begin the upload of", path.as_ref(), e);
         let options = PutMultipartOptions {
-            attributes: self.attributes(),
+            attributes: self.attributes(true),
             ..PutMultipartOptions::default()
         };
         let upload = self
@@ -162,17 +204,24 @@ fn created(path: &Path, put: object_store::Result<()>) -> Result<bool, StoreErro
     }
 }
 
-fn client(config: &StoreConfig, headers: HeaderMap) -> Result<AmazonS3, StoreError> {
-    let refused = |why: String| StoreError::Refused {
+fn refused(config: &StoreConfig, why: String) -> StoreError {
+    StoreError::Refused {
         what: format!("open {}", config.url),
         why,
-    };
-    let options = ClientOptions::new()
-        .with_default_headers(headers)
+    }
+}
+
+fn options(config: &StoreConfig) -> ClientOptions {
+    ClientOptions::new()
         .with_allow_http(config.allow_http)
         .with_connect_timeout(CONNECT_TIMEOUT)
         .with_timeout(PART_TIMEOUT)
-        .with_http1_only();
+        .with_http1_only()
+}
+
+fn client(config: &StoreConfig, headers: HeaderMap) -> Result<AmazonS3, StoreError> {
+    let refused = |why: String| refused(config, why);
+    let options = options(config).with_default_headers(headers);
     let retry = RetryConfig {
         backoff: BackoffConfig::default(),
         max_retries: 2,
@@ -231,6 +280,12 @@ pub(super) fn whole_crc64(answer: &Extensions) -> Option<u64> {
     // 8 bytes in Base64; a combined one has `-` and a number behind it.
     let bytes = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, text(CHECKSUM)?).ok()?;
     Some(u64::from_be_bytes(bytes.try_into().ok()?))
+}
+
+/// Whether the object whose headers came with an answer can be read.
+pub(super) fn access(answer: &Extensions) -> Access {
+    let headers = answer.get::<HeaderMap>();
+    headers.map_or(Access::AtOnce, Access::of)
 }
 
 /// Keeps the headers of answers where the library passes them on.

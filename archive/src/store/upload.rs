@@ -3,6 +3,7 @@
 use object_store::PutPayload;
 
 use super::error::StoreError;
+use crate::seam::Step;
 
 /// The size of all parts but the last. Larger ones cost more CPU per byte, smaller ones more requests.
 pub const PART_BYTES: usize = 8 << 20;
@@ -38,6 +39,30 @@ impl Content for Whole {
 
     async fn next(&mut self) -> Result<Option<PutPayload>, StoreError> {
         Ok(self.0.take().map(PutPayload::from))
+    }
+}
+
+/// Content that asks before each of its parts, and before its end.
+pub(super) struct Told<'a, C, F> {
+    content: &'a mut C,
+    ask: F,
+}
+
+impl<'a, C: Content, F: Fn(Step) -> Result<(), StoreError> + Send> Told<'a, C, F> {
+    pub(super) fn new(content: &'a mut C, ask: F) -> Self {
+        Self { content, ask }
+    }
+}
+
+impl<C: Content, F: Fn(Step) -> Result<(), StoreError> + Send> Content for Told<'_, C, F> {
+    fn len(&self) -> u64 {
+        self.content.len()
+    }
+
+    async fn next(&mut self) -> Result<Option<PutPayload>, StoreError> {
+        let part = self.content.next().await?;
+        (self.ask)(part.as_ref().map_or(Step::PutEnd, |_| Step::PutPart))?;
+        Ok(part)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Real object store servers for tests: built once by `tools/servers.sh`, started on free loopback ports with data
 //! folders of their own, stopped by their process ids.
 
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -15,6 +16,8 @@ pub(crate) const BUCKET: &str = "footage";
 pub(crate) enum Kind {
     Minio,
     Versity,
+    /// Has archive classes, and keeps everything in memory: what was in it is gone after a restart.
+    Moto,
 }
 
 /// A server with one bucket. It is killed when this is dropped.
@@ -77,6 +80,34 @@ impl Server {
         }
         // It listens before it is ready.
         std::thread::sleep(Duration::from_millis(500));
+        if self.kind == Kind::Moto {
+            self.ask("PUT", &format!("/{BUCKET}"), "");
+        }
+    }
+
+    /// From now on moto takes so long over a restore; over those of objects that are younger than that, no time.
+    pub(crate) fn restores_take(&self, time: Duration) {
+        assert_eq!(self.kind, Kind::Moto, "no other has archive classes");
+        let progression = format!("{{\"progression\":\"time\",\"seconds\":{}}}", time.as_secs());
+        let body = format!("{{\"model_name\":\"s3::keyrestore\",\"transition\":{progression}}}");
+        self.ask("POST", "/moto-api/state-manager/set-transition", &body);
+    }
+
+    /// A request without a signature, which must go well.
+    fn ask(&self, method: &str, path: &str, body: &str) {
+        let mut stream = TcpStream::connect(self.address).expect("the server");
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+             Connection: close\r\n\r\n{body}",
+            self.address,
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).expect("a request");
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).expect("an answer");
+        let answer = String::from_utf8_lossy(&answer);
+        let status = answer.split(' ').nth(1).unwrap_or_default();
+        assert!(status.starts_with('2'), "{method} {path}: {answer}");
     }
 
     fn command(&self) -> Command {
@@ -101,6 +132,12 @@ impl Server {
                     .arg(&self.data)
                     .env("ROOT_ACCESS_KEY", KEY)
                     .env("ROOT_SECRET_KEY", SECRET);
+                command
+            }
+            Kind::Moto => {
+                let mut command = Command::new(program("moto_server"));
+                let (host, port) = (self.address.ip().to_string(), self.address.port().to_string());
+                command.args(["-H", &host, "-p", &port]);
                 command
             }
         }

@@ -55,6 +55,14 @@ pub(crate) struct StreamHandle {
 }
 
 impl Footage {
+    pub(super) fn index(&self) -> &Index {
+        &self.index
+    }
+
+    pub(super) fn disk(&self) -> &Disk {
+        &self.disk
+    }
+
     /// How recording keeps up.
     pub(crate) fn pulse(&self) -> &Pulse {
         self.index.pulse()
@@ -188,7 +196,7 @@ impl Footage {
     }
 }
 
-fn forbidden(action: Action) -> Problem {
+pub(super) fn forbidden(action: Action) -> Problem {
     Problem::new(
         Code::Forbidden,
         format!("This needs a key with the action {action:?} for the camera.").to_lowercase(),
@@ -196,6 +204,10 @@ fn forbidden(action: Action) -> Problem {
 }
 
 impl CameraHandle {
+    pub(super) fn footage(&self) -> &Footage {
+        &self.footage
+    }
+
     pub(crate) fn id(&self) -> &CameraId {
         &self.id
     }
@@ -222,6 +234,16 @@ impl CameraHandle {
             id,
         };
         streams.into_iter().map(handle).collect()
+    }
+
+    /// The streams that it has by its setup, and those that ever recorded.
+    pub(crate) fn stream_names(&self) -> Vec<StreamName> {
+        let configured = self.row.iter().flat_map(|row| &row.streams);
+        let mut names: Vec<StreamName> = configured.map(|stream| stream.name.clone()).collect();
+        names.extend(self.streams().into_iter().map(|stream| stream.id.stream));
+        names.sort_unstable();
+        names.dedup();
+        names
     }
 
     /// The stream `name`, if it ever recorded.
@@ -276,6 +298,10 @@ impl CameraHandle {
 }
 
 impl StreamHandle {
+    pub(super) fn footage(&self) -> &Footage {
+        &self.footage
+    }
+
     pub(crate) fn no(&self) -> StreamNo {
         self.no
     }
@@ -353,6 +379,14 @@ impl StreamHandle {
 
     pub(crate) fn live(&self) -> watch::Receiver<Live> {
         self.footage.index.live(self.no)
+    }
+
+    pub(super) fn index(&self) -> &Index {
+        &self.footage.index
+    }
+
+    pub(super) fn stores(&self) -> &Stores {
+        &self.footage.stores
     }
 
     pub(super) fn now(&self) -> WallTime {

@@ -68,6 +68,7 @@ impl FootageFile {
                 Err(failure) => Err(failure.error),
             };
         }
+        self.stream.is_archived_after_all(&self.row, &first.error);
         if !matches!(first.error, ArchiveError::Corrupt { .. }) {
             return Err(first.error);
         }
@@ -139,7 +140,10 @@ impl FootageFile {
                 let one = ranges.iter().map(|range| self.read(range.clone()));
                 Ok(one.collect::<Result<Vec<_>, _>>()?.concat())
             }
-            Err(failure) => Err(failure.error),
+            Err(failure) => {
+                self.stream.is_archived_after_all(&self.row, &failure.error);
+                Err(failure.error)
+            }
         }
     }
 
@@ -157,7 +161,8 @@ impl FootageFile {
         let mut wrong = Vec::new();
         let damaged =
             |entry: &FragmentEntry, error: &ArchiveError| wrong.push((entry.clone(), error.to_string()));
-        let mut sound = self.reader.unchecked().sound_samples(entries, sealed, damaged)?;
+        let found = self.reader.unchecked().sound_samples(entries, sealed, damaged);
+        let mut sound = found.inspect_err(|error| self.stream.is_archived_after_all(&self.row, error))?;
         if wrong.is_empty() {
             return Ok(sound);
         }

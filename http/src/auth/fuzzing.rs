@@ -18,6 +18,7 @@ pub(crate) fn judge(method: &Method, headers: &HeaderMap) {
         sha256: Sha256::of(SECRET.as_bytes()).to_string(),
         cameras: vec![Glob::from("*".to_owned())],
         actions: vec![Action::View],
+        redirect: false,
     };
     let keys = Keys::new(&[key]);
     let has_secret = headers.values().any(|value| {

@@ -31,6 +31,7 @@ pub(crate) struct KeyScope {
     name: String,
     cameras: Vec<Glob>,
     actions: Vec<Action>,
+    redirect: bool,
 }
 
 impl Principal {
@@ -58,6 +59,14 @@ impl Principal {
         }
     }
 
+    /// Whether the operator lets this caller read from object stores itself.
+    pub(crate) fn is_sent_to_stores(&self) -> bool {
+        match self {
+            Self::Local => false,
+            Self::Key(key) => key.redirect,
+        }
+    }
+
     /// For the log.
     pub(crate) fn name(&self) -> &str {
         match self {
@@ -80,6 +89,7 @@ impl Keys {
                 name: key.name.clone(),
                 cameras: key.cameras.clone(),
                 actions: key.actions.clone(),
+                redirect: key.redirect,
             }))
         };
         Self(config.iter().filter_map(scope).collect())
@@ -154,6 +164,7 @@ mod tests {
             sha256: Sha256::of(secret.as_bytes()).to_string(),
             cameras: vec![Glob::from(camera.to_owned())],
             actions: actions.to_vec(),
+            redirect: false,
         };
         Keys::new(&[
             key("wall", "s3cret", "lobby-*", &[Action::View]),

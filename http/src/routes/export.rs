@@ -13,7 +13,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCod
 use indexer::SegmentRow;
 
 use super::AppState;
-use crate::auth::StreamHandle;
+use crate::auth::{Ahead, StreamHandle};
 use crate::config::Action;
 use crate::gate::{Caller, Client};
 use crate::keyframe::begin;
@@ -77,7 +77,9 @@ fn lay_out(stream: &StreamHandle, range: TimeRange) -> Result<Laid, Problem> {
     let mut fragments = Vec::new();
     let mut inits: HashMap<Sha256, Arc<InitSegment>> = HashMap::new();
     let mut rows = HashMap::new();
-    for row in stream.fragments(around)? {
+    let needed = stream.fragments(around)?;
+    stream.ensure_readable(needed.iter().map(|row| &row.segment), Ahead::None)?;
+    for row in needed {
         let segment = row.segment;
         let init = match inits.get(&segment.init) {
             Some(init) => Arc::clone(init),

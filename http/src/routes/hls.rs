@@ -11,7 +11,7 @@ use axum::http::{HeaderValue, Response, Uri, header};
 use indexer::{SegmentFragments, SegmentRow};
 
 use super::{AppState, event};
-use crate::auth::StreamHandle;
+use crate::auth::{Ahead, StreamHandle};
 use crate::config::Action;
 use crate::gate::{Caller, Client};
 use crate::hls::{CONTENT_TYPE, Codecs, Variant, multivariant, vod};
@@ -76,9 +76,43 @@ pub(super) async fn index(
             if variants.is_empty() {
                 return Err(first.no_media(span.from));
             }
+            ensure_playable(&streams, &span)?;
             Ok(playlist(multivariant(variants)))
         })
         .await
+}
+
+/// Fails when nothing of the streams can be played before it is restored, and has that begun for the first of them. A
+/// playlist of which some can be played lists all: its player is told of the rest when it comes to that.
+fn ensure_playable(streams: &[StreamHandle], span: &Span) -> Result<(), Problem> {
+    let Some(range) = span.to.and_then(|to| TimeRange::new(span.from, to)) else {
+        return Ok(());
+    };
+    let mut archived = None;
+    for stream in streams {
+        let rows = stream.segments(range)?;
+        if has_playable(stream, rows.iter())? {
+            return Ok(());
+        }
+        if archived.is_none() && !rows.is_empty() {
+            archived = Some((stream, rows));
+        }
+    }
+    archived.map_or(Ok(()), |(stream, rows)| {
+        stream.ensure_readable(&rows, Ahead::Playing)
+    })
+}
+
+fn has_playable<'a>(
+    stream: &StreamHandle,
+    rows: impl Iterator<Item = &'a SegmentRow>,
+) -> Result<bool, Problem> {
+    for row in rows {
+        if !stream.is_archived(row)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn variant_of(stream: &StreamHandle, span: &Span) -> Result<Option<Variant>, Problem> {
@@ -145,6 +179,9 @@ pub(super) async fn media(
             let start = start.ok_or_else(|| stream.no_media(span.from))?;
             let range = TimeRange::new(start, span.end()).ok_or_else(|| stream.no_media(span.from))?;
             let rows = stream.fragments(range)?;
+            if !has_playable(&stream, rows.iter().map(|row| &row.segment))? {
+                stream.ensure_readable(rows.iter().map(|row| &row.segment), Ahead::Playing)?;
+            }
             let codecs = codecs(&stream, &rows)?;
             Ok(playlist(vod(&rows, &codecs, span.from.micros_since(start))))
         })

@@ -1,12 +1,14 @@
 //! The routes, in one table.
 
 mod cameras;
+mod certificates;
 mod event;
 mod export;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod health;
 mod hls;
+mod holds;
 mod init;
 mod live;
 mod metrics;
@@ -57,6 +59,7 @@ pub struct Route {
 const PUBLIC: Access = Access::Public;
 const VIEW: Access = Access::Key(Action::View);
 const EXPORT: Access = Access::Key(Action::Export);
+const HOLD: Access = Access::Key(Action::Hold);
 const ADMIN: Access = Access::Key(Action::Admin);
 
 type Entry = (&'static str, Access, MethodRouter<App>, &'static str);
@@ -103,6 +106,10 @@ fn table() -> Vec<Entry> {
             get(export::export),
             "/api/v1/cameras/{camera}/export.mp4",
         ),
+        ("GET", VIEW, get(holds::list), "/api/v1/holds"),
+        ("POST", HOLD, post(holds::put), "/api/v1/holds"),
+        ("DELETE", HOLD, delete(holds::release), "/api/v1/holds/{hold}"),
+        ("GET", VIEW, get(certificates::list), "/api/v1/certificates"),
         ("GET", VIEW, get(scrub::scrub), "/api/v1/storage/scrub"),
         ("GET", VIEW, get(hls::index), "/hls/{camera}/index.m3u8"),
         ("GET", VIEW, get(live::index), "/hls/{camera}/live.m3u8"),

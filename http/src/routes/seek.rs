@@ -7,8 +7,9 @@ use axum::http::{Response, StatusCode, Uri};
 use serde::Serialize;
 
 use super::AppState;
+use crate::auth::Ahead;
 use crate::config::Action;
-use crate::gate::Caller;
+use crate::gate::{Caller, Client};
 use crate::json;
 use crate::problem::Problem;
 use crate::query::Query;
@@ -37,6 +38,7 @@ struct Fragment {
 
 pub(super) async fn seek(
     Caller(caller): Caller,
+    Client(client): Client,
     State(app): AppState,
     Path(camera): Path<String>,
     uri: Uri,
@@ -47,6 +49,11 @@ pub(super) async fn seek(
     let stream = camera.stream(query.get("stream"))?;
     let found = stream.seek(at)?.ok_or_else(|| stream.no_media(at))?;
     let row = stream.segment(found.segment.seq)?;
+    if stream.is_archived(&row)? {
+        let (stream, row) = (stream.clone(), row.clone());
+        let restoring = move || stream.ensure_readable([&row], Ahead::Playing);
+        app.desk.work(client, restoring).await?;
+    }
     let base = format!("/hls/{}/{}", camera.id(), stream.id().stream);
     let range = found.entry.range();
     let fragment = Fragment {

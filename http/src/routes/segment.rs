@@ -6,6 +6,7 @@ use axum::http::{HeaderMap, Method, Response};
 use indexer::{SegmentRow, SegmentState};
 
 use super::AppState;
+use crate::auth::{Ahead, may_be_sent};
 use crate::config::Action;
 use crate::gate::{Caller, Client};
 use crate::media::{ReadAhead, Representation, answer, pieces};
@@ -28,8 +29,19 @@ pub(super) async fn segment(
         .and_then(|seq| seq.parse().ok())
         .ok_or_else(Problem::not_found)?;
     let row = stream.segment(seq)?;
+    if stream.is_archived(&row)? {
+        let (stream, row) = (stream.clone(), row.clone());
+        let restoring = move || stream.ensure_readable([&row], Ahead::Playing);
+        app.desk.work(client, restoring).await?;
+    }
     let (mut response, range) = answer(&headers, method == Method::HEAD, &representation(&row))?;
     if let Some(range) = range {
+        if method == Method::GET && may_be_sent(&caller, &headers, &range) {
+            let sent = stream.send_to_store(&caller, &row, &range, app.redirect_lifetime);
+            if let Some(response) = sent.await? {
+                return Ok(response);
+            }
+        }
         let (turn, len) = (app.readers.turn(client).await?, range.end - range.start);
         let body = ReadAhead::begin(pieces(stream, row, range), len).await?;
         *response.body_mut() = Body::new(body.holding(turn));

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 
 use super::AppState;
-use crate::auth::StreamHandle;
+use crate::auth::{Ahead, StreamHandle};
 use crate::config::Action;
 use crate::decoder::{self, PIXELS_MAX, WIDTH_MAX, WIDTH_MIN};
 use crate::gate::{Caller, Client};
@@ -106,6 +106,7 @@ fn source(stream: &StreamHandle, at: Option<WallTime>) -> Result<Source, Problem
     if pixels > Some(PIXELS_MAX) {
         return Err(Problem::new(Code::DecoderFailed, "The picture is too large."));
     }
+    stream.ensure_readable(rows.iter().map(|row| &row.segment), Ahead::None)?;
     let mut bytes = vec![init.bytes.clone()];
     let start = first.fragments.first().map_or(start, |entry| entry.wall_start);
     for row in &rows {

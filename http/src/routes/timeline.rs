@@ -7,10 +7,12 @@ use archive::{Gap, Tier, TimeRange, WallTime};
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{Response, StatusCode, Uri};
-use indexer::HourCoverage;
+use indexer::{HourCoverage, Restore, RestoreState};
 use serde::Serialize;
 
 use super::AppState;
+use super::holds::HeldRow;
+use crate::auth::split;
 use crate::config::Action;
 use crate::gate::{Caller, Client};
 use crate::json;
@@ -32,6 +34,10 @@ struct Answer {
     range: TimeRange,
     runs: Vec<Run>,
     gaps: Vec<GapRow>,
+    holds: Vec<HeldRow>,
+    /// What is being restored from an archive class.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    restoring: Vec<Restoring>,
     activity: Vec<Activity>,
 }
 
@@ -40,6 +46,17 @@ struct Run {
     from: WallTime,
     to: WallTime,
     tier: Tier,
+    /// Whether it has to be restored before it can be played.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    archived: bool,
+}
+
+/// Footage that can be played at `ready_at`, as far as one can tell.
+#[derive(Serialize)]
+struct Restoring {
+    from: WallTime,
+    to: WallTime,
+    ready_at: WallTime,
 }
 
 /// A gap. While it lasts it is `open`, and `to` is how far that is known: now, or the end of the range.
@@ -75,26 +92,63 @@ pub(super) async fn timeline(
     app.desk
         .answer(client, move || {
             let timeline = stream.timeline(range)?;
-            let runs = timeline.runs.into_iter().map(|run| Run {
-                from: run.range.from(),
-                to: run.range.to(),
-                tier: run.tier,
+            let restores = stream.restores(range)?;
+            let runs = timeline.runs.into_iter().flat_map(|run| {
+                let parts = if stream.archives(run.tier) {
+                    split(run.range, &restores, now)
+                } else {
+                    vec![(run.range, false)]
+                };
+                parts.into_iter().map(move |(part, archived)| Run {
+                    from: part.from(),
+                    to: part.to(),
+                    tier: run.tier,
+                    archived,
+                })
             });
             let answer = Answer {
                 camera: stream.id().camera.to_string(),
                 stream: stream.id().stream.to_string(),
                 range,
                 runs: runs.collect(),
+                restoring: restoring(&restores, range),
                 gaps: timeline
                     .gaps
                     .iter()
                     .filter_map(|gap| gap_row(gap, range.to().min(now)))
+                    .collect(),
+                holds: stream
+                    .holds(range, now)?
+                    .into_iter()
+                    .map(|hold| HeldRow::inside(hold, range))
                     .collect(),
                 activity: activity(&stream.coverage(range)?, range),
             };
             json::answer(StatusCode::OK, &answer)
         })
         .await
+}
+
+/// The restores under way in `range`; those that follow each other and are ready together are one.
+fn restoring(restores: &[Restore], range: TimeRange) -> Vec<Restoring> {
+    let mut all: Vec<Restoring> = Vec::new();
+    for restore in restores {
+        let Some(part) = restore.range.intersect(range) else {
+            continue;
+        };
+        if restore.state == RestoreState::Ready {
+            continue;
+        }
+        match all.last_mut() {
+            Some(last) if last.to == part.from() && last.ready_at == restore.ready_at => last.to = part.to(),
+            _ => all.push(Restoring {
+                from: part.from(),
+                to: part.to(),
+                ready_at: restore.ready_at,
+            }),
+        }
+    }
+    all
 }
 
 /// A gap as far as it is known at `now`; one that has not begun by then is none.

@@ -113,6 +113,10 @@ impl Site {
             stores,
             clock: Arc::new(SystemClock::default()),
             ready: is_ready,
+            incident_age: Arc::new(|stream| {
+                let days = (stream.camera.as_str() == "lobby").then_some(60);
+                days.map(|days| std::time::Duration::from_secs(days * 24 * 3600))
+            }),
             camera_url_allowed: Arc::new(|url| match destination(url) {
                 Destination::Loopback => Err("this machine is no camera".to_owned()),
                 _ => Ok(()),

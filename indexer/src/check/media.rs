@@ -16,7 +16,7 @@ impl Checker<'_> {
     fn open(&self, tier: Tier, path: &str) -> Result<SegmentReader, ArchiveError> {
         match tier {
             Tier::Hot => SegmentReader::open(self.disk, path),
-            tier => SegmentReader::of_unknown_object(self.stores.expected(tier)?, path),
+            tier => SegmentReader::of_object_as_it_is(self.stores.expected(tier)?, path),
         }
     }
 
@@ -72,7 +72,11 @@ impl Checker<'_> {
             }
             let read = self
                 .open(tier, path)
-                .and_then(|reader| verify(&reader).map(|found| found.head));
+                .and_then(|reader| match reader.is_outline() {
+                    // What would have to be restored is verified by its store's checksum.
+                    true => Ok(row.head),
+                    false => verify(&reader).map(|found| found.head),
+                });
             let what = match read {
                 Ok(head) if head == row.head => continue,
                 Ok(_) => "its last hash is not the one in the index".to_owned(),
@@ -131,7 +135,8 @@ impl Checker<'_> {
                 let footer = reader.footer().map_err(broken)?;
                 let footer =
                     footer.ok_or((Invariant::Readable, "sealed, but without a footer".to_owned()))?;
-                if self.options.deep {
+                // What would have to be restored is told by `unreadable`.
+                if self.options.deep && !reader.is_outline() {
                     verify(reader).map_err(broken)?;
                 }
                 footer.fragments.into_iter().map(|f| (f.entry, f.leaf)).collect()

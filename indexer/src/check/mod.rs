@@ -12,6 +12,7 @@ use archive::store::Stores;
 use archive::{Tier, TimeRange};
 use serde::Serialize;
 
+use crate::certificates::verify_chain;
 use crate::error::IndexError;
 use crate::index::Index;
 use crate::rebuild::list_segments;
@@ -31,6 +32,8 @@ pub enum Invariant {
     ChainHolds,
     /// 11: every file is known.
     FilesAreKnown,
+    /// 18: each deletion has one certificate, and certificates are one unbroken chain.
+    DeletionsAreCertified,
     /// The tables agree with each other.
     TablesAgree,
 }
@@ -118,10 +121,7 @@ pub fn check(
         let known: HashMap<u64, &SegmentRow> = rows.iter().map(|r| (r.id.seq, r)).collect();
         // From here on a file is what a kill left on its way into the index, and the next start looks at it; or what
         // a service writes just now.
-        let next_seq = match rows.last() {
-            Some(row) => row.id.seq + 1,
-            None => index.ended(no)?.map_or(0, |ended| ended.next_seq),
-        };
+        let next_seq = index.end(no)?.map_or(0, |end| end.next_seq);
         for name in files.remove(&stream).unwrap_or_default() {
             c.file(&stream, &name, &known, next_seq)?;
         }
@@ -143,6 +143,10 @@ pub fn check(
         }
     }
     c.missing()?;
+    verify_chain(index, |object, what| {
+        let remedy = "restore the file from `.certificates` of a store, then run `tierline rebuild`";
+        c.find(Invariant::DeletionsAreCertified, object, what, remedy);
+    })?;
     Ok(c.findings)
 }
 

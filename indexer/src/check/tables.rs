@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use archive::layout::segment_path;
-use archive::{StreamId, StreamNo, TimeRange, WallTime};
+use archive::{GapCause, StreamId, StreamNo, TimeRange, WallTime};
 
 use super::{Checker, Invariant};
+use crate::certificates::{is_certified, uncertified};
 use crate::coverage::{HourCoverage, contribution};
 use crate::error::IndexError;
 use crate::rows::{SegmentRow, SegmentState};
@@ -25,7 +26,7 @@ impl Checker<'_> {
         let mut changing = BTreeSet::new();
         for row in rows {
             if let Some(last) = last {
-                if row.id.seq != last.id.seq + 1 {
+                if row.id.seq != last.id.seq + 1 && !self.is_deleted_between(last, row)? {
                     let what = format!("segment {} is followed by {}", last.id.seq, row.id.seq);
                     self.find(Invariant::ChainHolds, &name, what, REBUILD);
                 }
@@ -88,7 +89,28 @@ impl Checker<'_> {
                 "restore the file from a copy, then run `tierline rebuild`",
             );
         }
+        for range in uncertified(self.index, no)? {
+            let what = format!(
+                "{} to {} was deleted without a certificate",
+                range.from(),
+                range.to()
+            );
+            let remedy = "restore the files below `.certificates` from a store, then run `tierline rebuild`";
+            self.find(Invariant::DeletionsAreCertified, &name, what, remedy);
+        }
         self.accounted(no, stream, rows)
+    }
+
+    /// Whether segments are missing between two because they were deleted: the first of them was held.
+    fn is_deleted_between(&self, before: &SegmentRow, row: &SegmentRow) -> Result<bool, IndexError> {
+        let Some(between) = TimeRange::new(before.wall_end, row.wall_start) else {
+            return Ok(false);
+        };
+        if self.index.last_certificate()? > 0 {
+            return is_certified(self.index, before, row);
+        }
+        let gaps = self.index.gap_rows(row.id.stream, between)?;
+        Ok(row.id.seq > before.id.seq && gaps.iter().any(|gap| gap.cause == GapCause::Retention))
     }
 
     /// From the first to the last instant: recorded, or a gap with a cause, and never both.

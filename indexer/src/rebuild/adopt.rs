@@ -1,15 +1,15 @@
 //! One file that has no row is taken into the index.
 
+use archive::StreamId;
 use archive::disk::Disk;
 use archive::layout::{SegmentName, segment_path};
 use archive::segment::SegmentReader;
-use archive::{Sha256, StreamId, WallTime};
 
 use super::told::{read_proven, refused};
 use crate::batch::Batch;
 use crate::error::IndexError;
 use crate::index::Index;
-use crate::rows::{SegmentRow, SegmentState};
+use crate::rows::{Ended, SegmentRow, SegmentState};
 
 /// Adds one segment file to the index, as its own bytes tell it, once they are durable. Returns how many
 /// fragments it has; 0 when it has none and was left out. A file that does not continue what the index knows
@@ -19,14 +19,10 @@ pub fn adopt(disk: &Disk, index: &Index, stream: &StreamId, name: &SegmentName) 
     let reader = SegmentReader::open(disk, &path)?;
     let told = read_proven(&reader, index.ensure_stream(stream)?, stream, name)?;
     let no = told.row.id.stream;
-    let last = index
-        .last_segment(no)?
-        .map(|row| (row.id.seq + 1, row.head, row.wall_end));
-    let ended = index.ended(no)?.map(|e| (e.next_seq, e.head, e.wall_end));
-    let follows = |(seq, head, end): (u64, Sha256, WallTime)| {
-        told.row.id.seq == seq && told.prev == head && told.row.wall_start >= end
+    let follows = |end: Ended| {
+        told.row.id.seq == end.next_seq && told.prev == end.head && told.row.wall_start >= end.wall_end
     };
-    if !last.or(ended).is_none_or(follows) {
+    if !index.end(no)?.is_none_or(follows) {
         return Err(refused(&reader, "it does not continue the segment before it").into());
     }
     disk.make_durable(&path)?;

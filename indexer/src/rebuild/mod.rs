@@ -16,7 +16,9 @@ use archive::store::Stores;
 use archive::{ArchiveError, Epoch, Malformed, StreamId, StreamNo};
 
 use crate::bulk::Loader;
+use crate::certificates;
 use crate::error::IndexError;
+use crate::holds;
 use crate::index::Index;
 use crate::rows::SegmentState;
 
@@ -47,6 +49,10 @@ pub struct Rebuilt {
     pub bytes: u64,
     /// Segments that were taken from a checkpoint.
     pub remembered: u64,
+    /// Holds that were found beside the footage.
+    pub holds: u64,
+    /// Deletion certificates that were found beside the footage.
+    pub certificates: u64,
     /// Files that were left out, and why.
     pub left_out: Vec<(String, String)>,
 }
@@ -116,6 +122,8 @@ pub fn rebuild_from(
     result
         .left_out
         .extend(unknown.map(|path| (path, "not named like a segment".to_owned())));
+    result.holds = holds::restore(disk, stores, index, &mut result.left_out)?;
+    result.certificates = certificates::restore(disk, stores, index, &mut result.left_out)?;
     index.raise_epoch(epoch)?;
     Ok(result)
 }
@@ -133,8 +141,14 @@ fn read(disk: &Disk, stores: &Stores, item: &Item<'_>) -> Result<Told, ArchiveEr
     let mut unsealed = None;
     let mut failure = None;
     for (tier, len) in item.found.places() {
-        let told = SegmentReader::on(tier, disk, stores, &path, len)
-            .and_then(|reader| read_own(&reader, item.no, item.stream, &item.name));
+        let archived = stores
+            .of(tier)
+            .filter(|objects| objects.store.restoring().is_some());
+        let reader = match archived {
+            Some(objects) => SegmentReader::of_object_as_it_is(objects, &path),
+            None => SegmentReader::on(tier, disk, stores, &path, len),
+        };
+        let told = reader.and_then(|reader| read_own(&reader, item.no, item.stream, &item.name));
         match told {
             Ok(mut told) if told.row.state == SegmentState::Sealed => {
                 told.copies = found.copies(told.row.bytes);

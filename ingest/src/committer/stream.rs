@@ -50,25 +50,13 @@ impl StreamWriter {
             what: format!("stream {} has no name", no.0),
         };
         let id = index.stream_id(no).ok_or_else(missing)?;
-        let last = index.last_segment(no)?;
-        let ended = index.ended(no)?.filter(|_| last.is_none());
+        let end = index.end(no)?;
         Ok(Self {
             no,
             id,
-            next_seq: last
-                .as_ref()
-                .map(|row| row.id.seq + 1)
-                .or(ended.map(|e| e.next_seq))
-                .unwrap_or(0),
-            head: last
-                .as_ref()
-                .map(|row| row.head)
-                .or(ended.map(|e| e.head))
-                .unwrap_or_default(),
-            durable_until: last
-                .as_ref()
-                .map(|row| row.wall_end)
-                .or(ended.map(|e| e.wall_end)),
+            next_seq: end.map_or(0, |end| end.next_seq),
+            head: end.map(|end| end.head).unwrap_or_default(),
+            durable_until: end.map(|end| end.wall_end),
             open: None,
             init: None,
             carried: Vec::new(),

@@ -31,8 +31,7 @@ impl Importer {
         start: WallTime,
         now: WallTime,
     ) -> Result<Self, IngestError> {
-        let ended = index.ended(no)?.map(|ended| ended.wall_end);
-        let end = index.span(no)?.map(|span| span.to()).or(ended);
+        let end = index.end(no)?.map(|end| end.wall_end);
         if let Some(end) = end.filter(|end| start < *end) {
             let what = format!("the stream has footage until {end}: choose a later start, or another stream");
             return Err(IngestError::Import(what));

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use archive::buffer::Pool;
 use archive::disk::Disk;
 use archive::seam::Faults;
+use archive::site_key::SiteKey;
 use archive::time::SECOND_US;
 use archive::{GapCause, TimeRange, WallTime};
 use indexer::Index;
@@ -124,7 +125,13 @@ pub(crate) fn reaper(index: &Arc<Index>, disk: &Disk) -> Result<Reaper, Box<dyn 
         ..TieringConfig::default()
     };
     let rules = Rules::new(vec![rule])?;
-    Ok(Reaper::new(index.clone(), disk.clone(), rules, config)?)
+    Ok(Reaper::new(
+        index.clone(),
+        disk.clone(),
+        rules,
+        config,
+        SiteKey::from_secret([1; 32]),
+    )?)
 }
 
 /// Cameras and what takes their footage.

@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use archive::disk::Disk;
 use archive::segment::{SegmentReader, verify};
-use archive::store::{Content, Crc64, PART_BYTES, Store, StoreError};
+use archive::store::{Content, Crc64, Objects, PART_BYTES, Store, StoreError};
 use archive::{ArchiveError, SegmentId};
 use bytes::Bytes;
 use object_store::PutPayload;
+use tokio::runtime::Handle;
+
+use super::outline;
 
 /// What came of a copy.
 pub(super) struct Copied {
@@ -74,6 +77,17 @@ impl Origin {
             .map(drop)
     }
 
+    /// The same bytes, for who reads some of them; its methods block.
+    pub(super) fn reader(&self) -> Arc<SegmentReader> {
+        match &self.source {
+            Source::File(reader) => Arc::clone(reader),
+            Source::Object(store, name) => {
+                let objects = Objects::once(store.clone(), Handle::current());
+                Arc::new(SegmentReader::of_object(&objects, name, self.len))
+            }
+        }
+    }
+
     fn rewind(&mut self) {
         self.at = 0;
         self.crc64 = Crc64::new();
@@ -119,6 +133,7 @@ pub(super) async fn copy(
     known: Option<u64>,
 ) -> Result<u64, StoreError> {
     let len = origin.len;
+    outline::put(&origin, store, name).await?;
     if store.stat(name).await?.is_some() {
         while origin.read().await?.is_some() {}
         match store.verify(name, len, origin.crc64.finish()).await {
@@ -158,11 +173,11 @@ fn sound(name: &str, crc64: u64, known: Option<u64>) -> Result<u64, StoreError> 
     }
 }
 
-fn unreadable(e: ArchiveError) -> StoreError {
+pub(super) fn unreadable(e: ArchiveError) -> StoreError {
     StoreError::Content(Arc::new(e))
 }
 
-fn io(e: tokio::task::JoinError) -> ArchiveError {
+pub(super) fn io(e: tokio::task::JoinError) -> ArchiveError {
     ArchiveError::Io {
         op: "read",
         path: "a segment".into(),

@@ -6,6 +6,7 @@
 
 mod copy;
 mod find;
+mod outline;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -450,7 +451,7 @@ pub(crate) fn remove_copy(disk: &Disk, stores: &Stores, name: &str, tier: Tier) 
         return disk.remove(name).map_err(|e| StoreError::Content(Arc::new(e)));
     }
     let Objects { store, runtime, .. } = stores.expected(tier)?;
-    runtime.block_on(store.delete(name))
+    runtime.block_on(store.delete_segment(name))
 }
 
 /// Whether a copy is to go from the hot tier even if there is space.

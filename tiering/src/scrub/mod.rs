@@ -199,7 +199,11 @@ impl Scrubber {
     fn has_place(&self, sweep: Sweep) -> bool {
         match sweep {
             Sweep::Light | Sweep::Deep(Tier::Hot) => true,
-            Sweep::Deep(tier) => self.places.stores.of(tier).is_some(),
+            // What would have to be restored is not read for this.
+            Sweep::Deep(tier) => {
+                let objects = self.places.stores.of(tier);
+                objects.is_some_and(|objects| objects.store.restoring().is_none())
+            }
         }
     }
 

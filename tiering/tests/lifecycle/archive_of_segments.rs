@@ -6,12 +6,15 @@ use std::sync::Arc;
 use archive::buffer::Pool;
 use archive::disk::Disk;
 use archive::layout::segment_path;
+use archive::seam::{Faults, Seam};
 use archive::segment::{Closing, FragmentBuilder, SegmentHeader, SegmentWriter};
+use archive::site_key::SiteKey;
 use archive::time::SECOND_US;
 use archive::{GapCause, InitSegment, Note, SegmentId, StreamId, StreamNo, Tier, TimeRange, WallTime};
 use indexer::check::{CheckOptions, check};
 use indexer::{
     Batch, CameraRow, Index, IndexOptions, SecretUrl, SegmentRow, SegmentState, StreamConfig, Transport,
+    Witness,
 };
 use tierline_tiering::{Reaper, RetentionRule, Rules, TieringConfig};
 
@@ -46,6 +49,17 @@ impl Archive {
         Self::on(dir, &media)
     }
 
+    /// In memory, if there is a file system in it, where a sync costs nothing.
+    pub(crate) fn in_memory() -> Self {
+        let shm = Path::new("/dev/shm");
+        if !shm.is_dir() {
+            return Self::new();
+        }
+        let dir = tempfile::tempdir_in(shm).expect("temporary folder");
+        let media = dir.path().join("media");
+        Self::on(dir, &media)
+    }
+
     /// With its media in `media` and its index in `dir`.
     pub(crate) fn on(dir: tempfile::TempDir, media: &Path) -> Self {
         let index = open_index(dir.path());
@@ -66,6 +80,30 @@ impl Archive {
             index: open_index(self.dir.path()),
             ..self
         }
+    }
+
+    /// The same archive, with faults between it and its disk.
+    pub(crate) fn faulty(self, faults: Arc<dyn Faults>) -> Self {
+        drop(self.index);
+        let options = IndexOptions {
+            seam: Seam::with(faults.clone()),
+            ..IndexOptions::default()
+        };
+        Self {
+            index: Arc::new(Index::open(&self.dir.path().join("index"), &options).expect("index")),
+            disk: Disk::with_faults(self.disk.root(), faults).expect("disk"),
+            ..self
+        }
+    }
+
+    /// The same footage, with an index that was made anew from it.
+    pub(crate) fn rebuilt(&self) -> Self {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let anew = Self::on(dir, self.disk.root());
+        let rebuilt =
+            indexer::rebuild(&anew.disk, &Default::default(), &anew.index, |_| {}).expect("rebuild");
+        assert!(rebuilt.left_out.is_empty(), "{:?}", rebuilt.left_out);
+        anew
     }
 
     pub(crate) fn camera(&self, id: &str, priority: u8) -> StreamNo {
@@ -130,15 +168,10 @@ impl Archive {
         minutes: i64,
         bytes: usize,
     ) -> (SegmentRow, SegmentWriter) {
-        let last = self.index.last_segment(stream).expect("last");
-        let next = self
-            .index
-            .ended(stream)
-            .expect("ended")
-            .map_or(0, |ended| ended.next_seq);
-        let seq = last.as_ref().map_or(0, |row| row.id.seq + 1).max(next);
+        let last = self.index.end(stream).expect("end");
+        let seq = last.map_or(0, |end| end.next_seq);
         // Where the stream was not recorded, its next fragment says so.
-        let missing = last.as_ref().map(|row| row.wall_end).filter(|end| *end < from);
+        let missing = last.map(|end| end.wall_end).filter(|end| *end < from);
         let gap = missing.map(|end| Note::Gap {
             from: end,
             to: from,
@@ -149,7 +182,7 @@ impl Archive {
             seq,
             epoch: self.index.epoch(),
             wall_start: from,
-            prev: last.map(|row| row.head).unwrap_or_default(),
+            prev: last.map(|end| end.head).unwrap_or_default(),
             init: self.init.hash,
         };
         let mut w = SegmentWriter::create(&self.disk, &self.pool, header, &self.init, 0).expect("create");
@@ -195,6 +228,19 @@ impl Archive {
         (row, w)
     }
 
+    /// Says that these segments are gone, as retention does.
+    pub(crate) fn certify(&self, rows: &[SegmentRow]) {
+        let witness = Witness {
+            key: &key(),
+            places: &[],
+            archive_time: noon(),
+            wall: noon(),
+            actor: "a test",
+        };
+        let gone: Vec<_> = rows.iter().map(|row| (row.clone(), vec![Tier::Hot])).collect();
+        self.index.certify(&gone, &witness).expect("certify");
+    }
+
     pub(crate) fn rows(&self, stream: StreamNo) -> Vec<SegmentRow> {
         self.index
             .segments_all_states(stream, TimeRange::ALL)
@@ -212,7 +258,7 @@ impl Archive {
 
     pub(crate) fn reaper(&self, rule: RetentionRule, config: TieringConfig) -> Reaper {
         let rules = Rules::new(vec![rule]).expect("sound");
-        Reaper::new(self.index.clone(), self.disk.clone(), rules, config).expect("reaper")
+        Reaper::new(self.index.clone(), self.disk.clone(), rules, config, key()).expect("reaper")
     }
 
     /// Every invariant, every byte.
@@ -227,6 +273,10 @@ impl Archive {
     }
 }
 
+pub(crate) fn key() -> SiteKey {
+    SiteKey::from_secret([1; 32])
+}
+
 /// Settings that leave alone a disk as full as that of the machine that runs the tests.
 pub(crate) fn ample() -> TieringConfig {
     TieringConfig {
@@ -234,6 +284,24 @@ pub(crate) fn ample() -> TieringConfig {
         low: Some(0),
         floor: Some(0),
         ..TieringConfig::default()
+    }
+}
+
+/// The same, with a clock that is believed at once.
+pub(crate) fn quick() -> TieringConfig {
+    TieringConfig {
+        clock_confirm: std::time::Duration::ZERO,
+        ..ample()
+    }
+}
+
+/// What passes make of the archive when it is `n` minutes past noon.
+pub(crate) fn reap(reaper: &mut Reaper, n: i64) {
+    // The first may doubt the clock, when it is that of a process.
+    for _ in 0..3 {
+        reaper
+            .pass(minute(n), (n * MINUTE_US).unsigned_abs())
+            .expect("pass");
     }
 }
 

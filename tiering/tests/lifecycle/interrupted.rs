@@ -38,6 +38,7 @@ fn a_kill_at_any_point_leaves_a_clean_archive_and_the_next_start_finishes() {
             .iter()
             .for_each(|row| std::fs::remove_file(a.file(row)).expect("remove"));
         let mut batch = Batch::default();
+        a.certify(&rows[..forgotten]);
         rows[..forgotten].iter().for_each(|row| batch.delete(row));
         a.index.commit(batch).expect("commit");
 

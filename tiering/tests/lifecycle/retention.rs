@@ -7,7 +7,7 @@ use archive::{Clock, GapCause, TimeRange, WallTime};
 use indexer::{Batch, Incident, IncidentKind, SegmentState};
 use tierline_tiering::{RetentionRule, Rules, TieringConfig, Worker};
 
-use crate::archive_of_segments::{Archive, MINUTE_US, ample, keep_minutes, minute, noon};
+use crate::archive_of_segments::{Archive, MINUTE_US, ample, keep_minutes, key, minute, noon};
 
 #[test]
 fn what_is_too_old_goes_with_its_file_and_its_empty_folders_and_leaves_a_gap_that_says_so() {
@@ -216,6 +216,7 @@ fn the_worker_deletes_while_it_runs_and_stops_when_it_is_told() {
         clock.clone(),
         rules,
         config,
+        key(),
         None,
         Default::default(),
     )

@@ -152,3 +152,30 @@ fn a_restart_does_not_forgive_a_clock_that_was_doubted() {
     };
     assert_eq!(play(&story), Ok(()));
 }
+
+#[test]
+fn what_follows_held_footage_goes_and_recording_goes_on_behind_all_of_it() {
+    let hold = |from, to| Op::Hold { stream: 0, from, to };
+    holds(vec![
+        record(0, 30, 2, 4 * SECOND_US),
+        Op::Commit,
+        hold(400, 500),
+        Op::Restart { down_us: SECOND_US },
+        Op::Wait(700 * SECOND_US),
+        Op::Reap,
+        Op::Rebuild,
+        Op::Kill { step_us: 0 },
+        record(0, 30, 2, 4 * SECOND_US),
+        Op::Disconnect {
+            stream: 0,
+            cause: GapCause::SessionLost,
+        },
+        Op::Restart { down_us: SECOND_US },
+        Op::Wait(700 * SECOND_US),
+        Op::Reap,
+        import(0),
+        Op::Release,
+        Op::Reap,
+        Op::Rebuild,
+    ]);
+}

@@ -365,13 +365,22 @@ impl Stream {
         }
     }
 
-    /// Rule: what was deleted is a gap of its own, joined to the one before it; gaps inside are part of it.
+    /// Rule: what was deleted is a gap of its own, joined to those before and behind it; gaps inside are part of it.
     pub(crate) fn deleted(&mut self, from: WallTime, to: WallTime) {
         self.media.retain(|at, _| *at < from || *at >= to);
         self.gaps.retain(|at, _| *at <= from || *at >= to);
         let joined = self.gaps.range(..from).next_back().map(|(_, gap)| *gap);
         let joined = joined.filter(|g| g.cause == GapCause::Retention && g.to == Some(from));
         let from = joined.map_or(from, |g| g.from);
+        let behind = self
+            .gaps
+            .get(&to)
+            .copied()
+            .filter(|g| g.cause == GapCause::Retention);
+        if let Some(behind) = behind {
+            self.gaps.remove(&behind.from);
+        }
+        let to = behind.and_then(|g| g.to).unwrap_or(to);
         self.gaps.insert(
             from,
             Gap {

@@ -56,6 +56,10 @@ pub(crate) enum Op {
     Import { stream: usize, after_us: i64, gops: u8 },
     /// The index is made anew from the media and compared.
     Rebuild,
+    /// Footage is held, by parts in 1,000 of the recorded span.
+    Hold { stream: usize, from: u16, to: u16 },
+    /// All holds are released.
+    Release,
     /// A range is asked for, by parts in 1,000 of the recorded span.
     Query { stream: usize, from: u16, to: u16 },
 }
@@ -184,6 +188,8 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (stream(), prop_oneof![Just(0), 0..HOUR_US], 1..4_u8)
             .prop_map(|(stream, after_us, gops)| Op::Import { stream, after_us, gops }),
         1 => Just(Op::Rebuild),
+        2 => (stream(), 0..1000_u16, 0..1000_u16).prop_map(|(stream, from, to)| Op::Hold { stream, from, to }),
+        1 => Just(Op::Release),
         3 => (stream(), 0..1000_u16, 0..1100_u16).prop_map(|(stream, from, to)| Op::Query { stream, from, to }),
     ]
 }

@@ -2,8 +2,8 @@
 
 use archive::layout::segment_path;
 use archive::time::{HOUR_US, SECOND_US};
-use archive::{GapCause, TimeRange, TrackKind, WallTime};
-use indexer::SegmentState;
+use archive::{GapCause, HoldId, TimeRange, TrackKind, WallTime};
+use indexer::{Hold, HoldKind, Release, SegmentRow, SegmentState};
 use ingest::event::{Event, Sample, SenderReport};
 
 use crate::clip;
@@ -28,6 +28,8 @@ pub(crate) fn play(story: &Story) -> Check {
         real: Real::new(story),
         age: Age::default(),
         shed: false,
+        holds: Vec::new(),
+        held: 0,
     };
     p.start(Before::Nothing)?;
     p.real.enrol();
@@ -50,6 +52,10 @@ struct Play<'a> {
     real: Real,
     age: Age,
     shed: bool,
+    /// Footage that must stay.
+    holds: Vec<(usize, TimeRange, HoldId)>,
+    /// How often something was held.
+    held: usize,
 }
 
 /// What came before a start.
@@ -159,6 +165,8 @@ impl Play<'_> {
                 self.commit()?;
                 return self.clean(true);
             }
+            Op::Hold { stream, from, to } => self.hold(stream, from, to)?,
+            Op::Release => self.release()?,
             Op::Query { stream, from, to } => return self.query(stream, from, to),
         }
         Ok(())
@@ -460,8 +468,48 @@ impl Play<'_> {
         }
     }
 
-    /// Rule: the oldest segments of a stream go, whole and in order, none of them too young, and exactly those
-    /// that are due when no clock was ever wrong.
+    fn hold(&mut self, stream: usize, from: u16, to: u16) -> Check {
+        let Some(range) = self
+            .part_of_span(stream, from, to)?
+            .filter(|range| !range.is_empty())
+        else {
+            return Ok(());
+        };
+        self.held += 1;
+        let hold = Hold {
+            id: format!("h{}", self.held).parse().expect("id"),
+            version: 1,
+            kind: HoldKind::Legal,
+            camera: clip::stream_id(stream).camera,
+            streams: Vec::new(),
+            from: range.from(),
+            to: range.to(),
+            reason: "a story".into(),
+            author: "the model".into(),
+            created: WallTime::MIN,
+            until: None,
+            released: None,
+        };
+        self.real.index().put_hold(&hold).map_err(|e| e.to_string())?;
+        self.holds.push((stream, range, hold.id));
+        Ok(())
+    }
+
+    fn release(&mut self) -> Check {
+        for (.., id) in std::mem::take(&mut self.holds) {
+            let release = Release {
+                at: WallTime::MIN,
+                by: "the model".into(),
+                reason: "over".into(),
+            };
+            let released = self.real.index().release_hold(&id, &release);
+            hold!(released.is_ok_and(|hold| hold.is_some()), "there is no hold {id}");
+        }
+        Ok(())
+    }
+
+    /// Rule: the oldest segments of a stream that nothing holds go, whole and in order, none of them too young, and
+    /// exactly those that are due when no clock was ever wrong.
     fn reap(&mut self, first: bool) -> Check {
         let (wall, true_us) = (self.host.wall(), self.host.true_us);
         self.age.pass(first, self.at(), self.story.confirm_us);
@@ -477,18 +525,29 @@ impl Play<'_> {
         self.set_shed();
         for (stream, before) in before.into_iter().enumerate() {
             let left = rows(self, stream);
-            let gone = before.len() - left.len();
-            hold!(before[gone..] == left[..], "not the oldest segments went");
-            let due = before.iter().take_while(|row| {
+            let is_left = |row: &&SegmentRow| left.iter().any(|left| left == *row);
+            let gone: Vec<_> = before.iter().filter(|row| !is_left(row)).cloned().collect();
+            let held = |row: &&SegmentRow| {
+                let mut holds = self.holds.iter().filter(|(of, ..)| *of == stream);
+                holds.any(|(_, range, _)| range.intersect(row.range()).is_some())
+            };
+            let free: Vec<_> = before.iter().filter(|row| !held(row)).cloned().collect();
+            hold!(before.len() == left.len() + gone.len(), "a segment has changed");
+            hold!(
+                free[..gone.len().min(free.len())] == gone[..],
+                "not the oldest segments went"
+            );
+            let gone_count = gone.len();
+            let due = free.iter().take_while(|row| {
                 let age_us = wall.micros_since(row.wall_end);
                 row.state != SegmentState::Open && age_us >= self.story.hot_us
             });
             let due = due.count();
             hold!(
-                !self.age.is_steady() || due == gone,
-                "{gone} segments went where {due} were due"
+                !self.age.is_steady() || due == gone_count,
+                "{gone_count} segments went where {due} were due"
             );
-            for row in &before[..gone] {
+            for row in &gone {
                 let born = self.model[stream].media.range(..row.wall_end).next_back();
                 let age_us = true_us - born.map_or(true_us, |(_, f)| f.born_us);
                 let allowed = self.age.allows(age_us, self.story.hot_us);
@@ -565,8 +624,9 @@ impl Play<'_> {
             hold!(gaps == known, "stream {stream}: gaps {gaps:?}, not {known:?}");
             let live = index.live(no).borrow().durable_until;
             let end = m.media.last_key_value().map(|(_, f)| f.end);
+            // What follows footage that is held may have gone since the start.
             hold!(
-                end.is_none() || live == end,
+                end.is_none() || live == end || live == m.end,
                 "stream {stream}: live until {live:?}, not {end:?}"
             );
             if let Some(span) = index.span(no).map_err(|e| e.to_string())? {
@@ -577,20 +637,21 @@ impl Play<'_> {
     }
 
     fn query(&self, stream: usize, from: u16, to: u16) -> Check {
-        let Some(span) = self
-            .real
-            .index()
-            .span(self.real.no(stream))
-            .map_err(|e| e.to_string())?
-        else {
-            return Ok(());
+        let range = self.part_of_span(stream, from, to)?;
+        range.map_or(Ok(()), |range| self.range(stream, range))
+    }
+
+    /// A part of what is recorded, in 1,000.
+    fn part_of_span(&self, stream: usize, from: u16, to: u16) -> Result<Option<TimeRange>, String> {
+        let span = self.real.index().span(self.real.no(stream));
+        let Some(span) = span.map_err(|e| e.to_string())? else {
+            return Ok(None);
         };
         let part = |n: u16| {
             span.from()
                 .plus_micros((i128::from(span.micros()) * i128::from(n) / 1000) as i64)
         };
-        TimeRange::new(part(from.min(to)), part(to.max(from)))
-            .map_or(Ok(()), |range| self.range(stream, range))
+        Ok(TimeRange::new(part(from.min(to)), part(to.max(from))))
     }
 
     fn range(&self, stream: usize, range: TimeRange) -> Check {

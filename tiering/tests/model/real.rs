@@ -121,6 +121,7 @@ impl Real {
             self.disk.clone(),
             self.rules.clone(),
             self.tiering.clone(),
+            archive::site_key::SiteKey::from_secret([1; 32]),
         );
         self.running = Some(Running {
             recordings,

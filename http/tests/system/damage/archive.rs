@@ -100,6 +100,7 @@ impl Copy {
             stores: Default::default(),
             clock: Arc::new(SystemClock::default()),
             ready: is_ready,
+            incident_age: Arc::new(|_| None),
             camera_url_allowed: Arc::new(|_| Ok(())),
         };
         let config = HttpConfig {

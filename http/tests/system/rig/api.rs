@@ -73,6 +73,14 @@ struct Seek {
     fragment: Fragment,
 }
 
+impl Fragment {
+    /// The URL of its bytes, without the service, and the value of `Range`.
+    pub(crate) fn place(&self) -> (String, String) {
+        let range = format!("bytes={}-{}", self.offset, self.offset + self.len - 1);
+        (self.url.clone(), range)
+    }
+}
+
 impl Api {
     /// The API at `base`, which is `http://ADDRESS:PORT`.
     pub(crate) fn new(base: &str) -> Self {

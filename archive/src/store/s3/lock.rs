@@ -1,0 +1,94 @@
+//! What buckets do that keep versions, and those that have object lock.
+//!
+//! - DELETE in a bucket with versions says yes and removes nothing: it puts a marker in front, HEAD finds nothing, and
+//!   every byte stays. So there objects are removed version by version, each by its id.
+//! - A version under a legal hold is not removed by its id; some servers say so with 400, others with 403.
+//! - A legal hold is put on the newest version where none is named.
+//! - A bucket without object lock answers 400, 404 or 501, and means the bucket.
+
+use object_store::path::Path;
+use object_store::signer::Method;
+use object_store::{GetOptions, ObjectStore, ObjectStoreExt};
+
+use super::Bucket;
+use crate::store::error::StoreError;
+use crate::store::raw::Answer;
+
+/// Versions of one object that are removed at a time.
+const VERSIONS_MAX: usize = 32;
+
+impl Answer {
+    fn is_ok(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    fn mentions(&self, words: &[&str]) -> bool {
+        let text = String::from_utf8_lossy(&self.body);
+        words.iter().any(|words| text.contains(words))
+    }
+}
+
+impl Bucket {
+    /// Puts a legal hold on an object, or lifts it. False where the bucket has no object lock.
+    pub(crate) async fn legal_hold(&self, path: &Path, on: bool) -> Result<bool, StoreError> {
+        let status = if on { "ON" } else { "OFF" };
+        let body = format!(
+            "<LegalHold xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Status>{status}</Status></LegalHold>"
+        );
+        let answer = self
+            .raw
+            .call(Method::PUT, path, &[("legal-hold", "")], body)
+            .await?;
+        let no_lock = ["ObjectLock", "Object Lock", "object lock", "NotImplemented"];
+        match answer.status {
+            _ if answer.is_ok() => Ok(true),
+            400 | 404 if answer.mentions(&no_lock) => Ok(false),
+            405 | 501 => Ok(false),
+            _ => Err(answer.into_error(format!("put a legal hold on {path}"), path.as_ref())),
+        }
+    }
+
+    /// Removes an object, with all its versions where the bucket keeps them.
+    pub(crate) async fn delete(&self, path: &Path) -> Result<(), StoreError> {
+        let failed = |e| StoreError::of("delete", path.as_ref(), e);
+        if !self.keeps_versions().await? {
+            return self.objects.delete(path).await.map_err(failed);
+        }
+        for _ in 0..VERSIONS_MAX {
+            let options = GetOptions {
+                head: true,
+                ..GetOptions::default()
+            };
+            let version = match self.looking.get_opts(path, options).await {
+                Ok(found) => found.meta.version,
+                Err(object_store::Error::NotFound { .. }) => return Ok(()),
+                Err(e) => return Err(failed(e)),
+            };
+            let version = version.unwrap_or_else(|| "null".to_owned());
+            let query = [("versionId", version.as_str())];
+            let answer = self.raw.call(Method::DELETE, path, &query, String::new()).await?;
+            if answer.is_ok() || answer.status == 404 {
+                continue;
+            }
+            if answer.mentions(&["WORM", "AccessDenied", "ObjectLocked"]) {
+                return Err(StoreError::Held {
+                    name: path.to_string(),
+                });
+            }
+            return Err(answer.into_error(format!("delete {path}"), path.as_ref()));
+        }
+        Ok(())
+    }
+
+    /// Whether a DELETE by name alone would remove nothing. Asked once.
+    async fn keeps_versions(&self) -> Result<bool, StoreError> {
+        let ask = async || {
+            let bucket = Path::default();
+            let query = [("versioning", "")];
+            let answer = self.raw.call(Method::GET, &bucket, &query, String::new()).await?;
+            // A server that does not know the question keeps none.
+            Ok(answer.is_ok() && answer.mentions(&["<Status>Enabled", "<Status>Suspended"]))
+        };
+        self.versions.get_or_try_init(ask).await.copied()
+    }
+}

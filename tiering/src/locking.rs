@@ -1,0 +1,143 @@
+//! Legal holds of the stores' own: where a bucket has object lock, an object under a hold is locked there too, so that
+//! nobody with the keys of the store can delete it.
+//!
+//! What is to be locked follows from the index; locking twice changes nothing. So nothing has to be remembered.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use archive::layout::segment_path;
+use archive::store::{Objects, Stores};
+use archive::time::SECOND_US;
+use archive::{StreamId, StreamNo, Tier, TimeRange, WallTime};
+use indexer::{CopyState, Hold, Index, IndexError};
+
+/// How often is looked for objects that came to a store while they were under a hold.
+const EVERY_US: u64 = 60 * SECOND_US.unsigned_abs();
+/// Locking takes so much of a pass at most; the rest follows in the next.
+const LOCKING_MAX: Duration = Duration::from_secs(2);
+
+/// Puts and lifts the locks, a pass at a time.
+pub(crate) struct Locking {
+    index: Arc<Index>,
+    stores: Stores,
+    tiers: HashMap<Tier, Locked>,
+    epoch: u64,
+    next_us: u64,
+}
+
+/// What is known of a store.
+#[derive(Default)]
+struct Locked {
+    /// It has no object lock: said once.
+    has_none: bool,
+    /// Objects that were locked since the start, and such as were not to be any more.
+    on: HashSet<String>,
+    off: HashSet<String>,
+}
+
+impl Locking {
+    pub(crate) fn new(index: Arc<Index>, stores: Stores) -> Self {
+        Self {
+            index,
+            stores,
+            tiers: HashMap::new(),
+            epoch: 0,
+            next_us: 0,
+        }
+    }
+
+    /// Locks what is held at `now`, and lifts what is not any more.
+    pub(crate) fn pass(&mut self, now: WallTime, monotonic_us: u64) -> Result<(), IndexError> {
+        let epoch = self.index.hold_epoch();
+        if epoch == 0 || (epoch == self.epoch && monotonic_us < self.next_us) {
+            return Ok(());
+        }
+        let holds = self.index.holds()?;
+        let mut whole = true;
+        for tier in [Tier::Warm, Tier::Cold] {
+            let Some(objects) = self.stores.of(tier) else {
+                continue;
+            };
+            let locked = self.tiers.entry(tier).or_default();
+            if locked.has_none {
+                continue;
+            }
+            let held = names(&self.index, tier, |no, _| self.index.held_ranges(no, now))?;
+            let mut ended = names(&self.index, tier, |_, stream| Ok(ended(&holds, stream, now)))?;
+            ended.retain(|name| !held.contains(name));
+            whole &= locked.change(objects, tier, &held, true) & locked.change(objects, tier, &ended, false);
+        }
+        self.epoch = epoch;
+        self.next_us = if whole {
+            monotonic_us.saturating_add(EVERY_US)
+        } else {
+            0
+        };
+        Ok(())
+    }
+}
+
+/// The objects of a tier in some ranges of each stream.
+fn names(
+    index: &Index,
+    tier: Tier,
+    ranges: impl Fn(StreamNo, &StreamId) -> Result<Vec<TimeRange>, IndexError>,
+) -> Result<HashSet<String>, IndexError> {
+    let mut found = HashSet::new();
+    for (no, stream) in index.streams() {
+        for range in ranges(no, &stream)? {
+            for row in index.segments(no, range)? {
+                if index.copies(&row)?.state(tier) == CopyState::Whole {
+                    found.insert(segment_path(&stream, &row.name()));
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// What holds covered that have ended.
+fn ended(holds: &[Hold], stream: &StreamId, now: WallTime) -> Vec<TimeRange> {
+    let ended = holds
+        .iter()
+        .filter(|hold| !hold.is_active(now) && hold.covers(stream));
+    ended.map(Hold::range).collect()
+}
+
+impl Locked {
+    /// Locks objects, or lifts their locks; whether that is done for all of them.
+    fn change(&mut self, objects: &Objects, tier: Tier, wanted: &HashSet<String>, on: bool) -> bool {
+        let (is_so, other) = match on {
+            true => (&mut self.on, &mut self.off),
+            false => (&mut self.off, &mut self.on),
+        };
+        is_so.retain(|name| wanted.contains(name));
+        let names: Vec<String> = wanted.difference(is_so).cloned().collect();
+        let mut whole = true;
+        for (name, answer) in names.iter().zip(objects.legal_holds(&names, on, LOCKING_MAX)) {
+            match answer {
+                Some(Ok(true)) => {
+                    other.remove(name);
+                    is_so.insert(name.clone());
+                }
+                Some(Ok(false)) => {
+                    self.has_none = true;
+                    tracing::info!(
+                        %tier, store = objects.store.url(),
+                        "the store has no object lock: holds keep footage from the rules here, not from others who have the store's keys"
+                    );
+                    return true;
+                }
+                // Deleted meanwhile, or the store does not answer: looked at again.
+                Some(Err(error)) => {
+                    whole = false;
+                    tracing::debug!(%tier, %error, "an object's legal hold cannot be changed now");
+                }
+                None => whole = false,
+            }
+        }
+        whole
+    }
+}

@@ -1,0 +1,236 @@
+//! Segments in an archive class: they are told apart from what can be read, known without being restored, and restored
+//! when somebody wants them. Against moto, which has such classes.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use archive::layout::{outline_path, segment_path};
+use archive::segment::{SegmentReader, verify};
+use archive::store::{Objects, Store, StoreConfig, Stores};
+use archive::{Clock, StreamNo, SystemClock, Tier, WallTime};
+use indexer::check::{CheckOptions, Finding, check};
+use indexer::{Index, IndexOptions, RestoreState, SegmentRow, compare, rebuild, unreadable};
+use tierline_tiering::{Below, Mover, Restorer, RetentionRule, Rules};
+use tokio::runtime::Runtime;
+use tokio::sync::Semaphore;
+
+use crate::archive_of_segments::{Archive, minute};
+use crate::servers::{BUCKET, KEY, Kind, SECRET, Server};
+
+const BELOW: Below = Below {
+    warm: false,
+    cold: true,
+};
+/// How long moto takes over a restore here.
+const RESTORE: Duration = Duration::from_secs(2);
+
+/// An archive whose cold tier is `GLACIER`, and which has no other below its disk.
+struct Glacier {
+    archive: Archive,
+    stores: Stores,
+    folder: tempfile::TempDir,
+    runtime: Runtime,
+    _server: Server,
+}
+
+fn store(server: &Server, folder: &Path) -> Store {
+    let keys = folder.join("keys");
+    let text = format!("aws_access_key_id = {KEY}\naws_secret_access_key = {SECRET}\n");
+    std::fs::write(&keys, text).expect("keys");
+    let config = StoreConfig {
+        endpoint: Some(server.endpoint().parse().expect("url")),
+        allow_http: true,
+        credentials_file: Some(keys),
+        storage_class: Some("GLACIER".to_owned()),
+        ..StoreConfig::at(format!("s3://{BUCKET}/site").parse().expect("url"))
+    };
+    Store::open(&config).expect("store")
+}
+
+impl Glacier {
+    /// With three segments of ten minutes that have left the disk.
+    fn with_segments() -> (Self, StreamNo) {
+        let folder = tempfile::tempdir().expect("folder");
+        let server = Server::start(Kind::Moto, folder.path());
+        server.restores_take(RESTORE);
+        let runtime = Runtime::new().expect("runtime");
+        let cold = Some(Objects {
+            store: store(&server, folder.path()),
+            cache: None,
+            runtime: runtime.handle().clone(),
+            turns: Arc::new(Semaphore::new(4)),
+        });
+        let g = Self {
+            archive: Archive::new(),
+            stores: Stores { warm: None, cold },
+            folder,
+            runtime,
+            _server: server,
+        };
+        let stream = g.archive.camera("lobby", 5);
+        g.archive.record_many(stream, 0..3);
+        let rule = RetentionRule {
+            hot: Some(Duration::from_secs(600)),
+            ..RetentionRule::default()
+        };
+        let mut mover = Mover::new(
+            g.archive.index.clone(),
+            g.archive.disk.clone(),
+            g.stores.clone(),
+            Rules::with_tiers(vec![rule], BELOW).expect("sound"),
+            Duration::from_secs(60),
+            g.runtime.handle().clone(),
+        );
+        for now in [minute(31), minute(60)] {
+            mover.pass(now, true, 0, 0).expect("pass");
+            while mover.moved().under_way > 0 {
+                std::thread::sleep(Duration::from_millis(5));
+                mover.go_on(now, true, 0).expect("pass");
+            }
+        }
+        let rows = g.archive.rows(stream);
+        assert!(rows.iter().all(|row| row.tier == Tier::Cold), "{rows:?}");
+        assert!(rows.iter().all(|row| !g.archive.file(row).exists()));
+        (g, stream)
+    }
+
+    fn cold(&self) -> &Store {
+        &self.stores.cold.as_ref().expect("a cold tier").store
+    }
+
+    fn name(&self, row: &SegmentRow) -> String {
+        let stream = self.archive.index.stream_id(row.id.stream).expect("stream");
+        segment_path(&stream, &row.name())
+    }
+
+    fn findings(&self) -> Vec<Finding> {
+        let options = CheckOptions {
+            deep: true,
+            running: false,
+        };
+        let (index, disk) = (&self.archive.index, &self.archive.disk);
+        check(index, disk, &self.stores, options, |_, _| {}).expect("check")
+    }
+
+    /// An index made of what stands in the store, and the files that were left out of it.
+    fn rebuilt(&self, name: &str) -> (Index, Vec<(String, String)>) {
+        let index = Index::open(&self.folder.path().join(name), &IndexOptions::default()).expect("index");
+        let made = rebuild(&self.archive.disk, &self.stores, &index, |_| {}).expect("rebuilt");
+        (index, made.left_out)
+    }
+
+    fn read(&self, row: &SegmentRow) -> Result<(), archive::ArchiveError> {
+        let name = self.name(row);
+        let reader = SegmentReader::on(Tier::Cold, &self.archive.disk, &self.stores, &name, row.bytes)?;
+        verify(&reader).map(drop)
+    }
+
+    fn state(&self, row: &SegmentRow) -> Option<RestoreState> {
+        let known = self.archive.index.restore_of(row).expect("read");
+        known.map(|restore| restore.state)
+    }
+
+    fn wait_until(&self, row: &SegmentRow, state: RestoreState) {
+        let begun = Instant::now();
+        while self.state(row) != Some(state) {
+            assert!(
+                begun.elapsed() < Duration::from_secs(30),
+                "not {state:?}: {:?}",
+                self.state(row)
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn restorer(&self) -> Restorer {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let restorer = Restorer::start(self.archive.index.clone(), &self.stores, clock);
+        restorer.expect("started").expect("needed")
+    }
+}
+
+fn now() -> WallTime {
+    SystemClock::default().wall()
+}
+
+#[test]
+fn segments_in_an_archive_class_are_checked_and_indexed_anew_without_being_restored() {
+    let (g, stream) = Glacier::with_segments();
+    let rows = g.archive.rows(stream);
+    for row in &rows {
+        let error = g.read(row).expect_err("it cannot be read");
+        assert!(error.is_archived(), "{error}");
+    }
+    assert_eq!(g.findings(), []);
+    let unread = unreadable(&g.archive.index, &g.stores).expect("asked");
+    let names: Vec<_> = rows.iter().map(|row| g.name(row)).collect();
+    assert_eq!(unread, names, "it is said what was not read");
+    let (anew, left_out) = g.rebuilt("anew");
+    assert_eq!(left_out, []);
+    let differences = compare(&g.archive.index, &anew).expect("compared");
+    assert!(differences.is_empty(), "{differences:?}");
+
+    // Without what stands beside it a segment cannot be indexed: it is named, and the check says so before.
+    g.runtime.block_on(async {
+        g.cold().delete(&outline_path(&names[2])).await.expect("deleted");
+    });
+    assert_eq!(g.findings().len(), 1);
+    let (_, left_out) = g.rebuilt("again");
+    assert_eq!(left_out.len(), 1, "{left_out:?}");
+    assert_eq!(left_out[0].0, names[2]);
+
+    // What is deleted leaves nothing behind.
+    g.runtime.block_on(async {
+        for name in &names {
+            g.cold().delete_segment(name).await.expect("deleted");
+        }
+        assert_eq!(g.cold().list("", None, 100).await.expect("list"), []);
+    });
+}
+
+#[test]
+fn a_restore_that_is_wanted_is_seen_through_also_by_the_next_process() {
+    let (g, stream) = Glacier::with_segments();
+    // It is in no hurry with what is older than this.
+    std::thread::sleep(RESTORE);
+    let rows = g.archive.rows(stream);
+    let (wanted, other) = (&rows[1], &rows[2]);
+    let takes = Duration::from_secs(3600);
+    let noted = g
+        .archive
+        .index
+        .want_restores(std::slice::from_ref(wanted), now(), takes);
+    assert!(noted.expect("noted").is_some());
+    let restorer = g.restorer();
+    g.wait_until(wanted, RestoreState::Asked);
+    assert!(g.read(wanted).expect_err("not yet").is_archived());
+    restorer.stop();
+    let g = Glacier {
+        archive: g.archive.reopen(),
+        ..g
+    };
+    assert_eq!(
+        g.state(wanted),
+        Some(RestoreState::Asked),
+        "it is known after a restart"
+    );
+    let restorer = g.restorer();
+    g.wait_until(wanted, RestoreState::Ready);
+    g.read(wanted).expect("it can be read, every byte");
+    assert_eq!(g.state(other), None, "nobody wanted it");
+    assert!(g.read(other).expect_err("archived").is_archived());
+    // What is gone from the tier is forgotten.
+    let gone = g
+        .archive
+        .index
+        .want_restores(std::slice::from_ref(other), now(), takes);
+    assert!(gone.expect("noted").is_some());
+    let mut batch = indexer::Batch::default();
+    batch.delete(&rows[0]);
+    batch.delete(wanted);
+    batch.delete(other);
+    g.archive.index.commit(batch).expect("deleted");
+    assert_eq!(g.archive.index.all_restores().expect("read"), []);
+    restorer.stop();
+}
