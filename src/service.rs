@@ -17,7 +17,7 @@ use indexer::{Index, SegmentRow};
 use ingest::{Ingest, IngestConfig};
 use tiering::checkpoint::{CheckpointConfig, Checkpointing};
 use tiering::scrub::{ScrubConfig, Scrubbing};
-use tiering::{Hands, Restorer, Rules, TieringConfig, Worker};
+use tiering::{Restorer, Rules, TieringConfig, Worker};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
 use url::Url;
@@ -303,7 +303,6 @@ impl Retention {
     fn start(self) -> anyhow::Result<Caring> {
         let pool = Pool::new(SEAL_SLABS);
         ingest::seal_left_open(&self.disk, &self.index, &pool, &self.unsealed)?;
-        let hands = Hands::default();
         let stores = self.stores.clone().map(|(stores, _)| stores).unwrap_or_default();
         let worker = Worker::start(
             self.index.clone(),
@@ -313,7 +312,6 @@ impl Retention {
             self.config,
             self.key,
             self.stores,
-            hands.clone(),
         )?;
         let scrubbing = Scrubbing::start(
             self.index.clone(),
@@ -321,7 +319,7 @@ impl Retention {
             stores.clone(),
             self.clock.clone(),
             self.scrub,
-            hands,
+            worker.hands(),
             in_the_background,
         )?;
         let first = stores.warm.or(stores.cold);

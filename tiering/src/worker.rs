@@ -33,13 +33,14 @@ const TICK: Duration = Duration::from_millis(100);
 pub struct Worker {
     stop: mpsc::Sender<()>,
     progress: Arc<Mutex<Progress>>,
+    hands: Hands,
     thread: JoinHandle<Result<(), IndexError>>,
 }
 
 impl Worker {
     /// Starts the thread; its first pass finishes deletions that were left half way. Call it after recovery
-    /// has sealed what was left open. While it runs, nobody else moves or deletes segments, but who has the same
-    /// `hands` may mend their copies. Copies are made on the runtime of `stores`, which must outlive it; without one all
+    /// has sealed what was left open. While it runs, nobody else moves or deletes segments, but who has its
+    /// [`hands`](Self::hands) may mend their copies. Copies are made on the runtime of `stores`, which must outlive it; without one all
     /// footage stays on the hot tier. `key` signs what is certified.
     pub fn start(
         index: Arc<Index>,
@@ -49,9 +50,10 @@ impl Worker {
         config: TieringConfig,
         key: SiteKey,
         stores: Option<(Stores, Handle)>,
-        hands: Hands,
     ) -> Result<Self, TieringError> {
         let (stop, stopped) = mpsc::channel::<()>();
+        let hands = Hands::default();
+        let shared_hands = hands.clone();
         let (interval, grace) = (config.interval, config.grace);
         let mut mover = stores.clone().map(|(stores, runtime)| {
             let (index, disk, rules) = (index.clone(), disk.clone(), rules.clone());
@@ -122,8 +124,14 @@ impl Worker {
         Ok(Self {
             stop,
             progress,
+            hands: shared_hands,
             thread,
         })
+    }
+
+    /// Which segments it has in hand.
+    pub fn hands(&self) -> Hands {
+        self.hands.clone()
     }
 
     /// Counters and the state after the last pass.

@@ -218,7 +218,6 @@ fn the_worker_deletes_while_it_runs_and_stops_when_it_is_told() {
         config,
         key(),
         None,
-        Default::default(),
     )
     .expect("worker");
     clock.0.store(81 * MINUTE_US as u64, Ordering::Relaxed);
