@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::{ConfigError, Loaded, load};
-use crate::{camsim, check, demo, export, import, rebuild, serve, show_config};
+use crate::{camsim, check, demo, export, import, rebuild, report, serve, show_config};
 
 /// Records cameras around the clock, keeps every second findable, plays and exports any of it.
 #[derive(Debug, Parser)]
@@ -37,6 +37,8 @@ pub(crate) enum Command {
     Check(check::Args),
     /// Make the index anew from the footage alone
     Rebuild(rebuild::Args),
+    /// Print figures to plan with
+    Report(report::Args),
     /// Print the commented reference of the configuration, or check a file
     Config(show_config::Args),
 }
@@ -52,6 +54,7 @@ impl Command {
             Self::Export(args) => export::run(args),
             Self::Check(args) => check::run(args),
             Self::Rebuild(args) => rebuild::run(args),
+            Self::Report(args) => report::run(args),
             Self::Config(args) => show_config::run(args),
         }
     }

@@ -1,5 +1,7 @@
 //! Brings the cameras of the configuration file into the index.
 
+use std::collections::BTreeMap;
+
 use archive::WallTime;
 use indexer::{CameraRow, Index, IndexError};
 
@@ -31,6 +33,17 @@ fn changes(known: &[CameraRow], file: &[CameraConfig], now: WallTime) -> Vec<Cam
         ..row.clone()
     });
     changed.chain(left).collect()
+}
+
+/// The cameras that there will be when those of the file have been written into an index that knows `known`.
+pub(crate) fn enrolled(known: &[CameraRow], file: &[CameraConfig], now: WallTime) -> Vec<CameraRow> {
+    let mut all: BTreeMap<_, _> = known.iter().map(|row| (row.id.clone(), row.clone())).collect();
+    all.extend(
+        changes(known, file, now)
+            .into_iter()
+            .map(|row| (row.id.clone(), row)),
+    );
+    all.into_values().collect()
 }
 
 /// Writes the cameras of the file into the index; durable when it returns.

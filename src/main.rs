@@ -11,11 +11,14 @@ mod export;
 mod identity;
 mod import;
 mod log;
+mod promises;
 mod rebuild;
+mod report;
 mod serve;
 mod service;
 mod show_config;
 mod signals;
+mod sizing;
 mod store;
 mod stores;
 

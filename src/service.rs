@@ -24,7 +24,8 @@ use url::Url;
 
 use crate::config::Config;
 use crate::descriptors;
-use crate::enrol::enrol;
+use crate::enrol::{enrol, enrolled};
+use crate::promises::Promises;
 use crate::{store, stores};
 
 /// Requests are short or wait for readers; recording has threads of its own.
@@ -60,8 +61,14 @@ impl Service {
     /// Opens the archive, mends what a crash left, records, serves. When it returns `/readyz` answers 200.
     pub(crate) fn start(config: &Config) -> anyhow::Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-        let rules = Rules::with_tiers(config.rules.clone(), config.below())?;
+        let rules = config.rules()?;
         let store::Store { index, disk, id } = store::open(config)?;
+        let cameras = enrolled(&index.cameras()?, &config.cameras, clock.wall());
+        let promises = Promises::look(config, &index, &disk, &cameras)?;
+        promises.refuse()?;
+        for why in promises.warnings() {
+            tracing::warn!(why, "the minimum retention of a rule will not be kept");
+        }
         let key_file = config.data_dir.join(SITE_KEY);
         let key =
             SiteKey::open(&key_file).with_context(|| format!("the site's key {}", key_file.display()))?;
@@ -71,6 +78,7 @@ impl Service {
         );
         enrol(&index, &config.cameras, clock.wall())
             .context("writing the configured cameras into the index")?;
+        promises.keep()?;
         let recovered = ingest::recover(&disk, &index).context("finding the ends of what was recorded")?;
         tracing::info!(
             fragments = recovered.fragments,
@@ -126,7 +134,7 @@ impl Service {
             disk,
             clock,
             rules,
-            config: config.retention.clone(),
+            config: config.retention(),
             scrub: config.scrub.clone(),
             checkpoint: config.checkpoint.clone(),
             checkpoint_dir: config.data_dir.join("checkpoint"),

@@ -4,8 +4,14 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context;
+use archive::{Clock, SystemClock};
+
 use crate::cli::{ConfigArgs, environment};
-use crate::config::{REFERENCE, effective, load};
+use crate::config::{Config, REFERENCE, effective, load};
+use crate::enrol::enrolled;
+use crate::promises::Promises;
+use crate::store;
 
 /// Print the commented reference of the configuration, or check a file.
 #[derive(Debug, clap::Args)]
@@ -24,11 +30,26 @@ pub(crate) struct Args {
     config: ConfigArgs,
 }
 
+/// What it promises, held against the archive that it is for; `None` where there is none yet, or none that can be read.
+fn promises(config: &Config) -> anyhow::Result<Option<Promises>> {
+    let (Ok(index), Ok(disk)) = (store::view_index(&config.index_dir()), store::footage(config)) else {
+        return Ok(None);
+    };
+    let cameras = enrolled(&index.cameras()?, &config.cameras, SystemClock::default().wall());
+    Ok(Some(Promises::look(config, &index, &disk, &cameras)?))
+}
+
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut out = std::io::stdout().lock();
     if let Some(file) = &args.check {
         let config = load(Some(file), environment())?.config;
         let (cameras, rules) = (config.cameras.len(), config.rules.len());
+        if let Some(promises) = promises(&config)? {
+            promises.refuse().with_context(|| file.display().to_string())?;
+            for why in promises.warnings() {
+                writeln!(out, "{}: warning: {why}", file.display())?;
+            }
+        }
         writeln!(out, "{}: fine, {cameras} cameras, {rules} rules", file.display())?;
     } else if args.show {
         let loaded = args.config.load()?;

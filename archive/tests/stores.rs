@@ -7,10 +7,15 @@ mod content;
 #[allow(dead_code, reason = "other tests use the rest")]
 mod servers;
 
+#[path = "rig/proxy.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod proxy;
+
 use std::path::Path;
 
-use content::{Told, crc64, noise, run, server_store};
+use content::{Told, crc64, noise, run, server_store, store_at};
 use object_store::PutPayload;
+use proxy::{Fault, Proxy};
 use servers::{BUCKET, Kind, Server};
 use tierline_archive::store::{Content, Store, StoreConfig, StoreError};
 
@@ -244,5 +249,69 @@ fn a_server_that_is_away_is_told_soon_and_found_again() {
         };
         let back = tokio::time::timeout(std::time::Duration::from_secs(10), back).await;
         assert_eq!(back.expect("found again"), bytes[..100]);
+    });
+}
+
+/// What a fault of the line or the server makes of a copy: an object that is whole, or an error that tells.
+#[test]
+fn whatever_happens_on_the_way_an_object_that_was_verified_is_what_was_put() {
+    let folder = tempfile::tempdir().expect("folder");
+    let server = Server::start(Kind::Minio, folder.path());
+    let proxy = Proxy::start(server.address());
+    let (store, truth) = (
+        store_at(&proxy.endpoint(), folder.path(), None),
+        server_store(&server, folder.path()),
+    );
+    run(async {
+        conforms(&store).await;
+        for (i, fault) in [
+            Fault::Broken(50),
+            Fault::SlowDown(50),
+            Fault::Reset(30),
+            Fault::LostAnswer(100),
+            Fault::DamagedUpload(50),
+            Fault::WrongChecksum(100),
+            Fault::DamagedRead(100),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            proxy.set(Some(fault));
+            let (mut sound, mut tries) = (0, 0);
+            for (j, len) in [1 << 16, 9 << 20, 1 << 16].into_iter().enumerate() {
+                let (name, bytes) = (format!("{i}/{j}.mp4"), noise(len, 77));
+                let crc = crc64(&bytes);
+                tries += 1;
+                let put = store.put(&name, &mut Told::new(&bytes)).await;
+                let verified = store.verify(&name, len as u64, crc).await;
+                if fault == Fault::WrongChecksum(100) {
+                    let refused = matches!(verified, Err(StoreError::Wrong { .. }));
+                    assert!(refused, "another checksum was told: {verified:?}");
+                }
+                // What a store says of itself is asked by a way that nothing disturbs.
+                let there = truth.stat(&name).await.expect("stat");
+                if let Some(there) = there {
+                    assert_eq!(
+                        there.len, len as u64,
+                        "{fault:?}: an object is whole or not there"
+                    );
+                    assert_eq!(there.crc64, Some(crc), "{fault:?}: an object is what was put");
+                }
+                assert!(verified.is_err() || there.is_some(), "{fault:?}: {put:?}");
+                sound += usize::from(verified.is_ok());
+                let read = store.read(&name, 100..300).await;
+                if fault != Fault::DamagedRead(100) && read.is_ok() {
+                    assert_eq!(read.expect("read"), bytes[100..300]);
+                }
+            }
+            println!(
+                "{fault:?}: {sound} of {tries} verified, {} times",
+                proxy.happened()
+            );
+            assert!(proxy.happened() > 0, "{fault:?}");
+            proxy.set(None);
+            // A store that did not answer is left alone for a moment.
+            tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+        }
     });
 }

@@ -3,7 +3,7 @@
 mod common;
 
 use archive::GapCause;
-use common::{Site, epoch};
+use common::{Site, epoch, forecast};
 use serde_json::Value;
 
 struct Example<'a> {
@@ -64,6 +64,7 @@ fn every_example_is_answered_as_it_says() {
         GapCause::Unreachable,
     );
     site.record("lobby/main", epoch().plus_micros(30_000_000), 5);
+    site.index.pulse().set_forecast(forecast());
     let service = site.serve(|_| ());
     let examples = examples(include_str!("../../docs/http-api.md"));
     assert!(examples.len() >= 10, "{} examples", examples.len());

@@ -446,6 +446,18 @@ fn removing_a_camera_leaves_its_footage_playable() {
             .status,
         200
     );
+    // When it was removed is kept, for retention, and where it was recorded from is not.
+    let row = site.index.camera(&"lobby".parse().expect("id")).expect("read");
+    let row = row.expect("as long as there may be footage");
+    assert!(row.removed.is_some() && row.streams.is_empty());
+    assert!(list["cameras"][0]["removed"].is_string(), "{list}");
+    let again = service.send("DELETE", "/api/v1/cameras/lobby", &[], b"");
+    assert_eq!(again.status, 404);
+    assert_eq!(service.post("/api/v1/cameras", camera).status, 201);
+    assert_eq!(
+        service.json("/api/v1/cameras/lobby")["removed"],
+        serde_json::Value::Null
+    );
 }
 
 #[test]

@@ -6,7 +6,8 @@ const TIMEOUT_MS = 10_000;
 let skew = 0;
 const unauthorized = new EventTarget();
 
-/** An answer that is not a success. `nearest` holds `{before, after}` where the server knows other footage. */
+/** An answer that is not a success. `nearest` holds `{before, after}` where the server knows other footage, `readyAt` is
+ *  when footage that is being restored can be read. */
 export class Problem extends Error {
   constructor(status, document = {}) {
     super(document.detail || document.title || `the server answered ${status}`);
@@ -15,6 +16,7 @@ export class Problem extends Error {
     this.detail = document.detail || '';
     this.code = document.code || '';
     this.nearest = document.nearest || null;
+    this.readyAt = document.ready_at || null;
   }
 }
 
@@ -98,6 +100,9 @@ const camera = (id) => `/api/v1/cameras/${encodeURIComponent(id)}`;
 /** Paths of the service, in one place. Times are milliseconds; see `rfc3339` for what goes over the wire. */
 export const paths = {
   cameras: '/api/v1/cameras',
+  forecast: '/api/v1/storage/forecast',
+  holds: '/api/v1/holds',
+  hold: (id, query) => `/api/v1/holds/${encodeURIComponent(id)}?${new URLSearchParams(query)}`,
   camera,
   status: (id) => `${camera(id)}/status`,
   timeline: (id, query) => `${camera(id)}/timeline?${new URLSearchParams(query)}`,

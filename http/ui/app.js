@@ -9,8 +9,10 @@ import { byId, make, setText } from './dom.js';
 import { aimSnapshot, connectExport } from './export.js';
 import { currentZone, dateField, dayStart, parseTime, seconds, setZone, shortDay, zoneName } from './format.js';
 import { connectGapList } from './gaps.js';
+import { connectHolds } from './holds.js';
 import { clearNotice, showProblem } from './notices.js';
 import { Player } from './player.js';
+import { Storage } from './storage.js';
 import { Timeline } from './timeline.js';
 
 const DAY_MS = 86_400_000;
@@ -51,7 +53,7 @@ function stepOut(stepSeconds) {
 const actions = connectControls(player, { live: goLive, stepOut });
 connectKeys({
   ' ': actions.play, k: actions.play, ArrowLeft: actions.back, ArrowRight: actions.forward, l: goLive,
-  m: actions.mute, f: actions.full, i: exporting.markIn, o: exporting.markOut,
+  m: actions.mute, f: actions.full, h: () => byId('hold').click(), i: exporting.markIn, o: exporting.markOut,
   '+': () => timeline.zoomTo(timeline.span / 2), '-': () => timeline.zoomTo(timeline.span * 2),
 });
 
@@ -62,12 +64,12 @@ player.addEventListener('time', () => {
   aimSnapshot(cameras.selected, time);
 });
 
-player.addEventListener('problem', ({ detail }) => {
-  if (!detail) {
+player.addEventListener('problem', ({ detail: told }) => {
+  if (!told) {
     showVeil('');
     return;
   }
-  const { problem, retrying } = detail;
+  const { problem, retrying } = told;
   if (problem.status === 401) return;
   const jumps = Object.entries(problem.nearest ?? {})
     .map(([side, text]) => [side, parseTime(text)])
@@ -76,7 +78,9 @@ player.addEventListener('problem', ({ detail }) => {
       label: `${side === 'before' ? '←' : '→'} ${shortDay(time)} ${seconds(time)}`,
       act: () => goTo(side === 'before' ? time - 1000 : time),
     }));
-  showVeil(retrying ? `${problem.title}, trying again` : problem.title, problem.detail, jumps);
+  const ready = parseTime(problem.readyAt);
+  const detail = ready === null ? problem.detail : `Expected ${shortDay(ready)} ${seconds(ready)}. ${problem.detail}`;
+  showVeil(retrying ? `${problem.title}, trying again` : problem.title, detail, jumps);
 });
 
 // The timeline asks for places in time, and for what is recorded in view.
@@ -86,6 +90,9 @@ timeline.addEventListener('view', () => {
   showSpan();
 });
 connectGapList({ timeline, coverage, goTo });
+connectHolds({ timeline, coverage, camera: () => cameras.selected, goTo });
+const storage = new Storage(() => cameras.selected);
+storage.start();
 coverage.addEventListener('problem', ({ detail }) => {
   if (detail && detail.status !== 401 && detail.status !== 0) showProblem('timeline', detail);
   else clearNotice('timeline');
@@ -143,6 +150,7 @@ cameras.addEventListener('select', () => {
   coverage.reset(cameras.selected, stream());
   coverage.want(timeline.view);
   timeline.select(null, null);
+  storage.show();
   document.title = `${cameras.current?.name || cameras.selected} · Tierline`;
   history.replaceState(null, '', `#${new URLSearchParams({ camera: cameras.selected })}`);
   player.wantsPlay = true;
@@ -198,6 +206,7 @@ byId('zone').addEventListener('click', () => {
   showZone();
   showSpan();
   exporting.refresh();
+  storage.show();
   timeline.redraw();
 });
 

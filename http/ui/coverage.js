@@ -19,7 +19,9 @@ export class Coverage extends EventTarget {
   /** Turns to another camera and stream; `stream` may be null for the server's choice. */
   reset(camera, stream) {
     this.abort?.abort();
-    Object.assign(this, { camera, stream, span: null, loadedAt: 0, runs: [], gaps: [], activity: [], busy: false });
+    Object.assign(this, {
+      camera, stream, span: null, loadedAt: 0, runs: [], gaps: [], holds: [], restoring: [], activity: [], busy: false,
+    });
     this.dispatchEvent(new Event('change'));
   }
 
@@ -46,6 +48,8 @@ export class Coverage extends EventTarget {
       const answer = await json(paths.timeline(this.camera, query), { signal: abort.signal });
       this.runs = spans(answer.runs);
       this.gaps = spans(answer.gaps).sort((a, b) => a.from - b.from);
+      this.holds = spans(answer.holds).sort((a, b) => a.from - b.from);
+      this.restoring = spans(answer.restoring).map((row) => ({ ...row, readyAt: parseTime(row.ready_at) }));
       this.activity = levels(answer.activity);
       this.span = span;
     } catch (error) {
@@ -65,6 +69,22 @@ export class Coverage extends EventTarget {
 
   gapAt(time, slack = 0) {
     return this.gaps.find(({ from, to }) => time >= from - slack && time < to + slack) ?? null;
+  }
+
+  /** Every hold on a time: several may overlap. */
+  holdsAt(time) {
+    return this.holds.filter(({ from, to }) => time >= from && time < to);
+  }
+
+  restoringAt(time) {
+    return this.restoring.find(({ from, to }) => time >= from && time < to) ?? null;
+  }
+
+  /** Asks again at once, after a change that the answer shows. */
+  renew(view) {
+    this.loadedAt = 0;
+    this.span = null;
+    this.want(view);
   }
 
   /** The nearest recorded time at or before `time`, or `time` itself where nothing is known. */

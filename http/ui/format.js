@@ -96,7 +96,7 @@ export function bitrate(bps) {
 
 /** `31.4 MB` */
 export function bytes(count) {
-  for (const [unit, size] of [['GB', 1e9], ['MB', 1e6], ['kB', 1e3]]) {
+  for (const [unit, size] of [['PB', 1e15], ['TB', 1e12], ['GB', 1e9], ['MB', 1e6], ['kB', 1e3]]) {
     if (count >= size) return `${(count / size).toFixed(1)} ${unit}`;
   }
   return `${count} B`;
@@ -116,6 +116,19 @@ const CAUSES = {
   retention: 'deleted by a retention rule',
   lost: 'recorded, but not readable any more',
 };
+
+const TIERS = { hot: 'on the disk', warm: 'on the warm tier', cold: 'on the cold tier' };
+
+/** Where footage lies, in words. */
+export const tierWord = (tier) => TIERS[tier] ?? (tier ? `on ${tier}` : 'on the disk');
+
+/** Days for a table: `12 min`, `9 h`, `4.2 d`, `31 d`; without end for null. */
+export function days(count) {
+  if (count === null || count === undefined) return 'without end';
+  if (count < 1 / 12) return `${Math.round(count * 1440)} min`;
+  if (count < 1) return `${Math.round(count * 24)} h`;
+  return count < 10 ? `${trim(count)} d` : `${Math.round(count)} d`;
+}
 
 /** Gaps that somebody wanted: drawn calmly. */
 export const WANTED_CAUSES = new Set(['disabled', 'retention', 'not_imported']);

@@ -21,7 +21,7 @@ export function connectGapList({ timeline, coverage, goTo }) {
   };
   coverage.addEventListener('change', () => {
     show();
-    showTiers(coverage);
+    showLegend(coverage);
   });
   timeline.addEventListener('view', show);
 }
@@ -32,8 +32,10 @@ const row = (gap, goTo) => make('li', {},
   }, `${shortDay(gap.from)} ${exact(gap.from)} – ${gap.open ? 'now' : exact(gap.to)}`),
   ` ${duration(gap.to - gap.from)}${gap.open ? ' so far' : ''}, ${cause(gap.cause)}`);
 
-/** The legend names the colours of those tiers only that are in use. */
-function showTiers(coverage) {
+/** The legend names only what is there. */
+function showLegend(coverage) {
   const tiers = new Set(coverage.runs.map(({ tier }) => tier));
   for (const tier of ['warm', 'cold']) document.querySelector(`.k-${tier}`).hidden = !tiers.has(tier);
+  document.querySelector('.k-hold').hidden = !coverage.holds.length;
+  document.querySelector('.k-restoring').hidden = !coverage.restoring.length;
 }

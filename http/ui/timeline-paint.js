@@ -6,12 +6,19 @@ import { minutes, seconds, shortDay, WANTED_CAUSES, zoneOffset } from './format.
 const RULER = 22;
 const ACTIVITY = 26;
 const BAND = 26;
-/** Distance of the band from the top, and the height that the canvas should have. */
+const HOLD = 7;
+/** Distance of the band from the top, of the holds under it, and the height that the canvas should have. */
 const BAND_TOP = RULER + ACTIVITY + 4;
-export const HEIGHT = BAND_TOP + BAND + 10;
+const HOLD_TOP = BAND_TOP + BAND + 4;
+export const HEIGHT = HOLD_TOP + HOLD + 4;
+/** Lines across the band, so that tiers differ by more than their colour; as shares of its height. */
+const TIER_LINES = { warm: [0.72], cold: [0.6, 0.84] };
+/** A span that is wider names its tier. */
+const NAMED_FROM = 52;
 
 const COLOURS = {
   hot: '#3fa48d', warm: '#b98f45', cold: '#6480c4', gap: '#e2695f', gapBack: '#2b1a1d', wanted: '#4b5766', wantedBack: '#151b23',
+  hold: '#c9a2f2', restoring: '#f4f7fa',
   back: '#0c1015',
   line: '#222a34', text: '#8d99a8', activity: '#7d8fa3', playhead: '#ffffff', select: '#f2d479', future: '#11161d',
 };
@@ -34,6 +41,8 @@ export function paint(canvas, timeline) {
   ctx.clearRect(0, 0, width, HEIGHT);
   ruler(ctx, timeline, width);
   band(ctx, timeline, width);
+  restoring(ctx, timeline, width);
+  holds(ctx, timeline, width);
   activity(ctx, timeline, width);
   selection(ctx, timeline, width);
   if (timeline.hover !== null) upright(ctx, timeline.hover, 'rgba(255,255,255,.28)', RULER);
@@ -71,7 +80,10 @@ function band(ctx, timeline, width) {
     const end = timeline.xOf(to);
     if (end < 0 || x > width) continue;
     ctx.fillStyle = COLOURS[tier] ?? COLOURS.hot;
-    ctx.fillRect(Math.max(0, x), BAND_TOP, Math.max(1, Math.min(width, end) - Math.max(0, x)), BAND);
+    const left = Math.max(0, x);
+    const wide = Math.max(1, Math.min(width, end) - left);
+    ctx.fillRect(left, BAND_TOP, wide, BAND);
+    tierMarks(ctx, tier, left, wide);
   }
   for (const { from, to, cause } of timeline.coverage.gaps) {
     const x = Math.max(0, timeline.xOf(from));
@@ -86,6 +98,49 @@ function band(ctx, timeline, width) {
     ctx.fillRect(x, BAND_TOP, wide, BAND);
   }
   if (now >= 0 && now <= width) upright(ctx, now, '#ff6b61', BAND_TOP - 4);
+}
+
+function tierMarks(ctx, tier, left, wide) {
+  if (!TIER_LINES[tier]) return;
+  ctx.fillStyle = 'rgba(6,10,15,.6)';
+  for (const share of TIER_LINES[tier]) ctx.fillRect(left, Math.round(BAND_TOP + BAND * share), wide, 2);
+  if (wide >= NAMED_FROM) label(ctx, tier, left + 6, '#06090d');
+}
+
+function label(ctx, text, x, colour) {
+  ctx.font = '600 11px system-ui, sans-serif';
+  ctx.textAlign = 'left';
+  ctx.fillStyle = colour;
+  ctx.fillText(text, x, BAND_TOP + 9);
+}
+
+/** Footage on its way back from an archive class: framed with dashes, and named. */
+function restoring(ctx, timeline, width) {
+  for (const { from, to } of timeline.coverage.restoring) {
+    const x = Math.max(0, timeline.xOf(from));
+    const end = Math.min(width, timeline.xOf(to));
+    if (end < 0 || x > width) continue;
+    ctx.save();
+    ctx.strokeStyle = COLOURS.restoring;
+    ctx.lineWidth = 2;
+    ctx.setLineDash([4, 3]);
+    ctx.strokeRect(x + 1, BAND_TOP + 1, Math.max(2, end - x - 2), BAND - 2);
+    ctx.restore();
+    if (end - x >= 2 * NAMED_FROM) label(ctx, 'restoring', x + 44, '#06090d');
+  }
+}
+
+/** A bar under what is held, with ends that stand out. */
+function holds(ctx, timeline, width) {
+  ctx.fillStyle = COLOURS.hold;
+  for (const { from, to } of timeline.coverage.holds) {
+    const x = timeline.xOf(from);
+    const end = timeline.xOf(to);
+    if (end < 0 || x > width) continue;
+    const left = Math.max(0, x);
+    ctx.fillRect(left, HOLD_TOP + 2, Math.max(2, Math.min(width, end) - left), HOLD - 4);
+    for (const edge of [x, end - 2]) if (edge >= 0 && edge <= width) ctx.fillRect(Math.round(edge), HOLD_TOP, 2, HOLD);
+  }
 }
 
 function activity(ctx, timeline, width) {

@@ -1,7 +1,7 @@
 // The timeline: which span is in view, what is selected, where the playhead is. Painting and gestures stand beside it.
 
 import { serverNow } from './api.js';
-import { cause, duration, exact, seconds, shortDay, day, zoneName } from './format.js';
+import { cause, duration, exact, seconds, shortDay, day, tierWord, zoneName } from './format.js';
 import { setText } from './dom.js';
 import { connectGestures } from './timeline-gestures.js';
 import { paint } from './timeline-paint.js';
@@ -126,8 +126,16 @@ export class Timeline extends EventTarget {
     const gap = this.coverage.gapAt(time) ?? this.coverage.gapAt(time, slack);
     if (gap) return `${where}\nGap of ${duration(gap.to - gap.from)}${gap.open ? ' so far' : ''}: ${cause(gap.cause)}`;
     const run = this.coverage.runAt(time);
-    if (run) return `${where}\nRecorded${run.tier ? `, ${run.tier}` : ''}`;
+    if (run) return [where, `Recorded, ${tierWord(run.tier)}`, ...this.#marks(time)].join('\n');
     return time > serverNow() ? `${where}\nNot yet` : `${where}\nNothing recorded`;
+  }
+
+  /** What else is to say of a recorded time. */
+  #marks(time) {
+    const restoring = this.coverage.restoringAt(time);
+    const ready = restoring?.readyAt ? `, ready ${shortDay(restoring.readyAt)} ${seconds(restoring.readyAt)}` : '';
+    const holds = this.coverage.holdsAt(time).map(({ reason }) => `Held: ${reason || 'no reason given'}`);
+    return [...(restoring ? [`Being restored${ready}`] : []), ...holds];
   }
 
   #show(from, span) {

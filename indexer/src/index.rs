@@ -399,8 +399,18 @@ impl Index {
 
     /// Keeps a time under `key`; durable when it returns.
     pub fn set_mark(&self, key: &str, at: WallTime) -> Result<(), IndexError> {
+        self.set_marks([(key, at)])
+    }
+
+    /// Keeps times under keys: one synced write for all of them.
+    pub fn set_marks<'a>(
+        &self,
+        marks: impl IntoIterator<Item = (&'a str, WallTime)>,
+    ) -> Result<(), IndexError> {
         let mut batch = WriteBatch::default();
-        batch.put_cf(self.cf(META)?, format!("mark.{key}"), at.micros().to_be_bytes());
+        for (key, at) in marks {
+            batch.put_cf(self.cf(META)?, format!("mark.{key}"), at.micros().to_be_bytes());
+        }
         self.write(batch)
     }
 }

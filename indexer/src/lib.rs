@@ -22,6 +22,7 @@ mod db;
 mod deletions;
 mod error;
 mod faults;
+mod forecast;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -54,6 +55,10 @@ pub use damage::Damage;
 pub use deletions::{Cause, Deletion};
 pub use error::{IndexError, is_damaged};
 pub use faults::{Fault, FaultKind};
+pub use forecast::{
+    DiskForecast, Ends, Forecast, Going, Risk, RiskCause, RuleForecast, StreamForecast, TierBytes,
+    TierForecast, days,
+};
 pub use holds::{Gone, HOLDS_FOLDER, Hold, HoldKind, Release, StoredHolds, hold_path, stored_holds};
 pub use index::{Index, IndexOptions};
 pub use live::Live;

@@ -1,8 +1,13 @@
 //! How recording and moving keep up: ingest and tiering tell it, the API shows it. In memory only.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use archive::{StreamNo, WallTime};
+
+use crate::forecast::Forecast;
 
 /// Upper bounds of the durable lag's buckets, in milliseconds: even steps where it normally lies, so that a
 /// median can be read off to a hundredth.
@@ -50,8 +55,22 @@ pub struct Moved {
     pub failures: u64,
     /// Copies under way.
     pub under_way: u64,
+    /// Copies that are being removed.
+    pub leaving: u64,
     /// Age of the oldest sealed footage that has no copy below the hot tier, in seconds.
     pub unreplicated_s: u64,
+    /// Bytes on the disk that have a copy that counts elsewhere; `None` until all were looked at once.
+    pub evictable_bytes: Option<u64>,
+    /// How long the disk lasts at the present rate if nothing more can be copied, in seconds; `None` where nothing is
+    /// recorded, or not enough is known yet.
+    pub hot_left_s: Option<u64>,
+}
+
+impl Moved {
+    /// The same in hours.
+    pub fn hot_hours_left(&self) -> Option<f64> {
+        self.hot_left_s.map(|seconds| seconds as f64 / 3600.0)
+    }
 }
 
 /// What was scrubbed since the start, and how far it is.
@@ -83,6 +102,8 @@ pub struct Scrubbed {
 pub struct Pulse {
     moved: Mutex<Option<Moved>>,
     scrubbed: Mutex<Option<Scrubbed>>,
+    unreplicated: Mutex<HashMap<StreamNo, WallTime>>,
+    forecast: Mutex<Option<Arc<Forecast>>>,
     lags: [AtomicU64; BOUNDS_MS.len() + 1],
     lag_us: AtomicU64,
     keeping: Mutex<(Keeping, Option<Instant>)>,
@@ -130,6 +151,30 @@ impl Pulse {
     /// What was scrubbed; `None` where that is switched off or has not begun.
     pub fn scrubbed(&self) -> Option<Scrubbed> {
         *self.scrubbed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells of each stream that has some where the oldest of its sealed footage ends that lies on the disk alone.
+    pub fn set_unreplicated(&self, since: HashMap<StreamNo, WallTime>) {
+        *self.unreplicated.lock().unwrap_or_else(PoisonError::into_inner) = since;
+    }
+
+    /// Where the oldest sealed footage of a stream ends that lies on the disk alone, if there is some.
+    pub fn unreplicated(&self, stream: StreamNo) -> Option<WallTime> {
+        let since = self.unreplicated.lock().unwrap_or_else(PoisonError::into_inner);
+        since.get(&stream).copied()
+    }
+
+    /// Tells what becomes of the footage at the present rate.
+    pub fn set_forecast(&self, forecast: Forecast) {
+        *self.forecast.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(forecast));
+    }
+
+    /// What becomes of the footage; `None` until that was looked at for the first time.
+    pub fn forecast(&self) -> Option<Arc<Forecast>> {
+        self.forecast
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Changes what is told of this moment.

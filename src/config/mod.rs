@@ -21,8 +21,9 @@ use http_api::HttpConfig;
 use indexer::{PRIORITY_DEFAULT, StreamConfig};
 use serde::Deserialize;
 use tiering::checkpoint::CheckpointConfig;
+use tiering::forecast::Capacity;
 use tiering::scrub::ScrubConfig;
-use tiering::{Below, RetentionRule, TieringConfig};
+use tiering::{Below, RetentionRule, RuleError, Rules, TieringConfig};
 use url::Url;
 
 pub(crate) use error::ConfigError;
@@ -199,6 +200,24 @@ impl Config {
         Below {
             warm: self.tiers.warm.is_some(),
             cold: self.tiers.cold.is_some(),
+        }
+    }
+
+    /// The rules of retention; sound in a configuration that was loaded.
+    pub(crate) fn rules(&self) -> Result<Rules, RuleError> {
+        let rules = Rules::with_tiers(self.rules.clone(), self.below())?;
+        Ok(rules.with_removed_grace(self.retention.removed_grace))
+    }
+
+    /// The settings of retention, with what each tier may hold.
+    pub(crate) fn retention(&self) -> TieringConfig {
+        let capacity = |store: &Option<StoreConfig>| store.as_ref().and_then(|store| store.capacity);
+        TieringConfig {
+            capacity: Capacity {
+                warm: capacity(&self.tiers.warm),
+                cold: capacity(&self.tiers.cold),
+            },
+            ..self.retention.clone()
         }
     }
 

@@ -403,3 +403,21 @@ fn what_is_in_force_is_shown_with_defaults_and_without_secrets() {
     assert!(!shown.contains("s3cret") && !shown.contains("quiet"), "{shown}");
     read(&shown).expect("what is shown is a configuration");
 }
+
+#[test]
+fn the_configuration_in_the_compose_file_is_valid() {
+    let compose = include_str!("../../docs/compose.yaml");
+    let (_, rest) = compose
+        .split_once("  tierline:\n    content: |\n")
+        .expect("a configuration");
+    let lines = rest
+        .lines()
+        .map_while(|line| line.strip_prefix("      ").or(line.is_empty().then_some("")));
+    let text = lines.collect::<Vec<_>>().join("\n").replace(
+        "${TIERLINE_KEY_SHA256:?the SHA-256 of TIERLINE_KEY}",
+        &"0".repeat(64),
+    );
+    let config = read(&text).expect("valid").config;
+    assert_eq!((config.rules.len(), config.http.api_keys.len()), (1, 1));
+    assert!(config.below().warm);
+}

@@ -1,6 +1,7 @@
 //! The binary as scripts use it: what it prints, how it exits, and that it leaves a whole archive.
 
 mod lost_machine;
+mod promises;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -516,7 +517,7 @@ fn a_configuration_is_checked_and_explained() {
 #[test]
 fn every_subcommand_explains_itself() {
     for name in [
-        "serve", "demo", "camsim", "import", "export", "check", "rebuild", "config",
+        "serve", "demo", "camsim", "import", "export", "check", "rebuild", "report", "config",
     ] {
         assert_exit(
             &tierline(&[name, "--help"]).output().expect("runs"),

@@ -5,6 +5,9 @@ use std::time::Duration;
 use archive::units::{duration, format_size, optional_size};
 use serde::{Deserialize, Serialize};
 
+use crate::forecast::Capacity;
+use crate::rules::REMOVED_GRACE;
+
 /// Settings of deletion. All have defaults.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -31,6 +34,15 @@ pub struct TieringConfig {
     /// to that one may still read it.
     #[serde(with = "duration")]
     pub grace: Duration,
+    /// How long footage of a removed camera stays where no rule ends it.
+    #[serde(with = "duration")]
+    pub removed_grace: Duration,
+    /// A rule whose minimum is forecast to break within this time is warned of.
+    #[serde(with = "duration")]
+    pub warn_before: Duration,
+    /// What the tiers below the disk may hold, for the forecast; it stands with each of them.
+    #[serde(skip)]
+    pub capacity: Capacity,
     /// Segments deleted in one pass; the next pass follows at once when there are more.
     #[serde(skip)]
     pub deletions_max: usize,
@@ -45,6 +57,9 @@ impl Default for TieringConfig {
             interval: Duration::from_secs(10),
             clock_confirm: Duration::from_secs(24 * 3600),
             grace: Duration::from_secs(60),
+            removed_grace: REMOVED_GRACE,
+            warn_before: Duration::from_secs(7 * 24 * 3600),
+            capacity: Capacity::default(),
             deletions_max: 256,
         }
     }

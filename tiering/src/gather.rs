@@ -42,15 +42,13 @@ impl Gathered {
         busy: HashSet<SegmentId>,
         now: WallTime,
     ) -> Result<Self, IndexError> {
-        let mut by_camera: HashMap<CameraId, u8> = HashMap::new();
+        let mut by_camera: HashMap<CameraId, (u8, Option<WallTime>)> = HashMap::new();
         let mut priorities = Vec::new();
         for camera in index.cameras()? {
-            if camera.removed.is_none() {
-                if camera.streams.iter().any(|s| s.enabled) {
-                    priorities.push(camera.priority);
-                }
-                by_camera.insert(camera.id, camera.priority);
+            if camera.removed.is_none() && camera.streams.iter().any(|s| s.enabled) {
+                priorities.push(camera.priority);
             }
+            by_camera.insert(camera.id, (camera.priority, camera.removed));
         }
         let mut found = Self {
             streams: Vec::new(),
@@ -67,9 +65,11 @@ impl Gathered {
                     .saturating_sub(held_bytes(index, no, now)?),
                 None => 0,
             };
+            let (priority, removed) = by_camera.get(&id.camera).copied().unwrap_or_default();
             found.views.push(StreamView {
                 camera: id.camera.clone(),
-                priority: by_camera.get(&id.camera).copied().unwrap_or(0),
+                priority,
+                removed,
                 rule,
                 bytes,
                 oldest: Vec::new(),
@@ -121,7 +121,7 @@ impl Gathered {
 
 /// The oldest segments of a stream that no hold covers at `now`, at most `count`, and whether there are more. The first
 /// that stays for another reason keeps all that follow it.
-fn oldest(
+pub(crate) fn oldest(
     index: &Index,
     no: StreamNo,
     count: usize,
@@ -156,7 +156,7 @@ fn oldest(
 }
 
 /// Bytes of a stream that are held. They count towards no quota: it would take them from the footage of today.
-fn held_bytes(index: &Index, no: StreamNo, now: WallTime) -> Result<u64, IndexError> {
+pub(crate) fn held_bytes(index: &Index, no: StreamNo, now: WallTime) -> Result<u64, IndexError> {
     let (mut bytes, mut last) = (0, None);
     for range in index.held_ranges(no, now)? {
         for row in index.segments_all_states(no, range)? {

@@ -12,7 +12,7 @@ pub struct Hands(Arc<Mutex<InHand>>);
 
 #[derive(Debug, Default)]
 struct InHand {
-    /// Segments of which copies are being made elsewhere.
+    /// Segments of which copies are being made or removed elsewhere, or are about to be.
     moving: HashSet<SegmentId>,
     /// Segments whose copies are being mended.
     mending: HashSet<SegmentId>,
@@ -28,7 +28,7 @@ impl Hands {
         Turn(self.lock())
     }
 
-    /// Takes a segment for mending; `None` while it is being copied. Waits for the other's turn to end.
+    /// Takes a segment for mending; `None` while it is being moved. Waits for the other's turn to end.
     pub(crate) fn take(&self, segment: SegmentId) -> Option<Mending<'_>> {
         let mut all = self.lock();
         if all.moving.contains(&segment) || !all.mending.insert(segment) {
@@ -47,7 +47,7 @@ impl Turn<'_> {
         &self.0.mending
     }
 
-    /// Says which segments go on being copied when the turn is over.
+    /// Says which segments are still being moved when the turn is over.
     pub(crate) fn leave(&mut self, moving: HashSet<SegmentId>) {
         self.0.moving = moving;
     }

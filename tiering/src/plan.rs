@@ -26,6 +26,16 @@ pub enum Goal {
 impl Goal {
     /// All of them, in order.
     pub const ALL: [Self; 4] = [Self::Copied, Self::OffHot, Self::Cooled, Self::OffWarm];
+
+    /// The word under which the index keeps how far it is reached. It never changes.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Copied => "copied",
+            Self::OffHot => "off_hot",
+            Self::Cooled => "cooled",
+            Self::OffWarm => "off_warm",
+        }
+    }
 }
 
 /// How far a segment is from a goal.

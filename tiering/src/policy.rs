@@ -1,7 +1,8 @@
 //! Which segments to delete: a pure decision over the oldest segments of every stream.
 //!
 //! Three reasons, looked at in this order:
-//! - **Age**: the segment is older than its rule keeps footage. Only while the clock is trusted.
+//! - **Age**: the segment is older than its rule keeps footage, or its rule keeps it until space is needed and its camera
+//!   was removed longer ago than the grace. Only while the clock is trusted.
 //! - **Quota**: a camera uses more than its rule allows for the streams it governs. The oldest of those
 //!   streams' segments goes first.
 //! - **Space**: less than the reserve is free. The oldest segment of all streams goes first, by the hour in
@@ -33,8 +34,10 @@ pub struct Candidate {
 pub struct StreamView {
     /// Its camera.
     pub camera: CameraId,
-    /// The priority of that camera; 0 for one that is no longer registered.
+    /// The priority of that camera, which it keeps when it is removed; 0 for footage without one.
     pub priority: u8,
+    /// When that camera was removed.
+    pub removed: Option<WallTime>,
     /// The place of its rule.
     pub rule: usize,
     /// Bytes of all its segments that no hold covers; read only where its rule has a quota.
@@ -189,10 +192,9 @@ impl<'a> Pass<'a> {
 
     fn age(&mut self) {
         for (i, stream) in self.streams() {
-            let Some(max) = self
-                .rule(stream)
-                .and_then(|rule| rule.age_max(self.input.rules.below()))
-            else {
+            let (rules, now) = (self.input.rules, self.input.now);
+            let rule = self.rule(stream);
+            let Some(max) = rule.and_then(|rule| rules.age_max(rule, stream.removed, now)) else {
                 continue;
             };
             while !self.is_full()

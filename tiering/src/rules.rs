@@ -4,10 +4,13 @@ use std::fmt;
 use std::time::Duration;
 
 use archive::units::{format_duration, optional_duration, optional_size};
-use archive::{StreamId, Tier};
+use archive::{StreamId, Tier, WallTime};
 use serde::{Deserialize, Serialize};
 
 use crate::glob::Glob;
+
+/// How long footage of a removed camera stays where no rule ends it, if nothing else is said.
+pub(crate) const REMOVED_GRACE: Duration = Duration::from_secs(90 * 86_400);
 
 /// How long footage of some streams stays. Ages count from a segment's last instant.
 ///
@@ -248,6 +251,7 @@ pub struct RuleError {
 pub struct Rules {
     rules: Vec<RetentionRule>,
     below: Below,
+    removed_grace: Duration,
 }
 
 /// Which tiers there are below the hot one.
@@ -264,6 +268,7 @@ impl Default for Rules {
         Self {
             rules: vec![RetentionRule::default()],
             below: Below::default(),
+            removed_grace: REMOVED_GRACE,
         }
     }
 }
@@ -292,12 +297,57 @@ impl Rules {
         }
         let mut rules = rules;
         rules.push(RetentionRule::default());
-        Ok(Self { rules, below })
+        Ok(Self {
+            rules,
+            below,
+            removed_grace: REMOVED_GRACE,
+        })
+    }
+
+    /// The same rules, with another time for which footage of a removed camera stays where no rule ends it.
+    #[must_use]
+    pub fn with_removed_grace(self, removed_grace: Duration) -> Self {
+        Self {
+            removed_grace,
+            ..self
+        }
     }
 
     /// Which tiers there are below the hot one.
     pub fn below(&self) -> Below {
         self.below
+    }
+
+    /// When footage of a camera that was `removed` has been kept for its grace; `None` where its rule says itself when
+    /// footage ends.
+    ///
+    /// A rule with an end means what it says, whatever became of the camera. Where it has none, footage waits for the
+    /// disk to need its space; of a camera that nobody records any more it would wait for ever on a disk that is large
+    /// enough for the others.
+    pub fn removal_ends(&self, rule: &RetentionRule, removed: Option<WallTime>) -> Option<WallTime> {
+        let waits = rule.age_max(self.below).is_none();
+        removed.filter(|_| waits).map(|at| at.plus(self.removed_grace))
+    }
+
+    /// The age at which age alone deletes what a rule governs, `now`.
+    pub fn age_max(
+        &self,
+        rule: &RetentionRule,
+        removed: Option<WallTime>,
+        now: WallTime,
+    ) -> Option<Duration> {
+        let over = self.removal_ends(rule, removed).filter(|ends| *ends <= now);
+        rule.age_max(self.below).or(over.map(|_| rule.age_min()))
+    }
+
+    /// The number of a rule in the configuration, from 1; `None` for the one that holds for what none matches.
+    pub(crate) fn number(&self, place: usize) -> Option<usize> {
+        (place + 1 < self.rules.len()).then_some(place + 1)
+    }
+
+    /// Those of the configuration, in order.
+    pub fn configured(&self) -> &[RetentionRule] {
+        self.rules.split_last().map_or(&[], |(_, configured)| configured)
     }
 
     /// The place of the rule that holds for a stream.

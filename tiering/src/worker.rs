@@ -18,6 +18,7 @@ use crate::filing::Filing;
 use crate::hands::Hands;
 use crate::locking::Locking;
 use crate::mover::Mover;
+use crate::outlook::Outlook;
 use crate::progress::Progress;
 use crate::reaper::Reaper;
 use crate::rules::Rules;
@@ -25,7 +26,7 @@ use crate::rules::Rules;
 /// Between two passes while there is more to delete, so that recording gets its turn at the disk.
 const BREATH: Duration = Duration::from_millis(100);
 
-/// How often is looked what came of copies that are being made.
+/// How often is looked what came of copies that are being made or removed.
 const TICK: Duration = Duration::from_millis(100);
 
 /// Moves and deletes segments until it is stopped.
@@ -54,12 +55,13 @@ impl Worker {
         let (stop, stopped) = mpsc::channel::<()>();
         let hands = Hands::default();
         let shared_hands = hands.clone();
-        let (interval, grace) = (config.interval, config.grace);
+        let (interval, grace, settings) = (config.interval, config.grace, config.clone());
         let mut mover = stores.clone().map(|(stores, runtime)| {
             let (index, disk, rules) = (index.clone(), disk.clone(), rules.clone());
             Mover::new(index, disk, stores, rules, grace, runtime)
         });
         let board = index.clone();
+        let mut outlook = Outlook::new(index.clone(), rules.clone(), config.clone());
         let places = stores
             .as_ref()
             .map(|(stores, _)| stores.clone())
@@ -71,13 +73,14 @@ impl Worker {
         let progress = Arc::new(Mutex::new(reaper.progress()));
         let shared = progress.clone();
         let run = move || loop {
-            let more = pass(&mut reaper, mover.as_mut(), &hands, &*clock).and_then(|more| {
+            let more = pass(&mut reaper, mover.as_mut(), &settings, &hands, &*clock).and_then(|more| {
                 let now = reaper.progress().archive_time;
                 filing.pass(clock.monotonic_us())?;
                 locking.pass(now, clock.monotonic_us())?;
                 Ok(more)
             });
             let now = reaper.progress();
+            let more = more.and_then(|more| outlook.look(&now, clock.monotonic_us()).map(|()| more));
             *shared.lock().unwrap_or_else(PoisonError::into_inner) = now;
             let mut pause = match more {
                 Ok(true) => BREATH,
@@ -94,7 +97,7 @@ impl Worker {
             loop {
                 let moved = mover.as_ref().map(Mover::moved);
                 board.pulse().set_moved(moved);
-                let is_moving = moved.is_some_and(|moved| moved.under_way > 0);
+                let is_moving = moved.is_some_and(|moved| moved.under_way + moved.leaving > 0);
                 let step = if is_moving { pause.min(TICK) } else { pause };
                 if stopped.recv_timeout(step) != Err(RecvTimeoutError::Timeout) {
                     return Ok(());
@@ -107,7 +110,7 @@ impl Worker {
                     let mut turn = hands.turn();
                     mover.spare(turn.mending().clone());
                     let went_on = mover.go_on(now.archive_time, !now.clock_doubted, clock.monotonic_us());
-                    turn.leave(mover.busy());
+                    turn.leave(mover.in_hand());
                     match went_on {
                         // The next pass tries again.
                         Err(e) if e.is_disk_full() => break,
@@ -159,6 +162,7 @@ impl Worker {
 fn pass(
     reaper: &mut Reaper,
     mover: Option<&mut Mover>,
+    config: &TieringConfig,
     hands: &Hands,
     clock: &dyn Clock,
 ) -> Result<bool, IndexError> {
@@ -171,7 +175,7 @@ fn pass(
     mover.spare(turn.mending().clone());
     let more = reaper.pass(clock.wall(), clock.monotonic_us())?;
     let found = reaper.progress();
-    let short = found.reserve_bytes.saturating_sub(found.free_bytes);
+    let short = mover.short(&found, config.interval);
     let moved = mover.pass(
         found.archive_time,
         !found.clock_doubted,
@@ -179,7 +183,9 @@ fn pass(
         clock.monotonic_us(),
     );
     // What was begun goes on whether or not the pass came to its end.
-    turn.leave(mover.busy());
+    turn.leave(mover.in_hand());
     moved?;
+    let low = config.thresholds(found.total_bytes).low;
+    mover.look_ahead(found.free_bytes.saturating_sub(low));
     Ok(more)
 }

@@ -36,6 +36,9 @@ pub struct StoreConfig {
     /// `DEEP_ARCHIVE`, which the cold tier may use, has to be restored before it can be read.
     #[serde(default)]
     pub storage_class: Option<String>,
+    /// What may be put there, for the forecast; without end where nothing is said.
+    #[serde(default, with = "crate::units::optional_size")]
+    pub capacity: Option<u64>,
     /// How much of a hurry restores are in.
     #[serde(default)]
     pub restore_tier: Option<RestoreTier>,
@@ -86,6 +89,7 @@ impl StoreConfig {
             allow_http: false,
             path_style: None,
             storage_class: None,
+            capacity: None,
             restore_tier: None,
             restore_days: None,
             restore_time: None,

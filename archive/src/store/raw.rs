@@ -10,7 +10,6 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
-use object_store::HeaderMap;
 use object_store::aws::AmazonS3;
 use object_store::client::{HttpClient, HttpError, HttpErrorKind, HttpRequest, HttpResponseBody};
 use object_store::path::Path;
@@ -30,8 +29,6 @@ const LIFETIME: Duration = Duration::from_secs(300);
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,
-    #[allow(dead_code, reason = "calls to come look at them")]
-    pub(super) headers: HeaderMap,
     /// At most [`ANSWER_BYTES_MAX`] of it.
     pub(super) body: Bytes,
 }
@@ -106,15 +103,11 @@ impl Raw {
             .execute(request)
             .await
             .map_err(|e| failed(of_http(&e)))?;
-        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+        let status = answer.status().as_u16();
         let body = bounded(answer.into_body())
             .await
             .map_err(|e| failed(of_http(&e)))?;
-        Ok(Answer {
-            status,
-            headers,
-            body,
-        })
+        Ok(Answer { status, body })
     }
 
     /// A URL by which anybody can do this one thing, with exactly these headers, for as long as `lifetime`.
@@ -196,7 +189,6 @@ mod tests {
         let of = |status| {
             let answer = Answer {
                 status,
-                headers: HeaderMap::new(),
                 body: Bytes::from_static(b"<Code>SlowDown</Code>"),
             };
             answer.into_error("restore a".to_owned(), "a")

@@ -62,15 +62,19 @@ pub(crate) fn run(test: impl Future<Output = ()>) {
 }
 
 pub(crate) fn server_store(server: &Server, folder: &Path) -> Store {
-    store_of_class(server, folder, None)
+    store_at(&server.endpoint(), folder, None)
 }
 
 pub(crate) fn store_of_class(server: &Server, folder: &Path, class: Option<&str>) -> Store {
+    store_at(&server.endpoint(), folder, class)
+}
+
+pub(crate) fn store_at(endpoint: &str, folder: &Path, class: Option<&str>) -> Store {
     let keys = folder.join("keys");
     let text = format!("[default]\naws_access_key_id = {KEY}\naws_secret_access_key = {SECRET}\n");
     std::fs::write(&keys, text).expect("keys");
     let config = StoreConfig {
-        endpoint: Some(server.endpoint().parse().expect("url")),
+        endpoint: Some(endpoint.parse().expect("url")),
         allow_http: true,
         credentials_file: Some(keys),
         storage_class: class.map(str::to_owned),

@@ -11,12 +11,13 @@ use std::sync::Arc;
 
 use archive::disk::Disk;
 use archive::store::Stores;
+use archive::time::SECOND_US;
 use archive::{
     ArchiveError, CameraId, Clock, FragmentRef, Gap, InitSegment, SegmentId, Sha256, StreamId, StreamName,
     StreamNo, TenantId, TimeRange, WallTime,
 };
 use indexer::{
-    Batch, CameraRow, Damage, Fault, HourCoverage, Index, IndexError, IndexMemory, Live, Pulse,
+    Batch, CameraRow, Damage, Fault, Forecast, HourCoverage, Index, IndexError, IndexMemory, Live, Pulse,
     SegmentFragments, SegmentRow, SegmentState, StreamStatus, Timeline,
 };
 use tokio::sync::watch;
@@ -179,14 +180,15 @@ impl Footage {
         Ok(found)
     }
 
+    /// What becomes of the footage of the whole service; `None` until that was looked at.
+    pub(crate) fn forecast(&self, principal: &Principal) -> Result<Option<Arc<Forecast>>, Problem> {
+        sees_all(principal)?;
+        Ok(self.index.pulse().forecast())
+    }
+
     /// Every stream, for figures about the whole service.
     pub(crate) fn survey(&self, principal: &Principal) -> Result<Vec<StreamHandle>, Problem> {
-        if !principal.may(Action::View) || !principal.sees_everything() {
-            return Err(Problem::new(
-                Code::Forbidden,
-                "Figures of the whole service need a key for all cameras.",
-            ));
-        }
+        sees_all(principal)?;
         let handle = |(no, id)| StreamHandle {
             footage: self.clone(),
             no,
@@ -194,6 +196,15 @@ impl Footage {
         };
         Ok(self.index.streams().into_iter().map(handle).collect())
     }
+}
+
+/// Fails unless the caller may look at all cameras.
+fn sees_all(principal: &Principal) -> Result<(), Problem> {
+    if principal.may(Action::View) && principal.sees_everything() {
+        return Ok(());
+    }
+    let detail = "Figures of the whole service need a key for all cameras.";
+    Err(Problem::new(Code::Forbidden, detail))
 }
 
 pub(super) fn forbidden(action: Action) -> Problem {
@@ -292,8 +303,24 @@ impl CameraHandle {
     }
 
     /// Takes the camera out of the registry; its footage stays. False when there was none.
+    ///
+    /// As long as there may be footage, when it was removed is kept, because that ends its grace; where it was recorded
+    /// from is not, for the sake of its credentials.
     pub(crate) fn remove(&self) -> Result<bool, Problem> {
-        Ok(self.footage.index.delete_camera(&self.id)?)
+        let index = &self.footage.index;
+        let Some(row) = self
+            .row
+            .as_ref()
+            .filter(|_| !index.streams_of(&self.id).is_empty())
+        else {
+            return Ok(index.delete_camera(&self.id)?);
+        };
+        index.put_camera(&CameraRow {
+            removed: Some(self.footage.clock.wall()),
+            streams: Vec::new(),
+            ..row.clone()
+        })?;
+        Ok(true)
     }
 }
 
@@ -379,6 +406,16 @@ impl StreamHandle {
 
     pub(crate) fn live(&self) -> watch::Receiver<Live> {
         self.footage.index.live(self.no)
+    }
+
+    /// How old the oldest sealed footage of this stream is that lies on the disk alone, 0 where none does; `None` where
+    /// there is no other tier.
+    pub(crate) fn unreplicated_s(&self, now: WallTime) -> Option<u64> {
+        let pulse = self.footage.index.pulse();
+        pulse.moved()?;
+        let since = pulse.unreplicated(self.no);
+        let age_us = since.map_or(0, |since| now.micros_since(since).max(0));
+        Some((age_us / SECOND_US).unsigned_abs())
     }
 
     pub(super) fn index(&self) -> &Index {

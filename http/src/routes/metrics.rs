@@ -7,7 +7,7 @@ use archive::{Tier, TimeRange};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderValue, Response, header};
-use indexer::{IndexMemory, Lags, Moved, Pulse, Scrubbed, SessionState};
+use indexer::{Forecast, IndexMemory, Lags, Moved, Pulse, Scrubbed, SessionState};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
@@ -49,6 +49,7 @@ struct Streams {
     reconnects: Family<Stream, Counter>,
     packets_lost: Family<Stream, Counter>,
     pictures: Family<Stream, Counter>,
+    unreplicated: Family<Stream, Figure>,
     gaps: Family<StreamCause, Figure>,
 }
 
@@ -72,6 +73,9 @@ pub(super) async fn figures(
         }
         if let Some(scrubbed) = all.footage.pulse().scrubbed() {
             of_scrubbing(ours, &scrubbed);
+        }
+        if let Some(forecast) = all.footage.pulse().forecast() {
+            of_forecast(ours, &forecast);
         }
         of_streams(ours, &all, &streams)?;
         let mut out = String::with_capacity(16 << 10);
@@ -170,23 +174,35 @@ fn of_tiers(registry: &mut Registry, moved: &Moved) {
         (
             "tier_copies_under_way",
             "Copies that are being made",
-            moved.under_way,
+            Some(moved.under_way as f64),
+        ),
+        (
+            "tier_copies_leaving",
+            "Copies that are being removed because another one counts",
+            Some(moved.leaving as f64),
         ),
         (
             "unreplicated_seconds",
             "Age of the oldest complete segment that lies on the disk alone",
-            moved.unreplicated_s,
+            Some(moved.unreplicated_s as f64),
+        ),
+        (
+            "evictable_bytes",
+            "What could leave the disk because another copy counts",
+            moved.evictable_bytes.map(|bytes| bytes as f64),
+        ),
+        (
+            "hot_hours_left",
+            "How long all cameras are recorded at the present rate if nothing more can be copied",
+            moved.hot_hours_left(),
         ),
     ] {
+        // What is not known has no figure: 0 would be an alarm.
+        let Some(value) = value else { continue };
         let figure = Figure::default();
-        figure.set(value as f64);
+        figure.set(value);
         registry.register(name, help, figure);
     }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfTier {
-    tier: &'static str,
 }
 
 /// How long ago copies were looked at, and what came of it.
@@ -240,10 +256,10 @@ fn of_scrubbing(registry: &mut Registry, scrubbed: &Scrubbed) {
         let help = "How long ago, at most, any copy was looked for";
         registry.register("scrub_looked_seconds", help, figure);
     }
-    let ages = Family::<OfTier, Figure>::default();
+    let ages = Family::<TierLabel, Figure>::default();
     for (tier, age) in Tier::ALL.into_iter().zip(scrubbed.oldest_s) {
         if let Some(age) = age {
-            let tier = OfTier { tier: tier.as_str() };
+            let tier = TierLabel { tier: tier.as_str() };
             ages.get_or_create(&tier).set(age as f64);
         }
     }
@@ -251,6 +267,68 @@ fn of_scrubbing(registry: &mut Registry, scrubbed: &Scrubbed) {
         "scrub_oldest_seconds",
         "How long ago, at most, any byte of a tier was read and compared",
         ages,
+    );
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Rule {
+    rule: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TierLabel {
+    tier: &'static str,
+}
+
+/// What becomes of the footage at the present rate. What never happens has no figure.
+fn of_forecast(registry: &mut Registry, forecast: &Forecast) {
+    let (at_risk, breaks, holds) = (
+        Family::<Rule, Gauge>::default(),
+        Family::<Rule, Figure>::default(),
+        Family::<Rule, Figure>::default(),
+    );
+    for told in &forecast.rules {
+        let rule = told
+            .rule
+            .map_or_else(|| "none".to_owned(), |number| number.to_string());
+        let labels = Rule { rule };
+        at_risk.get_or_create(&labels).set(i64::from(told.at_risk));
+        if let Some(risk) = told.breaks() {
+            breaks.get_or_create(&labels).set(risk.days);
+        }
+        if let Some(days) = told.days_will_hold {
+            holds.get_or_create(&labels).set(days);
+        }
+    }
+    registry.register(
+        "retention_at_risk",
+        "1 when the minimum of a rule is forecast to break within `warn_before`",
+        at_risk,
+    );
+    registry.register(
+        "retention_breaks_in_days",
+        "Days until the minimum of a rule breaks",
+        breaks,
+    );
+    registry.register(
+        "retention_will_hold_days",
+        "The least that a stream of a rule holds in balance",
+        holds,
+    );
+    let full = Family::<TierLabel, Figure>::default();
+    let tiers = forecast
+        .tiers
+        .iter()
+        .map(|told| (told.tier.as_str(), told.days_to_full));
+    for (tier, days) in tiers.chain([("hot", forecast.disk.days_to_full)]) {
+        if let Some(days) = days {
+            full.get_or_create(&TierLabel { tier }).set(days);
+        }
+    }
+    registry.register(
+        "days_to_full",
+        "Days until a tier is as full as it may get, at the present rate",
+        full,
     );
 }
 
@@ -340,6 +418,9 @@ fn of_streams(registry: &mut Registry, app: &Shared, streams: &[StreamHandle]) -
             .get_or_create(&labels)
             .inc_by(status.packets_lost);
         all.pictures.get_or_create(&labels).inc_by(status.pictures);
+        if let Some(seconds) = handle.unreplicated_s(now) {
+            all.unreplicated.get_or_create(&labels).set(seconds as f64);
+        }
         let Some(day) = day else { continue };
         for gap in handle.gaps(day)? {
             let missing = TimeRange::new(gap.from, gap.to.unwrap_or(now)).and_then(|gap| gap.intersect(day));
@@ -368,6 +449,11 @@ fn of_streams(registry: &mut Registry, app: &Shared, streams: &[StreamHandle]) -
     registry.register("stream_reconnects", "Sessions begun again", all.reconnects);
     registry.register("stream_packets_lost", "RTP packets lost", all.packets_lost);
     registry.register("stream_pictures", "Pictures handed to the disk", all.pictures);
+    registry.register(
+        "stream_unreplicated_seconds",
+        "Age of the oldest complete segment of a stream that lies on the disk alone, where there is another tier",
+        all.unreplicated,
+    );
     registry.register(
         "stream_gap_seconds",
         "Time without media in the last 24 hours, by cause",

@@ -4,6 +4,7 @@ mod cameras;
 mod certificates;
 mod event;
 mod export;
+mod forecast;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod health;
@@ -106,6 +107,7 @@ fn table() -> Vec<Entry> {
             get(export::export),
             "/api/v1/cameras/{camera}/export.mp4",
         ),
+        ("GET", VIEW, get(forecast::forecast), "/api/v1/storage/forecast"),
         ("GET", VIEW, get(holds::list), "/api/v1/holds"),
         ("POST", HOLD, post(holds::put), "/api/v1/holds"),
         ("DELETE", HOLD, delete(holds::release), "/api/v1/holds/{hold}"),

@@ -19,6 +19,9 @@ use crate::problem::Problem;
 struct Answer {
     camera: String,
     streams: Vec<Row>,
+    /// How long all cameras of the service are recorded if nothing more can be copied to another tier.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hot_hours_left: Option<f64>,
 }
 
 #[derive(Serialize, Default)]
@@ -38,6 +41,9 @@ struct Row {
     reconnects: u64,
     clock_offset_ms: Option<i64>,
     packets_lost: u64,
+    /// Age of the oldest sealed footage that lies on the disk alone; absent where there is no other tier.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unreplicated_s: Option<u64>,
     /// Gaps that touch the current UTC day, and their length in it.
     gaps_today: usize,
     gap_seconds_today: f64,
@@ -81,6 +87,11 @@ pub(super) async fn status(
         &Answer {
             camera: camera.id().to_string(),
             streams,
+            hot_hours_left: app
+                .footage
+                .pulse()
+                .moved()
+                .and_then(|moved| moved.hot_hours_left()),
         },
     )
 }
@@ -112,6 +123,7 @@ fn row(stream: &StreamHandle, now: WallTime) -> Result<Row, Problem> {
         reconnects: status.reconnects,
         clock_offset_ms: status.clock_offset_ms,
         packets_lost: status.packets_lost,
+        unreplicated_s: stream.unreplicated_s(now),
         gaps_today: gaps.len(),
         gap_seconds_today: gap_us as f64 / SECOND_US as f64,
         cause: status.last_cause.map(GapCause::as_str),

@@ -12,6 +12,7 @@ const USAGE = `usage: node play.mjs --base URL --camera ID [options]
   --seconds N        how long to watch once the first picture is there (10)
   --wait N           how long to wait for the first picture (30)
   --rate R           playback speed (1)
+  --stall N          the most seconds for which the picture may stand still once it moves
   --lag N            live: the most seconds that the last picture may be behind now (30)
   --key KEY          API key, typed into the page when it asks
   --screenshot FILE  a PNG of the page at the end
@@ -65,6 +66,7 @@ async function watch(page) {
     verdict: verdict({
       samples, errors,
       across: options.across ? Date.parse(options.across) : null,
+      stallMaxMs: options.stall ? options.stall * 1000 : null,
       ...(options.mode === 'live' ? { now, lagMaxMs: options.lag * 1000 } : {}),
     }),
   };
@@ -105,7 +107,7 @@ function iso(time) {
 function readOptions() {
   const text = { type: 'string' };
   const names = [
-    'base', 'camera', 'mode', 'from', 'across', 'seconds', 'wait', 'rate', 'lag', 'key', 'screenshot', 'viewport',
+    'base', 'camera', 'mode', 'from', 'across', 'seconds', 'wait', 'rate', 'lag', 'stall', 'key', 'screenshot', 'viewport',
   ];
   let values;
   try {
@@ -121,6 +123,7 @@ function readOptions() {
   if (mode === 'past' && Number.isNaN(Date.parse(from))) usage('--mode past needs --from TIME');
   if (across && Number.isNaN(Date.parse(across))) usage('--across is not a time');
   const numbers = { seconds: number('seconds', 10), wait: number('wait', 30), lag: number('lag', 30) };
+  if (values.stall !== undefined) numbers.stall = Number(values.stall);
   if ([width, height, ...Object.values(numbers)].some((value) => !(value > 0))) usage('a number is wrong');
   return { ...values, mode, rate, viewport: { width, height }, ...numbers };
 }

@@ -7,9 +7,9 @@ const FRAMES_MIN = 10;
 /**
  * `samples`: `{at_ms, current_time, frames, playing_date, ready_state}` in order; `errors`: what hls.js reported;
  * `across`: a wall time that must have been seen both before and after; `lagMaxMs`: for live, the largest distance of
- * the last picture from `now`. Dates and times are milliseconds, `current_time` is seconds.
+ * the last picture from `now`; `stallMaxMs`: how long the picture may stand still once it moves. Dates and times are milliseconds, `current_time` is seconds.
  */
-export function verdict({ samples, errors, across = null, lagMaxMs = null, now = null }) {
+export function verdict({ samples, errors, across = null, lagMaxMs = null, stallMaxMs = null, now = null }) {
   const findings = [];
   const fatal = errors.filter((error) => error.fatal);
   if (fatal.length) {
@@ -24,6 +24,9 @@ export function verdict({ samples, errors, across = null, lagMaxMs = null, now =
   if (first < 0 || played < watched * PROGRESS_SHARE || played === 0) {
     findings.push(`played ${played.toFixed(1)} s in ${watched.toFixed(1)} s after the first picture`);
   }
+
+  const stall = first < 0 ? 0 : longestStall(samples.slice(first)) / 1000;
+  if (stallMaxMs !== null && stall * 1000 > stallMaxMs) findings.push(`the picture stood still for ${stall.toFixed(1)} s`);
 
   const dates = samples.map((sample) => sample.playing_date).filter((date) => date !== null);
   if (!dates.length) findings.push('no program date time');
@@ -42,10 +45,22 @@ export function verdict({ samples, errors, across = null, lagMaxMs = null, now =
     watched_s: round(watched),
     first_picture_ms: first < 0 ? null : samples[first].at_ms,
     frames_decoded: frames,
+    stall_s: round(stall),
     errors_fatal: fatal.length,
     errors_other: errors.length - fatal.length,
     lag_ms: lag,
   };
+}
+
+/** The longest time in milliseconds from one look at which the picture had moved on to the next. */
+function longestStall(samples) {
+  let longest = 0;
+  let moved = samples[0];
+  for (const sample of samples.slice(1)) {
+    longest = Math.max(longest, sample.at_ms - moved.at_ms);
+    if (sample.current_time !== moved.current_time) moved = sample;
+  }
+  return longest;
 }
 
 /** Sum of increases: a new source sets the counters back to zero. */

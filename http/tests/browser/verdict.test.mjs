@@ -42,6 +42,14 @@ test('a gap counts as crossed only when pictures from both sides were seen in or
   assert.equal(verdict({ samples, errors: [], across: T - 1000 }).ok, false);
 });
 
+test('a picture that stands still for longer than it may fails', () => {
+  const standing = playing(6).map((sample) => ({ ...sample, current_time: Math.min(sample.current_time, 3) }));
+  const moved = standing.concat({ ...standing.at(-1), at_ms: 6000, current_time: 6 });
+  assert.equal(verdict({ samples: moved, errors: [] }).stall_s, 4);
+  assert.equal(verdict({ samples: moved, errors: [], stallMaxMs: 3900 }).ok, false);
+  assert.equal(verdict({ samples: playing(6), errors: [], stallMaxMs: 600 }).ok, true);
+});
+
 test('live far behind the present fails', () => {
   const samples = playing(5);
   assert.equal(verdict({ samples, errors: [], lagMaxMs: 10_000, now: T + 60_000 }).ok, false);

@@ -8,6 +8,7 @@
 
 mod client;
 mod clip;
+mod forecast;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use tokio::sync::watch;
 
 pub use client::{Answer, ask, get, raw};
 pub use clip::{Clip, GOP_SECONDS};
+pub use forecast::forecast;
 
 /// When recordings of tests begin, unless they must be live.
 pub const EPOCH: &str = "2026-03-01T12:00:00Z";

@@ -18,5 +18,6 @@ mod peers;
 mod rig;
 
 mod against_a_browser;
+mod against_a_browser_that_plays_every_tier;
 mod against_a_camera_that_dies_and_changes;
 mod against_a_gstreamer_camera;

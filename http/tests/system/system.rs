@@ -19,6 +19,9 @@ mod rig;
 #[allow(dead_code, reason = "other tests use the rest")]
 mod servers;
 
+#[path = "../../../archive/tests/rig/proxy.rs"]
+mod proxy;
+
 mod damage;
 
 mod a_damaged_byte_never_reaches_a_reader;
@@ -30,5 +33,6 @@ mod cameras_that_are_too_many_give_way_and_the_rest_lose_nothing;
 mod footage_moves_down_the_tiers_and_stays_the_same;
 mod hostile_clients_do_not_move_recording;
 mod missing_data_dir_is_refused;
+mod stores_that_fail_cost_neither_footage_nor_recording;
 mod the_index_can_be_made_again_from_the_media;
 mod trusted_clients_are_sent_to_the_store;

@@ -3,12 +3,20 @@
 use std::collections::HashMap;
 
 use archive::layout::{SegmentName, segment_path, stream_dir};
+use archive::store::Objects;
 use archive::{ArchiveError, StreamId, Tier};
 
 use super::{Checker, Invariant};
 use crate::copies::CopyState;
 use crate::error::IndexError;
 use crate::rows::{SegmentRow, SegmentState};
+
+/// The length of what a store has under a name: its list may be of a moment ago.
+fn there_now(objects: &Objects, name: &str) -> Result<Option<u64>, IndexError> {
+    let asked = objects.runtime.block_on(objects.store.stat(name));
+    let found = asked.map_err(ArchiveError::from)?;
+    Ok(found.map(|stat| stat.len))
+}
 
 impl Checker<'_> {
     pub(super) fn file(
@@ -70,8 +78,17 @@ impl Checker<'_> {
         listed.map_err(ArchiveError::from)?;
         for row in known.values() {
             let name = segment_path(stream, &row.name());
-            let found = there.remove(&name);
             let state = self.index.copies(row)?.state(tier);
+            let fits = |found: Option<u64>| match state {
+                _ if row.state == SegmentState::Deleting => true,
+                CopyState::Whole => found == Some(row.bytes),
+                CopyState::Absent => found.is_none(),
+                CopyState::Copying | CopyState::Deleting => true,
+            };
+            let mut found = there.remove(&name);
+            if !fits(found) {
+                found = there_now(objects, &name)?;
+            }
             let wrong = match (state, found) {
                 _ if row.state == SegmentState::Deleting => None,
                 (CopyState::Whole, None) => Some("the object is missing".to_owned()),
@@ -91,7 +108,11 @@ impl Checker<'_> {
         }
         let mut unknown: Vec<_> = there.into_keys().collect();
         unknown.sort_unstable();
-        unknown.into_iter().for_each(|name| self.left_over(tier, name));
+        for name in unknown {
+            if there_now(objects, &name)?.is_some() {
+                self.left_over(tier, name);
+            }
+        }
         Ok(())
     }
 }

@@ -2,22 +2,17 @@
 
 use std::sync::Arc;
 
+use archive::ArchiveError;
 use archive::disk::Disk;
 use archive::segment::{SegmentReader, verify};
 use archive::store::{Content, Crc64, Objects, PART_BYTES, Store, StoreError};
-use archive::{ArchiveError, SegmentId};
 use bytes::Bytes;
 use object_store::PutPayload;
 use tokio::runtime::Handle;
 
 use super::outline;
 
-/// What came of a copy.
-pub(super) struct Copied {
-    pub(super) segment: SegmentId,
-    /// The CRC-64/NVME of what was copied.
-    pub(super) outcome: Result<u64, StoreError>,
-}
+use super::pace::Way;
 
 /// Where the bytes come from.
 pub(super) struct Origin {
@@ -25,6 +20,8 @@ pub(super) struct Origin {
     len: u64,
     at: u64,
     crc64: Crc64,
+    /// How they go.
+    way: Arc<Way>,
 }
 
 enum Source {
@@ -34,7 +31,7 @@ enum Source {
 
 impl Origin {
     /// A file of the hot tier, which must be as long as its row says.
-    pub(super) fn file(disk: &Disk, name: &str, bytes: u64) -> Result<Self, StoreError> {
+    pub(super) fn file(disk: &Disk, name: &str, bytes: u64, way: Arc<Way>) -> Result<Self, StoreError> {
         let open = || {
             let reader = SegmentReader::open(disk, name)?;
             reader.set_direct();
@@ -48,19 +45,20 @@ impl Origin {
                 why: format!("the file has {len} bytes where the index says {bytes}"),
             });
         }
-        Ok(Self::new(Source::File(Arc::new(reader)), len))
+        Ok(Self::new(Source::File(Arc::new(reader)), len, way))
     }
 
-    pub(super) fn object(store: Store, name: &str, len: u64) -> Self {
-        Self::new(Source::Object(store, name.to_owned()), len)
+    pub(super) fn object(store: Store, name: &str, len: u64, way: Arc<Way>) -> Self {
+        Self::new(Source::Object(store, name.to_owned()), len, way)
     }
 
-    fn new(source: Source, len: u64) -> Self {
+    fn new(source: Source, len: u64, way: Arc<Way>) -> Self {
         Self {
             source,
             len,
             at: 0,
             crc64: Crc64::new(),
+            way,
         }
     }
 
@@ -120,11 +118,15 @@ impl Content for Origin {
     }
 
     async fn next(&mut self) -> Result<Option<PutPayload>, StoreError> {
-        Ok(self.read().await?.map(PutPayload::from_bytes))
+        let part = self.read().await?;
+        if let Some(part) = &part {
+            self.way.pass(part.len() as u64).await;
+        }
+        Ok(part.map(PutPayload::from_bytes))
     }
 }
 
-/// Copies a segment to `name` in `store` and verifies it. What an earlier attempt left there counts if it is the same,
+/// Copies a segment to `name` in a store and verifies it. What an earlier attempt left there counts if it is the same,
 /// and is replaced if not: the name is ours, and nobody reads it yet. `known` is the checksum that the first copy had.
 pub(super) async fn copy(
     mut origin: Origin,
@@ -133,11 +135,14 @@ pub(super) async fn copy(
     known: Option<u64>,
 ) -> Result<u64, StoreError> {
     let len = origin.len;
+    // Nobody ever compared an object that a rebuild found with anything.
+    let unproven = known.is_none() && matches!(origin.source, Source::Object(..));
     outline::put(&origin, store, name).await?;
+    let mut there = false;
     if store.stat(name).await?.is_some() {
         while origin.read().await?.is_some() {}
         match store.verify(name, len, origin.crc64.finish()).await {
-            Ok(()) => return sound(name, origin.crc64.finish(), known),
+            Ok(()) => there = true,
             Err(StoreError::Wrong { why, .. }) => {
                 // It may be the file that has changed since, and the object what it was.
                 origin.check().await?;
@@ -148,13 +153,30 @@ pub(super) async fn copy(
             Err(e) => return Err(e),
         }
     }
-    store.put(name, &mut origin).await?;
-    // Where somebody else was faster, not everything was read.
-    while origin.read().await?.is_some() {}
+    if !there {
+        store.put(name, &mut origin).await?;
+        // Where somebody else was faster, not everything was read.
+        while origin.read().await?.is_some() {}
+    }
     let crc64 = origin.crc64.finish();
-    match store.verify(name, len, crc64).await {
-        Ok(()) => sound(name, crc64, known),
-        Err(e @ StoreError::Wrong { .. }) => {
+    let mut sound = if there {
+        Ok(())
+    } else {
+        store.verify(name, len, crc64).await
+    };
+    // A copy of a copy must be what the first one was.
+    if sound.is_ok() && known.is_some_and(|known| known != crc64) {
+        sound = Err(StoreError::Wrong {
+            name: name.to_owned(),
+            why: "the copy that it was made from has changed since".to_owned(),
+        });
+    }
+    if sound.is_ok() && unproven {
+        sound = prove(&origin, store, name).await;
+    }
+    match sound {
+        Ok(()) => Ok(crc64),
+        Err(e @ (StoreError::Wrong { .. } | StoreError::Content(_))) => {
             store.delete(name).await?;
             Err(e)
         }
@@ -162,14 +184,20 @@ pub(super) async fn copy(
     }
 }
 
-/// A copy of a copy must be what the first one was.
-fn sound(name: &str, crc64: u64, known: Option<u64>) -> Result<u64, StoreError> {
-    match known {
-        Some(known) if known != crc64 => Err(StoreError::Wrong {
-            name: name.to_owned(),
-            why: "the copy that it was made from has changed since".to_owned(),
-        }),
-        _ => Ok(crc64),
+/// Fails unless every byte of a new copy is what was recorded, by the hashes that it carries. One that cannot be read at
+/// once is judged by what it was made from.
+async fn prove(origin: &Origin, store: &Store, name: &str) -> Result<(), StoreError> {
+    let reader = match store.restoring() {
+        Some(_) => origin.reader(),
+        None => {
+            let objects = Objects::once(store.clone(), Handle::current());
+            Arc::new(SegmentReader::of_object(&objects, name, origin.len))
+        }
+    };
+    let proven = tokio::task::spawn_blocking(move || verify(&reader)).await;
+    match proven.map_err(|e| unreadable(io(e)))? {
+        Err(ArchiveError::Store(e)) => Err(e),
+        other => other.map_err(unreadable).map(drop),
     }
 }
 

@@ -1,20 +1,26 @@
 //! Finds the segments that are due, without reading all rows each time: one place a stream and goal, up to which all
 //! segments have reached it.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
+use archive::time::SECOND_US;
 use archive::{StreamNo, Tier, WallTime};
 use indexer::{Copies, Index, IndexError, SegmentRow, SegmentState};
 
 use crate::plan::{Goal, Moment, Progress, progress};
 use crate::rules::{RetentionRule, Rules};
 
-/// Rows read at a time.
-const PAGE_ROWS: usize = 64;
+/// Rows read at first, since mostly the first of them waits, and how many more each further time, up to the second.
+const ROWS_FIRST: usize = 2;
+const ROWS_GROWTH: usize = 4;
+const ROWS_MAX: usize = 512;
 /// Segments of one stream that are due at a time.
 const DUE_MAX: usize = 16;
 /// Segments of one stream that may fail without holding up those behind them.
 const PASSED_OVER_MAX: usize = 1024;
+/// How often the places are kept: a start reads again what was passed since.
+const KEEP_INTERVAL_US: u64 = 600 * SECOND_US as u64;
 
 /// A segment that is due.
 #[derive(Clone, Debug)]
@@ -24,9 +30,30 @@ pub(super) struct Due {
     pub(super) progress: Progress,
 }
 
-/// Where each stream stands: segments that begin before have reached the goal, for ever.
+/// Where a stream stands.
+#[derive(Copy, Clone)]
+struct Place {
+    /// Segments that begin before have reached the goal, for ever, or never can in this process.
+    reached: WallTime,
+    /// The first of the latter: the next process may be able to.
+    held: Option<WallTime>,
+    /// What the index keeps.
+    kept: WallTime,
+}
+
+impl Place {
+    /// Segments that begin before have reached the goal for ever.
+    fn for_ever(&self) -> WallTime {
+        self.held.map_or(self.reached, |held| held.min(self.reached))
+    }
+}
+
+/// Where all streams stand.
 #[derive(Default)]
-pub(super) struct Cursors(HashMap<(StreamNo, Goal), WallTime>);
+pub(super) struct Cursors {
+    places: HashMap<(StreamNo, Goal), Place>,
+    kept_us: Option<u64>,
+}
 
 /// What to look for.
 pub(super) struct Search<'a> {
@@ -55,8 +82,8 @@ impl Cursors {
                     Goal::Cooled => rule.cold_from(below).is_some(),
                 };
                 if wanted {
-                    let reached = self.0.entry((no, *goal)).or_insert(WallTime::MIN);
-                    search.of_stream((no, *goal), rule, reached, &mut found)?;
+                    let place = self.place(search.index, (no, *goal))?;
+                    search.of_stream((no, *goal), rule, place, &mut found)?;
                 }
             }
         }
@@ -65,6 +92,53 @@ impl Cursors {
         found.sort_by_key(|due| due.row.wall_end);
         Ok(found)
     }
+
+    fn place(&mut self, index: &Index, of: (StreamNo, Goal)) -> Result<&mut Place, IndexError> {
+        Ok(match self.places.entry(of) {
+            Entry::Occupied(place) => place.into_mut(),
+            Entry::Vacant(place) => {
+                let kept = index.mark(&key(of))?.unwrap_or(WallTime::MIN);
+                place.insert(Place {
+                    reached: kept,
+                    held: None,
+                    kept,
+                })
+            }
+        })
+    }
+
+    /// From where on segments of a stream may lie on the hot tier.
+    pub(super) fn off_hot(&self, stream: StreamNo) -> WallTime {
+        let place = self.places.get(&(stream, Goal::OffHot));
+        place.map_or(WallTime::MIN, Place::for_ever)
+    }
+
+    /// Keeps the places for the next process, now and then.
+    pub(super) fn keep(&mut self, index: &Index, monotonic_us: u64) -> Result<(), IndexError> {
+        let kept_us = *self.kept_us.get_or_insert(monotonic_us);
+        if monotonic_us.saturating_sub(kept_us) < KEEP_INTERVAL_US {
+            return Ok(());
+        }
+        self.kept_us = Some(monotonic_us);
+        let moved = |place: &Place| place.for_ever() > place.kept;
+        let marks: Vec<(String, WallTime)> = (self.places.iter())
+            .filter(|(_, place)| moved(place))
+            .map(|(of, place)| (key(*of), place.for_ever()))
+            .collect();
+        if marks.is_empty() {
+            return Ok(());
+        }
+        index.set_marks(marks.iter().map(|(key, at)| (key.as_str(), *at)))?;
+        for place in self.places.values_mut() {
+            place.kept = place.kept.max(place.for_ever());
+        }
+        Ok(())
+    }
+}
+
+/// Under what the index keeps a place.
+fn key((stream, goal): (StreamNo, Goal)) -> String {
+    format!("reached.{}.{}", stream.0, goal.as_str())
 }
 
 impl Search<'_> {
@@ -72,27 +146,34 @@ impl Search<'_> {
         &self,
         (stream, goal): (StreamNo, Goal),
         rule: &RetentionRule,
-        reached: &mut WallTime,
+        place: &mut Place,
         found: &mut Vec<Due>,
     ) -> Result<(), IndexError> {
         let (index, below) = (self.index, self.rules.below());
-        let mut from = *reached;
+        let mut from = place.reached;
         let mut all_reached = true;
         let (mut due, mut passed_over) = (0, 0);
+        let mut page = ROWS_FIRST;
         loop {
-            let rows = index.segments_from(stream, from, PAGE_ROWS)?;
-            let more = rows.len() == PAGE_ROWS;
+            let rows = index.segments_from(stream, from, page)?;
+            let more = rows.len() == page;
+            page = (page * ROWS_GROWTH).min(ROWS_MAX);
             for row in rows {
-                from = row.wall_start.plus_micros(1);
+                let begins = row.wall_start;
+                from = begins.plus_micros(1);
                 let copies = match row.state {
                     SegmentState::Sealed => index.copies(&row)?,
                     SegmentState::Open if row.epoch == index.epoch() => return Ok(()),
-                    // It never leaves the disk on which it was recorded.
-                    SegmentState::Open | SegmentState::Poisoned | SegmentState::Deleting => continue,
+                    SegmentState::Deleting => continue,
+                    // It may not leave the disk on which it was recorded before a start has sealed it.
+                    SegmentState::Open | SegmentState::Poisoned => {
+                        place.held.get_or_insert(begins);
+                        continue;
+                    }
                 };
                 let progress = progress(goal, rule, below, row.wall_end, &copies, self.at);
                 match progress {
-                    Progress::Reached if all_reached => *reached = from,
+                    Progress::Reached if all_reached => place.reached = from,
                     Progress::Reached => {}
                     // One that cannot be copied must not keep on the disk what comes after it.
                     Progress::Waits

@@ -34,6 +34,7 @@ fn stream(no: u32, camera: &str, priority: u8, ends: &[i64], bytes: u64) -> Stre
     StreamView {
         camera: camera.parse().expect("id"),
         priority,
+        removed: None,
         rule: 0,
         bytes: bytes * ends.len() as u64,
         oldest: (0..).zip(ends).map(candidate).collect(),
@@ -71,6 +72,58 @@ fn footage_goes_when_its_last_instant_is_older_than_its_rule_keeps_it() {
     assert_eq!(told(&input(&rules, &streams, 39)), [""; 0]);
     assert_eq!(told(&input(&rules, &streams, 40)), ["0.0 age"]);
     assert_eq!(told(&input(&rules, &streams, 55)), ["0.0 age", "0.1 age"]);
+}
+
+#[test]
+fn footage_of_a_removed_camera_that_no_rule_ends_stays_for_its_grace_and_its_minimum() {
+    const DAY: i64 = 24 * 60;
+    let with = |rule: RetentionRule| rules(rule).with_removed_grace(Duration::from_secs(90 * 86_400));
+    // Recorded long before the camera was removed, and shortly before.
+    let removed = StreamView {
+        removed: Some(at(400 * DAY)),
+        ..stream(1, "lobby", 5, &[0, 400 * DAY], 1)
+    };
+    let streams = [removed, stream(2, "gate", 5, &[0], 1)];
+    let no_end = with(RetentionRule::default());
+    assert_eq!(told(&input(&no_end, &streams, 490 * DAY - 1)), [""; 0]);
+    assert_eq!(told(&input(&no_end, &streams, 490 * DAY)), ["0.0 age", "0.1 age"]);
+    let doubted = Input {
+        clock_trusted: false,
+        ..input(&no_end, &streams, 900 * DAY)
+    };
+    assert_eq!(told(&doubted), [""; 0]);
+    let protected = with(RetentionRule {
+        min: minutes(100 * 24 * 60),
+        ..RetentionRule::default()
+    });
+    assert_eq!(told(&input(&protected, &streams, 490 * DAY)), ["0.0 age"]);
+    assert_eq!(
+        told(&input(&protected, &streams, 500 * DAY)),
+        ["0.0 age", "0.1 age"]
+    );
+    // A rule with an end means what it says.
+    let ends = with(RetentionRule {
+        max: minutes(600 * 24 * 60),
+        ..RetentionRule::default()
+    });
+    assert_eq!(told(&input(&ends, &streams[..1], 599 * DAY)), [""; 0]);
+    assert_eq!(told(&input(&ends, &streams[..1], 600 * DAY)), ["0.0 age"]);
+}
+
+#[test]
+fn within_its_grace_a_removed_camera_does_not_give_way_before_others() {
+    let rules = rules(RetentionRule::default());
+    let removed = StreamView {
+        removed: Some(at(100)),
+        ..stream(1, "lobby", 8, &[10], 1)
+    };
+    let streams = [removed, stream(2, "gate", 5, &[20], 1)];
+    let short = Input {
+        free: 0,
+        reserve: 1,
+        ..input(&rules, &streams, 200)
+    };
+    assert_eq!(told(&short), ["1.0 space"]);
 }
 
 #[test]

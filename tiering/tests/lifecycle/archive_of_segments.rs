@@ -73,6 +73,27 @@ impl Archive {
         }
     }
 
+    /// The archive that lies in `dir`, with faults between it and its disk.
+    pub(crate) fn with_faults(dir: tempfile::TempDir, faults: Arc<dyn Faults>) -> Self {
+        let options = IndexOptions {
+            seam: Seam::with(faults.clone()),
+            ..IndexOptions::default()
+        };
+        Self {
+            disk: Disk::with_faults(&dir.path().join("media"), faults).expect("disk"),
+            index: Arc::new(Index::open(&dir.path().join("index"), &options).expect("index")),
+            pool: Pool::new(64),
+            init: InitSegment::build(vec![archive::fuzzing::video_track(640, 360)]),
+            dir,
+        }
+    }
+
+    /// Lets go of it; its folder. Nobody else may have its index open.
+    pub(crate) fn close(self) -> tempfile::TempDir {
+        drop(self.index);
+        self.dir
+    }
+
     /// What a kill and a start after it make of this archive.
     pub(crate) fn reopen(self) -> Self {
         drop(self.index);

@@ -1,15 +1,20 @@
 //! Deleting real segments: by rule, on a disk that fills, over crashes and clock jumps.
 
+mod a_fault_at_every_step_of_a_move_loses_nothing;
 mod archive_class;
 mod archive_of_segments;
 mod certificates;
 mod checkpoint;
 mod clock_jumps;
+mod forecast;
 mod full_disk;
 mod holds;
 mod interrupted;
+mod moves;
+mod removed_cameras;
 mod retention;
 mod scrub;
+mod steps;
 mod tiers;
 
 #[path = "../../../archive/tests/rig/servers.rs"]

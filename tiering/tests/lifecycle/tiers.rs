@@ -14,8 +14,9 @@ use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
 use crate::archive_of_segments::{Archive, minute};
+use crate::steps::Steps;
 
-const BELOW: Below = Below {
+pub(crate) const BELOW: Below = Below {
     warm: true,
     cold: true,
 };
@@ -24,31 +25,43 @@ const BELOW: Below = Below {
 pub(crate) struct Tiered {
     pub(crate) archive: Archive,
     pub(crate) stores: Stores,
-    folders: tempfile::TempDir,
+    pub(crate) folders: tempfile::TempDir,
     pub(crate) runtime: Runtime,
+    pub(crate) steps: Arc<Steps>,
 }
 
 impl Tiered {
     fn new() -> Self {
+        Self::of(Archive::new(), None)
+    }
+
+    /// With what may be copied to the warm tier in a second.
+    pub(crate) fn of(archive: Archive, rate: Option<u64>) -> Self {
         let folders = tempfile::tempdir().expect("folder");
         let runtime = Runtime::new().expect("runtime");
+        let steps = Arc::new(Steps::default());
         let store = |name: &str| {
             let url = url::Url::from_directory_path(folders.path().join(name)).expect("url");
+            let config = StoreConfig {
+                rate,
+                ..StoreConfig::at(url)
+            };
             Some(Objects {
-                store: Store::open(&StoreConfig::at(url)).expect("store"),
+                store: Store::open(&config).expect("store").with_faults(steps.clone()),
                 cache: None,
                 runtime: runtime.handle().clone(),
                 turns: Arc::new(Semaphore::new(4)),
             })
         };
         Self {
-            archive: Archive::new(),
+            archive,
             stores: Stores {
                 warm: store("warm"),
                 cold: store("cold"),
             },
             folders,
             runtime,
+            steps,
         }
     }
 
@@ -98,10 +111,16 @@ impl Tiered {
     }
 
     fn settle_with(&self, mover: &mut Mover, now: WallTime, trusted: bool, short: u64) {
-        mover.pass(now, trusted, short, 0).expect("pass");
-        while mover.moved().under_way > 0 {
+        let monotonic_us = now.micros_since(minute(0)).unsigned_abs();
+        self.settle_at(mover, (now, monotonic_us), trusted, short);
+    }
+
+    /// The same by two clocks, of which only the second never jumps.
+    pub(crate) fn settle_at(&self, mover: &mut Mover, at: (WallTime, u64), trusted: bool, short: u64) {
+        mover.pass(at.0, trusted, short, at.1).expect("pass");
+        while mover.moved().under_way + mover.moved().leaving > 0 {
             std::thread::sleep(Duration::from_millis(5));
-            mover.go_on(now, trusted, 0).expect("pass");
+            mover.go_on(at.0, trusted, at.1).expect("pass");
         }
     }
 

@@ -29,6 +29,8 @@ pub(crate) struct Verdict {
     pub(crate) played_s: f64,
     #[serde(default)]
     pub(crate) frames_decoded: u64,
+    #[serde(default)]
+    pub(crate) stall_s: f64,
 }
 
 /// The player at one instant.
