@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use archive::disk::Disk;
+use archive::site_key::SiteKey;
 use archive::store::{Objects, Store, StoreConfig, Stores};
 use archive::time::SECOND_US;
 use archive::{StreamNo, Tier, WallTime};
@@ -148,7 +149,9 @@ impl Passing {
             grace,
             runtime.handle().clone(),
         );
-        let reaper = Reaper::new(index.clone(), disk, rules, TieringConfig::default())?.with_stores(stores);
+        let key = SiteKey::from_secret([1; 32]);
+        let reaper =
+            Reaper::new(index.clone(), disk, rules, TieringConfig::default(), key)?.with_stores(stores);
         Ok(Self {
             mover,
             reaper,

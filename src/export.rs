@@ -224,6 +224,7 @@ impl Footage<'_> {
             };
             inits.insert(segment.init, init.clone());
             let (id, sealed) = (segment.id, segment.state == SegmentState::Sealed);
+            let generation = segment.generation;
             self.rows.insert(id.seq, segment);
             let with_samples = self.samples(id.seq, entries, sealed)?;
             fragments.extend(with_samples.into_iter().map(|(entry, tracks)| ExportFragment {
@@ -231,6 +232,7 @@ impl Footage<'_> {
                 init: init.clone(),
                 entry,
                 tracks,
+                generation,
             }));
         }
         Ok(fragments)

@@ -1,5 +1,6 @@
 //! The one place that knows file and object names, both ways:
-//! `<tenant>/<camera>/<stream>/<YYYYMMDD>/<HH>/<MM-SS>Z.<sequence>.<epoch>.mp4`.
+//! `<tenant>/<camera>/<stream>/<YYYYMMDD>/<HH>/<MM-SS>Z.<sequence>.<epoch>.mp4`, and `….t<generation>.mp4` for what
+//! thinning has made of it.
 
 use crate::error::Malformed;
 use crate::id::{Epoch, StreamId};
@@ -18,6 +19,8 @@ pub struct SegmentName {
     pub seq: u64,
     /// Which opening of the archive wrote it.
     pub epoch: Epoch,
+    /// How often it was thinned; 0 as it was recorded.
+    pub generation: u8,
 }
 
 /// The folder of a stream, relative to its store's root.
@@ -51,7 +54,14 @@ pub fn hour_dir(at: WallTime) -> String {
 pub fn segment_path(stream: &StreamId, name: &SegmentName) -> String {
     let [.., mi, s] = parts(name.start);
     let (dir, hour) = (stream_dir(stream), hour_dir(name.start));
-    format!("{dir}/{hour}/{mi:02}-{s:02}Z.{}.{}.mp4", name.seq, name.epoch.0)
+    let generation = match name.generation {
+        0 => String::new(),
+        n => format!(".t{n}"),
+    };
+    format!(
+        "{dir}/{hour}/{mi:02}-{s:02}Z.{}.{}{generation}.mp4",
+        name.seq, name.epoch.0
+    )
 }
 
 /// Where the outline of a segment stands in the store that has the segment.
@@ -80,6 +90,10 @@ pub fn parse_segment_path(path: &str) -> Result<(StreamId, SegmentName), Malform
     let (minute, second) = clock.split_once('-').ok_or(BAD)?;
     let seq = number(field()?)?;
     let epoch = Epoch(u32::try_from(number(field()?)?).map_err(|_| BAD)?);
+    let generation = match fields.next() {
+        None => 0,
+        Some(text) => text.strip_prefix('t').and_then(|n| n.parse().ok()).ok_or(BAD)?,
+    };
     if fields.next().is_some() || day.len() != 8 || !day.is_ascii() {
         return Err(BAD);
     }
@@ -88,7 +102,12 @@ pub fn parse_segment_path(path: &str) -> Result<(StreamId, SegmentName), Malform
     let start = format!("{year}-{month}-{dom}T{hour}:{minute}:{second}Z")
         .parse()
         .map_err(|_| BAD)?;
-    let name = SegmentName { start, seq, epoch };
+    let name = SegmentName {
+        start,
+        seq,
+        epoch,
+        generation,
+    };
     // One name for one segment: a text that would be written otherwise is none of ours.
     if segment_path(&stream, &name) == path {
         Ok((stream, name))
@@ -132,9 +151,29 @@ mod tests {
                 start,
                 seq: 42,
                 epoch: Epoch(3),
+                generation: 0,
             },
         );
         assert_eq!(path, "default/lobby/main/20261120/23/05-09Z.42.3.mp4");
+    }
+
+    #[test]
+    fn what_was_thinned_stands_right_behind_its_original() {
+        let start = "2026-11-20T23:05:09Z".parse().expect("time");
+        let path = |seq, generation| {
+            let epoch = Epoch(3);
+            let name = SegmentName {
+                start,
+                seq,
+                epoch,
+                generation,
+            };
+            segment_path(&lobby(), &name)
+        };
+        assert_eq!(path(42, 1), "default/lobby/main/20261120/23/05-09Z.42.3.t1.mp4");
+        let mut names = [path(43, 0), path(42, 1), path(42, 0)];
+        names.sort_unstable();
+        assert_eq!(names, [path(42, 0), path(42, 1), path(43, 0)]);
     }
 
     #[test]
@@ -144,6 +183,10 @@ mod tests {
             "default/lobby/main/20261120/23/05-09Z.042.3.mp4",
             "default/lobby/main/20261120/24/05-09Z.42.3.mp4",
             "default/lobby/main/20261120/23/05-09Z.42.mp4",
+            "default/lobby/main/20261120/23/05-09Z.42.3.t0.mp4",
+            "default/lobby/main/20261120/23/05-09Z.42.3.t01.mp4",
+            "default/lobby/main/20261120/23/05-09Z.42.3.1.mp4",
+            "default/lobby/main/20261120/23/05-09Z.42.3.t1.t1.mp4",
             "default/../main/20261120/23/05-09Z.42.3.mp4",
             "default/lobby/main/2026é120/23/05-09Z.42.3.mp4",
             "",
@@ -154,9 +197,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn names_read_back(micros in 0i64..253_402_207_200_000_000, seq in any::<u64>(), epoch in any::<u32>()) {
+        fn names_read_back(micros in 0i64..253_402_207_200_000_000, seq in any::<u64>(), epoch in any::<u32>(), generation: u8) {
             let start = WallTime::from_micros(micros - micros % 1_000_000);
-            let name = SegmentName { start, seq, epoch: Epoch(epoch) };
+            let name = SegmentName { start, seq, epoch: Epoch(epoch), generation };
             prop_assert_eq!(parse_segment_path(&segment_path(&lobby(), &name)), Ok((lobby(), name)));
         }
     }

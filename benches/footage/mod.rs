@@ -94,6 +94,7 @@ impl Footage {
             init: self.inits.get(init).map_or(Sha256::default(), |init| init.hash),
             head: Sha256(head),
             fragments: FRAGMENTS as u32,
+            generation: 0,
         }
     }
 

@@ -248,6 +248,7 @@ fn row(input: &mut Input<'_>, seq: &mut u64, last: Option<&SegmentFragments>) ->
         init: Sha256([shape >> 6; 32]),
         head: Sha256::default(),
         fragments: fragments.len() as u32,
+        generation: 0,
     };
     SegmentFragments { segment, fragments }
 }

@@ -118,6 +118,7 @@ mod tests {
             init: Sha256::default(),
             head: Sha256::default(),
             fragments: 0,
+            generation: 0,
         };
         vec![SegmentFragments { segment, fragments }]
     }

@@ -33,6 +33,7 @@ fn index_only(site: &Site, stream: &str, fragments: u32) {
         init: init.hash,
         head: Sha256::default(),
         fragments,
+        generation: 0,
     };
     let mut batch = Batch::default();
     batch.init(&init);

@@ -15,13 +15,14 @@ use crate::copies::Copies;
 use crate::coverage::{HourCoverage, contribution};
 use crate::damage::Damage;
 use crate::db::{
-    COPIES, COVERAGE, FRAGMENTS, GAPS, INCIDENTS, INITS, META, RESTORES, SEGMENTS, SEQUENCES, TAIL,
+    COPIES, COVERAGE, FRAGMENTS, GAPS, INCIDENTS, INITS, META, RESTORES, SEGMENTS, SEQUENCES, TAIL, THINNING,
 };
 use crate::error::IndexError;
 use crate::faults::Fault;
 use crate::index::Index;
 use crate::keys;
 use crate::rows::{self, Ended, Incident, IncidentKind, Last, SegmentRow, SegmentState};
+use crate::thinning::{Thinning, ThinningStep};
 
 #[derive(Clone)]
 enum Change {
@@ -38,6 +39,8 @@ enum Change {
     Mended(SegmentRow),
     Fault(Fault),
     FaultGone(SegmentId, Tier),
+    Thinning(Thinning),
+    Thinned(SegmentRow),
 }
 
 /// Coverage rows that a commit changes; several segments may meet in one hour.
@@ -119,6 +122,16 @@ impl Batch {
         self.changes.push(Change::FaultGone(segment, tier));
     }
 
+    /// Says that a segment is about to be thinned, or what is left of the one that it was.
+    pub fn thinning(&mut self, thinning: Thinning) {
+        self.changes.push(Change::Thinning(thinning));
+    }
+
+    /// Forgets that a segment was thinned, or was about to be: nothing is left to be removed.
+    pub fn thinned(&mut self, row: &SegmentRow) {
+        self.changes.push(Change::Thinned(row.clone()));
+    }
+
     /// Adds an init segment.
     pub fn init(&mut self, init: &InitSegment) {
         self.changes.push(Change::Init(init.clone()));
@@ -164,7 +177,11 @@ impl Index {
                 Change::Mended(row) => self.forget_damage(&mut out, row)?,
                 Change::Fault(fault) => fault.put(self, &mut out)?,
                 Change::FaultGone(segment, tier) => {
-                    out.delete_cf(self.cf(META)?, Fault::key(*segment, *tier))
+                    out.delete_cf(self.cf(META)?, Fault::key(*segment, *tier));
+                }
+                Change::Thinning(thinning) => thinning.put(self, &mut out)?,
+                Change::Thinned(row) => {
+                    out.delete_cf(self.cf(THINNING)?, keys::at(row.id.stream, row.wall_start));
                 }
                 Change::Init(init) => out.put_cf(self.cf(INITS)?, init.hash.0, &init.bytes),
             }
@@ -296,6 +313,7 @@ impl Index {
         // Several kinds may meet in one instant.
         key.extend(row.first());
         out.put_cf(self.cf(INCIDENTS)?, key, row);
+        out.put_cf(self.cf(INCIDENTS)?, i.key(stream), i.encode());
         Ok(())
     }
 
@@ -368,6 +386,12 @@ impl Index {
             out.delete_cf(self.cf(FRAGMENTS)?, key);
             out.delete_cf(self.cf(SEQUENCES)?, keys::sequence(row.id));
             self.forget_damage(out, row)?;
+            // What was only begun may still leave a file.
+            if let Some(thinning) = self.thinning(row)?
+                && thinning.step != ThinningStep::Begun
+            {
+                out.delete_cf(self.cf(THINNING)?, key);
+            }
             self.forget_deletion(out, row)?;
             // What happened since the segment before it explains nothing that is left.
             let before = self.segment_before(stream, row.wall_start)?;

@@ -17,6 +17,7 @@ use crate::error::IndexError;
 use crate::index::Index;
 use crate::keys;
 use crate::rows::{self, Incident, IncidentKind, Last, SegmentRow, SegmentState};
+use crate::thinning::Thinning;
 
 /// So much is given to the database at a time.
 const BATCH_BYTES: usize = 1 << 20;
@@ -107,6 +108,11 @@ impl<'a> Loader<'a> {
             self.index.put_incident(&mut self.out, stream, incident)?;
         }
         Ok(())
+    }
+
+    /// Adds what is left of a segment before it was thinned.
+    pub(crate) fn add_former(&mut self, former: &Thinning) -> Result<(), IndexError> {
+        former.put(self.index, &mut self.out)
     }
 
     /// The notes of a fragment are the last word on the gap before it, as when it was recorded.

@@ -64,7 +64,7 @@ pub fn compare(a: &Index, b: &Index) -> Result<Vec<Difference>, IndexError> {
                         r.wall_start,
                         r.wall_end,
                         r.bytes,
-                        (sealed, r.tier),
+                        (sealed, r.tier, r.generation),
                         r.init,
                         r.head,
                         r.fragments,

@@ -164,7 +164,7 @@ impl Copies {
         Ok(self)
     }
 
-    fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut e = Encoder::default();
         e.u8(self.authority as u8);
         let states = self
@@ -178,7 +178,7 @@ impl Copies {
         e.0
     }
 
-    fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut d = Decoder(bytes);
         let authority = Tier::ALL
             .get(usize::from(d.u8()?))

@@ -39,7 +39,10 @@ pub(crate) const CERTIFICATES: &str = "certificates";
 /// Which certificate is about which deleted time of a stream.
 pub(crate) const CERTIFIED: &str = "certified";
 
-pub(crate) const TABLES: [&str; 18] = [
+/// Segments that are being thinned, and what is left of those that were.
+pub(crate) const THINNING: &str = "thinning";
+
+pub(crate) const TABLES: [&str; 19] = [
     META,
     CAMERAS,
     STREAMS,
@@ -58,6 +61,7 @@ pub(crate) const TABLES: [&str; 18] = [
     CERTIFICATES,
     CERTIFIED,
     RESTORES,
+    THINNING,
 ];
 
 /// Small, since most tables see a few rows a second; flushes stay rare all the same.

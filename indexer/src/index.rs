@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use archive::seam::{Seam, Step};
@@ -57,6 +57,10 @@ pub struct Index {
     pub(crate) live: LiveBoard,
     /// Taken by commits that read before they write.
     pub(crate) writing: Mutex<()>,
+    /// Odd while a segment gives way to a thinner version; counts up when it has.
+    pub(crate) replacing: AtomicU64,
+    /// The end of the last segment of each stream that gave way to a thinner version.
+    pub(crate) replaced: RwLock<HashMap<StreamNo, WallTime>>,
     /// Changed under `writing`, with the table.
     pub(crate) holds: RwLock<HoldView>,
     status: StatusBoard,
@@ -131,6 +135,8 @@ impl Index {
             names: RwLock::new(names),
             live: LiveBoard::default(),
             writing: Mutex::default(),
+            replacing: AtomicU64::new(0),
+            replaced: RwLock::default(),
             holds: RwLock::default(),
             status: StatusBoard::default(),
             pulse: Pulse::default(),

@@ -40,6 +40,7 @@ mod rows;
 mod status;
 mod suspects;
 mod sweeps;
+mod thinning;
 mod timeline;
 
 pub use archived::unreadable;
@@ -72,4 +73,5 @@ pub use rows::{Ended, Incident, IncidentKind, SegmentFragments, SegmentRow, Segm
 pub use status::{SessionState, StreamStatus};
 pub use suspects::{SUSPECTS_MAX, Suspect};
 pub use sweeps::{Sweep, SweepState};
+pub use thinning::{Replacement, Thinning, ThinningStep};
 pub use timeline::{Run, Timeline};

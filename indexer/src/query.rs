@@ -246,7 +246,7 @@ impl Index {
     /// The segments that overlap `range`, in order, each with those of its fragments that do. Only what is
     /// durable and not known to be damaged.
     pub fn fragments(&self, stream: StreamNo, range: TimeRange) -> Result<Vec<SegmentFragments>, IndexError> {
-        let mut found = self.fragments_all_states(stream, range, false)?;
+        let mut found = self.consistently(|| self.fragments_all_states(stream, range, false))?;
         self.pass_over_damage(stream, range, &mut found)?;
         Ok(found)
     }
@@ -273,6 +273,10 @@ impl Index {
 
     /// The fragment that contains `at`, else the first after it.
     pub fn seek(&self, stream: StreamNo, at: WallTime) -> Result<Option<FragmentRef>, IndexError> {
+        self.consistently(|| self.find(stream, at))
+    }
+
+    fn find(&self, stream: StreamNo, at: WallTime) -> Result<Option<FragmentRef>, IndexError> {
         let mut it = self.iter(SEGMENTS, stream)?;
         it.seek_for_prev(keys::at(stream, at));
         if !it.valid() {

@@ -229,6 +229,7 @@ mod tests {
             init: Default::default(),
             head: Default::default(),
             fragments: 1,
+            generation: 0,
         }
     }
 

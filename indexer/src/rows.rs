@@ -7,6 +7,8 @@ use archive::{
     Epoch, FragmentEntry, Gap, GapCause, Malformed, SegmentId, Sha256, StreamNo, Tier, TimeRange, WallTime,
 };
 
+use crate::keys;
+
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
 /// What a segment is going through.
@@ -41,10 +43,12 @@ pub struct SegmentRow {
     pub tier: Tier,
     /// Its init segment.
     pub init: Sha256,
-    /// The leaf of its last durable fragment.
+    /// The leaf of its last durable fragment as it was recorded: what the next segment is chained to.
     pub head: Sha256,
     /// How many durable fragments it has.
     pub fragments: u32,
+    /// How often it was thinned; 0 as it was recorded.
+    pub generation: u8,
 }
 
 impl SegmentRow {
@@ -60,6 +64,7 @@ impl SegmentRow {
             start: self.wall_start,
             seq: self.id.seq,
             epoch: self.epoch,
+            generation: self.generation,
         }
     }
 
@@ -73,6 +78,10 @@ impl SegmentRow {
         e.varint(self.fragments.into());
         e.hash(&self.init);
         e.hash(&self.head);
+        // A program that knows of no thinning refuses the row.
+        if self.generation > 0 {
+            e.u8(self.generation);
+        }
         e.0
     }
 
@@ -104,6 +113,7 @@ impl SegmentRow {
         };
         let fragments = d.varint_u32()?;
         let (init, head) = (d.hash()?, d.hash()?);
+        let generation = if d.0.is_empty() { 0 } else { d.u8()? };
         d.end()?;
         Ok(Self {
             id,
@@ -116,6 +126,7 @@ impl SegmentRow {
             init,
             head,
             fragments,
+            generation,
         })
     }
 }
@@ -322,6 +333,13 @@ pub enum IncidentKind {
 }
 
 impl Incident {
+    /// Several kinds may meet in one instant.
+    pub(crate) fn key(&self, stream: StreamNo) -> Vec<u8> {
+        let mut key = keys::at(stream, self.at).to_vec();
+        key.extend(self.encode().first());
+        key
+    }
+
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut e = Encoder::default();
         match self.kind {
@@ -369,6 +387,33 @@ impl Incident {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_row_of_a_thinned_segment_is_a_byte_longer_and_reads_back() {
+        let id = SegmentId {
+            stream: StreamNo(7),
+            seq: 52_560,
+        };
+        let row = |generation| SegmentRow {
+            id,
+            epoch: Epoch(300),
+            wall_start: WallTime::from_micros(1_800_000_000_000_000),
+            wall_end: WallTime::from_micros(1_800_000_600_000_000),
+            bytes: 128 << 20,
+            state: SegmentState::Sealed,
+            tier: Tier::Cold,
+            init: Sha256([7; 32]),
+            head: Sha256([8; 32]),
+            fragments: 300,
+            generation,
+        };
+        let (plain, thinned) = (row(0).encode(), row(1).encode());
+        assert_eq!(thinned.len(), plain.len() + 1);
+        assert!(thinned.len() + 12 <= 100, "{} bytes", thinned.len());
+        for (row, bytes) in [(row(0), plain), (row(1), thinned)] {
+            assert_eq!(SegmentRow::decode(id.stream, row.wall_start, &bytes), Ok(row));
+        }
+    }
 
     #[test]
     fn tables_read_back() {

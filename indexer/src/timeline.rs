@@ -11,6 +11,8 @@ pub struct Run {
     pub range: TimeRange,
     /// Where it is read from.
     pub tier: Tier,
+    /// Whether pictures were thinned out.
+    pub thinned: bool,
 }
 
 /// What a stream has and lacks.
@@ -42,10 +44,10 @@ pub(crate) fn build(range: TimeRange, segments: &[SegmentRow], gaps: Vec<Gap>) -
             if gap.from >= span.to() {
                 break;
             }
-            push(&mut runs, TimeRange::new(from, gap.from.max(from)), segment.tier);
+            push(&mut runs, TimeRange::new(from, gap.from.max(from)), segment);
             from = from.max(gap.to.unwrap_or(span.to()));
         }
-        push(&mut runs, TimeRange::new(from, span.to()), segment.tier);
+        push(&mut runs, TimeRange::new(from, span.to()), segment);
     }
     let clip = |g: Gap| {
         let to = g.to.map(|to| to.min(range.to()));
@@ -62,17 +64,18 @@ pub(crate) fn build(range: TimeRange, segments: &[SegmentRow], gaps: Vec<Gap>) -
 }
 
 /// Appends a stretch, joined to the run before it when it continues it.
-fn push(runs: &mut Vec<Run>, range: Option<TimeRange>, tier: Tier) {
+fn push(runs: &mut Vec<Run>, range: Option<TimeRange>, segment: &SegmentRow) {
     let Some(range) = range.filter(|r| !r.is_empty()) else {
         return;
     };
+    let (tier, thinned) = (segment.tier, segment.generation > 0);
     if let Some(last) = runs
         .last_mut()
-        .filter(|l| l.range.to() == range.from() && l.tier == tier)
+        .filter(|l| l.range.to() == range.from() && (l.tier, l.thinned) == (tier, thinned))
     {
         last.range = TimeRange::new(last.range.from(), range.to()).unwrap_or(range);
     } else {
-        runs.push(Run { range, tier });
+        runs.push(Run { range, tier, thinned });
     }
 }
 
@@ -101,6 +104,7 @@ mod tests {
             init: Default::default(),
             head: Default::default(),
             fragments: 1,
+            generation: 0,
         }
     }
 

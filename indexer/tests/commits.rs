@@ -29,6 +29,7 @@ fn a_batch_that_is_committed_twice_is_committed_once() {
         init: Sha256::default(),
         head: Sha256::default(),
         fragments: 1,
+        generation: 0,
     };
     let gap = Gap {
         from: at(5),

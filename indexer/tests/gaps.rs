@@ -54,6 +54,7 @@ impl Site {
             init: Sha256::default(),
             head: Sha256::default(),
             fragments: 1,
+            generation: 0,
         });
         let entry = FragmentEntry {
             offset: 4096,

@@ -57,6 +57,7 @@ impl Site {
             wall_start: second(at),
             prev,
             init: self.init.hash,
+            generation: 0,
         };
         let row = SegmentRow {
             id: SegmentId { stream: self.no, seq },
@@ -69,6 +70,7 @@ impl Site {
             init: self.init.hash,
             head: prev,
             fragments: 0,
+            generation: 0,
         };
         let writer = SegmentWriter::create(&self.disk, &self.pool, header, &self.init, 0).expect("create");
         (row, writer)

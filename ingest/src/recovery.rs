@@ -218,6 +218,10 @@ fn unknown_files(
                 let Ok((_, name)) = parse_segment_path(&path) else {
                     continue;
                 };
+                // What thinning has left half done is taken up where it is done.
+                if name.generation > 0 {
+                    continue;
+                }
                 let id = SegmentId {
                     stream: no,
                     seq: name.seq,

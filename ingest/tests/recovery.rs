@@ -88,6 +88,7 @@ impl Site {
             init: self.init.hash,
             head: Sha256::default(),
             fragments: 0,
+            generation: 0,
         };
         let mut batch = Batch::default();
         batch.init(&self.init);
@@ -104,6 +105,7 @@ impl Site {
             wall_start: second(at),
             prev,
             init: self.init.hash,
+            generation: 0,
         }
     }
 

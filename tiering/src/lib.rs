@@ -6,7 +6,9 @@
 //!    has just jumped ([`ArchiveTime`]).
 //! 2. Segments of a stream go oldest first, less those under a hold. What is missing between two is told by a gap.
 //! 3. A segment's row says that it is being deleted before its file goes, and goes after it.
-//! 4. When the disk fills and nothing may be deleted, new footage of the lowest priority gives way
+//! 4. Thinning puts a new object in the place of a segment, and removes the old one when the new one is as safe
+//!    ([`Thinner`]).
+//! 5. When the disk fills and nothing may be deleted, new footage of the lowest priority gives way
 //!    ([`Shedding`]), never old footage under its minimum.
 
 mod archive_time;
@@ -33,6 +35,8 @@ mod room;
 mod rules;
 pub mod scrub;
 mod shed;
+mod thinner;
+mod thinning;
 mod totals;
 mod worker;
 
@@ -49,4 +53,6 @@ pub use reaper::Reaper;
 pub use restorer::Restorer;
 pub use rules::{Below, Problem, RetentionRule, RuleError, Rules};
 pub use shed::Shedding;
+pub use thinner::{Replaced, Thinner, ThinnerMoment, ThinnerParts};
+pub use thinning::ThinKeep;
 pub use worker::Worker;

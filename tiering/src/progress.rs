@@ -24,6 +24,8 @@ pub struct Progress {
     pub space: Deleted,
     /// Deletions that an earlier process had begun.
     pub resumed: Deleted,
+    /// Segments that were thinned, and the bytes that they are smaller by.
+    pub thinned: Deleted,
     /// Files that could not be removed; each attempt counts.
     pub failed: u64,
     /// Bytes that may still be written.

@@ -20,6 +20,7 @@ use crate::progress::Progress;
 use crate::removal::{self, Doomed, Removed};
 use crate::rules::{RetentionRule, Rules};
 use crate::shed::Shedding;
+use crate::thinner::remove_former;
 use crate::totals::Totals;
 
 /// Where the last trusted time is kept over restarts.
@@ -98,6 +99,13 @@ impl Reaper {
     /// Leaves these segments alone until told otherwise.
     pub fn spare(&mut self, busy: HashSet<SegmentId>) {
         self.busy = busy;
+    }
+
+    /// Takes in that a segment has given way to a thinner version of itself.
+    pub fn replaced(&mut self, before: &SegmentRow, after: &SegmentRow) {
+        self.totals.replace(before, after);
+        self.progress.thinned.segments += 1;
+        self.progress.thinned.bytes += before.bytes.saturating_sub(after.bytes);
     }
 
     /// What was done so far.
@@ -273,8 +281,24 @@ impl Reaper {
         }))
     }
 
+    /// Removes what is left of segments as they were before they were thinned; those of which that resists wait.
+    fn without_former(&mut self, doomed: Vec<Doomed>) -> Result<Vec<Doomed>, IndexError> {
+        let mut free = Vec::with_capacity(doomed.len());
+        for one in doomed {
+            match remove_former(&self.index, &self.disk, &self.stores, &one.stream, &one.row)? {
+                Ok(()) => free.push(one),
+                Err(e) => {
+                    tracing::error!(error = %e, "what a segment was before it was thinned cannot be deleted: tried again in the next pass");
+                    self.progress.failed += 1;
+                }
+            }
+        }
+        Ok(free)
+    }
+
     /// Removes the copies of segments that are marked, certifies that they are gone, and forgets their rows.
     fn finish(&mut self, doomed: Vec<Doomed>, now: WallTime, wall: WallTime) -> Result<(), IndexError> {
+        let doomed = self.without_former(doomed)?;
         let Removed { gone, failed } = removal::remove(&self.disk, &self.stores, doomed, now);
         self.progress.failed += failed;
         if gone.is_empty() {

@@ -8,6 +8,7 @@ use archive::{StreamId, Tier, WallTime};
 use serde::{Deserialize, Serialize};
 
 use crate::glob::Glob;
+use crate::thinning::ThinKeep;
 
 /// How long footage of a removed camera stays where no rule ends it, if nothing else is said.
 pub(crate) const REMOVED_GRACE: Duration = Duration::from_secs(90 * 86_400);
@@ -43,6 +44,18 @@ pub struct RetentionRule {
     /// The bytes that each camera may use for those of its streams that this rule governs, together.
     #[serde(with = "optional_size", skip_serializing_if = "Option::is_none")]
     pub quota: Option<u64>,
+    /// Older footage is thinned: most of its pictures go, and the rest stays as it was recorded.
+    #[serde(with = "optional_duration", skip_serializing_if = "Option::is_none")]
+    pub thin_after: Option<Duration>,
+    /// What stays of it: `"keyframes"`, the default, or `"every-4th-gop"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub thin_keep: Option<ThinKeep>,
+    /// Where at least so much moves, 1 to 255 and 64 as usual for the stream, everything stays.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub thin_spare_activity: Option<u8>,
+    /// And so long before and after it. Default 10 s.
+    #[serde(with = "optional_duration", skip_serializing_if = "Option::is_none")]
+    pub thin_spare_around: Option<Duration>,
 }
 
 impl Default for RetentionRule {
@@ -57,9 +70,16 @@ impl Default for RetentionRule {
             max: None,
             incident: None,
             quota: None,
+            thin_after: None,
+            thin_keep: None,
+            thin_spare_activity: None,
+            thin_spare_around: None,
         }
     }
 }
+
+/// Around what moves, everything stays for so long where a rule does not say how long.
+const SPARE_AROUND: Duration = Duration::from_secs(10);
 
 impl RetentionRule {
     /// Whether it is about this stream.
@@ -98,8 +118,38 @@ impl RetentionRule {
         self.warm.filter(|_| cools)
     }
 
+    /// From which activity on everything stays, and how long around it.
+    pub fn spares(&self) -> Option<(u8, Duration)> {
+        let around = self.thin_spare_around.unwrap_or(SPARE_AROUND);
+        self.thin_spare_activity.map(|level| (level, around))
+    }
+
+    /// What is wrong with what it says of thinning.
+    fn thinning_problem(&self, below: Below) -> Option<Problem> {
+        let Some(after) = self.thin_after else {
+            let keys = [
+                ("thin_keep", self.thin_keep.is_some()),
+                ("thin_spare_activity", self.thin_spare_activity.is_some()),
+                ("thin_spare_around", self.thin_spare_around.is_some()),
+            ];
+            let set = keys.iter().find(|(_, is_set)| *is_set);
+            return set.map(|(key, _)| Problem::Without(key, "thin_after"));
+        };
+        if self.thin_spare_around.is_some() && self.thin_spare_activity.is_none() {
+            return Some(Problem::Without("thin_spare_around", "thin_spare_activity"));
+        }
+        if self.thin_spare_activity == Some(0) {
+            return Some(Problem::SparesEverything);
+        }
+        if let Some(min) = self.min.filter(|min| *min > after) {
+            return Some(Problem::ThinsPromised(after, min));
+        }
+        let gone = self.age_max(below).filter(|gone| after >= *gone);
+        gone.map(|gone| Problem::NeverThins(after, gone))
+    }
+
     /// The tier on which footage ends.
-    fn last(&self, below: Below) -> Tier {
+    pub(crate) fn last(&self, below: Below) -> Tier {
         match self.first_below(below) {
             Some(Tier::Warm) if self.cold_from(below).is_some() => Tier::Cold,
             Some(tier) => tier,
@@ -175,6 +225,7 @@ impl RetentionRule {
         ]
         .into_iter()
         .find_map(|(a, b)| longer(a, b))
+        .or_else(|| self.thinning_problem(below))
     }
 }
 
@@ -193,6 +244,14 @@ pub enum Problem {
     Zero(&'static str),
     /// The first age is longer than the second, which bounds it.
     Longer(&'static str, Duration, &'static str, Duration),
+    /// The first key says nothing without the second.
+    Without(&'static str, &'static str),
+    /// Everything moves at least that much.
+    SparesEverything,
+    /// Footage of this age would be thinned, and is promised until that.
+    ThinsPromised(Duration, Duration),
+    /// Footage of this age would be thinned, and is gone at that.
+    NeverThins(Duration, Duration),
     /// The rule with this number matches every stream before.
     Shadowed(usize),
 }
@@ -224,6 +283,25 @@ impl fmt::Display for Problem {
             Self::Longer(a, age, b, limit) => {
                 let (age, limit) = (format_duration(*age), format_duration(*limit));
                 write!(f, "`{a}` ({age}) is longer than `{b}` ({limit})")
+            }
+            Self::Without(key, other) => write!(f, "`{key}` is set and `{other}` is not: it says nothing"),
+            Self::SparesEverything => write!(
+                f,
+                "`thin_spare_activity` is 0 and would spare everything: use 1 to 255, 64 is usual"
+            ),
+            Self::ThinsPromised(after, min) => {
+                let (after, min) = (format_duration(*after), format_duration(*min));
+                write!(
+                    f,
+                    "`thin_after` ({after}) is shorter than `min` ({min}), for which footage is promised whole"
+                )
+            }
+            Self::NeverThins(after, gone) => {
+                let (after, gone) = (format_duration(*after), format_duration(*gone));
+                write!(
+                    f,
+                    "`thin_after` ({after}) is never reached: footage is deleted at {gone}"
+                )
             }
             Self::Shadowed(by) => {
                 write!(
@@ -431,6 +509,27 @@ mod tests {
             ("hot = \"0s\"", "would keep nothing"),
             ("quota = \"0B\"", "would keep nothing"),
             ("cameras = []", "matches nothing"),
+            (
+                "thin_keep = \"keyframes\"",
+                "`thin_keep` is set and `thin_after` is not",
+            ),
+            (
+                "thin_after = \"7d\"\nthin_spare_around = \"9s\"",
+                "`thin_spare_activity` is not",
+            ),
+            (
+                "thin_after = \"7d\"\nthin_spare_activity = 0",
+                "would spare everything",
+            ),
+            (
+                "thin_after = \"7d\"\nmin = \"30d\"",
+                "`thin_after` (7d) is shorter than `min` (30d)",
+            ),
+            (
+                "thin_after = \"7d\"\nmax = \"7d\"",
+                "is never reached: footage is deleted at 7d",
+            ),
+            ("thin_after = \"7d\"\nhot = \"2d\"", "is never reached"),
             ("cameras = [\"lobby/main\"]", "`lobby/main` in `cameras`"),
         ] {
             let error = Rules::new(read(&format!("[[rules]]\n{text}"))).expect_err(text);

@@ -42,6 +42,15 @@ impl Totals {
         }
     }
 
+    /// Counts a segment again that has become smaller.
+    pub(crate) fn replace(&mut self, before: &SegmentRow, after: &SegmentRow) {
+        if let Some(counted) = self.0.get_mut(&before.id.stream)
+            && before.wall_start < counted.until
+        {
+            counted.bytes = counted.bytes.saturating_sub(before.bytes) + after.bytes;
+        }
+    }
+
     /// Takes a deleted segment out.
     pub(crate) fn forget(&mut self, row: &SegmentRow) {
         if let Some(counted) = self.0.get_mut(&row.id.stream)

@@ -22,6 +22,7 @@ use crate::outlook::Outlook;
 use crate::progress::Progress;
 use crate::reaper::Reaper;
 use crate::rules::Rules;
+use crate::thinner::{Replaced, Thinner, ThinnerMoment, ThinnerParts};
 
 /// Between two passes while there is more to delete, so that recording gets its turn at the disk.
 const BREATH: Duration = Duration::from_millis(100);
@@ -60,6 +61,20 @@ impl Worker {
             let (index, disk, rules) = (index.clone(), disk.clone(), rules.clone());
             Mover::new(index, disk, stores, rules, grace, runtime)
         });
+        if let Some(mover) = &mut mover {
+            // A kill may have come between the replacement and this.
+            let all = index.thinnings()?;
+            for replaced in all.iter().filter(|thinning| thinning.former().is_some()) {
+                mover.look_again(replaced.before.id.stream, replaced.before.wall_start)?;
+            }
+        }
+        let mut thinner = Thinner::new(ThinnerParts {
+            index: index.clone(),
+            disk: disk.clone(),
+            stores: stores.clone().map(|(stores, _)| stores).unwrap_or_default(),
+            rules: rules.clone(),
+            grace,
+        });
         let board = index.clone();
         let mut outlook = Outlook::new(index.clone(), rules.clone(), config.clone());
         let places = stores
@@ -74,6 +89,14 @@ impl Worker {
         let shared = progress.clone();
         let run = move || loop {
             let more = pass(&mut reaper, mover.as_mut(), &settings, &hands, &*clock).and_then(|more| {
+                thin(
+                    &mut thinner,
+                    &mut reaper,
+                    mover.as_mut(),
+                    &hands,
+                    &*clock,
+                    Thinner::pass,
+                )?;
                 let now = reaper.progress().archive_time;
                 filing.pass(clock.monotonic_us())?;
                 locking.pass(now, clock.monotonic_us())?;
@@ -97,7 +120,8 @@ impl Worker {
             loop {
                 let moved = mover.as_ref().map(Mover::moved);
                 board.pulse().set_moved(moved);
-                let is_moving = moved.is_some_and(|moved| moved.under_way + moved.leaving > 0);
+                let moves = moved.is_some_and(|moved| moved.under_way + moved.leaving > 0);
+                let is_moving = moves || thinner.is_under_way();
                 let step = if is_moving { pause.min(TICK) } else { pause };
                 if stopped.recv_timeout(step) != Err(RecvTimeoutError::Timeout) {
                     return Ok(());
@@ -105,6 +129,21 @@ impl Worker {
                 pause = pause.saturating_sub(step);
                 if pause.is_zero() {
                     break;
+                }
+                match thin(
+                    &mut thinner,
+                    &mut reaper,
+                    mover.as_mut(),
+                    &hands,
+                    &*clock,
+                    Thinner::go_on,
+                ) {
+                    Err(e) if e.is_disk_full() => break,
+                    Err(e) => {
+                        tracing::error!(error = %e, "the index failed: nothing is thinned, moved or deleted any more");
+                        return Err(e);
+                    }
+                    Ok(()) => {}
                 }
                 if let Some(mover) = &mut mover {
                     let mut turn = hands.turn();
@@ -156,6 +195,34 @@ impl Worker {
             Err(_) => Ok(()),
         }
     }
+}
+
+/// Thins, and tells the others which segments have given way to thinner ones.
+fn thin(
+    thinner: &mut Thinner,
+    reaper: &mut Reaper,
+    mut mover: Option<&mut Mover>,
+    hands: &Hands,
+    clock: &dyn Clock,
+    step: fn(&mut Thinner, &ThinnerMoment<'_>) -> Result<Vec<Replaced>, IndexError>,
+) -> Result<(), IndexError> {
+    let turn = hands.turn();
+    let mut busy = mover.as_ref().map(|mover| mover.busy()).unwrap_or_default();
+    busy.extend(turn.mending());
+    let found = reaper.progress();
+    let at = ThinnerMoment {
+        now: found.archive_time,
+        clock_trusted: !found.clock_doubted,
+        monotonic_us: clock.monotonic_us(),
+        busy: &busy,
+    };
+    for (before, after) in step(thinner, &at)? {
+        reaper.replaced(&before, &after);
+        if let Some(mover) = &mut mover {
+            mover.look_again(after.id.stream, after.wall_start)?;
+        }
+    }
+    Ok(())
 }
 
 /// One pass of both; whether there is more to delete right now.

@@ -180,9 +180,15 @@ impl<'a> Content<'a> {
             } else {
                 t.dts
             };
+            // What was shown already when the range begins, is shown from there on.
+            let pts = if t.pts == cut.first {
+                cut.shown_from.max(t.pts)
+            } else {
+                t.pts
+            };
             wanted.then(|| Timed {
                 dts: place(dts),
-                pts: place(t.pts),
+                pts: place(pts),
                 sample: t.sample,
             })
         });
@@ -382,6 +388,11 @@ fn etag(input: &ExportInput<'_>, comment: &str, len: u64, extents: &[Extent]) ->
     });
     for number in times.into_iter().chain([len]).chain(places) {
         hash.update(number.to_be_bytes());
+    }
+    // Recorded footage has the tags that it always had.
+    for fragment in input.fragments.iter().filter(|f| f.generation > 0) {
+        hash.update(fragment.segment.seq.to_be_bytes());
+        hash.update([fragment.generation]);
     }
     hash.update(comment);
     let digest = hash.finalize();

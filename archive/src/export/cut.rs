@@ -1,5 +1,6 @@
 //! Which samples a range needs: pure decisions over sample tables.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use super::{EXPORT_DURATION_MAX_US, EXPORT_SAMPLES_MAX, ExportError, ExportFragment, ExportInput};
@@ -28,7 +29,10 @@ pub(super) struct RunCut {
     pub(super) last: Place,
     /// When the keyframe is shown. Pictures shown before it refer to what is not there, and are left out.
     pub(super) base: i64,
-    /// When the first picture of the export is shown.
+    /// The time of the first picture that is shown.
+    pub(super) first: i64,
+    /// When the first picture of the export is shown: at its time, or at the beginning of the range if it is still
+    /// shown then.
     pub(super) shown_from: i64,
     /// When the last one ends.
     pub(super) shown_to: i64,
@@ -93,7 +97,7 @@ pub(super) fn cut(input: &ExportInput<'_>) -> Result<Vec<RunCut>, ExportError> {
         };
         if !cuts.is_empty() {
             // Only the beginning of the whole may be hidden.
-            cut.shown_from = cut.base;
+            (cut.first, cut.shown_from) = (cut.base, cut.base);
         }
         cuts.push(cut);
     }
@@ -179,7 +183,15 @@ fn cut_run(input: &ExportInput<'_>, videos: &[Video<'_>], run: Range<usize>) -> 
     let mut shown: Option<(i64, i64, usize)> = None;
     for (i, fragment, video) in in_run() {
         let wall = Wall::new(fragment, video);
-        for t in timed(video.samples).filter(|t| wall.reaches(t.pts, from) && !wall.reaches(t.pts, to)) {
+        let ends = ends(fragment, video);
+        let is_shown = |pts: i64| {
+            let lasts = || {
+                ends.get(&pts)
+                    .is_some_and(|end| wall.reaches(*end, from.plus_micros(1)))
+            };
+            (wall.reaches(pts, from) || lasts()) && !wall.reaches(pts, to)
+        };
+        for t in timed(video.samples).filter(|t| is_shown(t.pts)) {
             shown = Some(match shown {
                 Some((first, last, at)) if t.pts <= last => (first.min(t.pts), last, at),
                 Some((first, ..)) => (first, t.pts, i),
@@ -197,7 +209,7 @@ fn cut_run(input: &ExportInput<'_>, videos: &[Video<'_>], run: Range<usize>) -> 
         .last()
         .or_else(|| keyframes().find(|(_, t)| t.pts <= last_shown))?;
     let base = key.pts;
-    let shown_from = first_shown.max(base);
+    let first = first_shown.max(base);
 
     let last_video = videos.get(last_fragment)?;
     let last = (timed(last_video.samples).enumerate())
@@ -210,25 +222,47 @@ fn cut_run(input: &ExportInput<'_>, videos: &[Video<'_>], run: Range<usize>) -> 
     let later = timed(last_video.samples)
         .map(|t| t.pts)
         .filter(|pts| *pts > last_shown);
-    let shown_to = later.min().unwrap_or(last_video.end.max(last_shown));
+    let mut shown_to = later.min().unwrap_or(last_video.end.max(last_shown));
+    let last_entry = input.fragments.get(last_fragment)?;
+    let last_wall = Wall::new(last_entry, last_video);
+    if last_entry.generation > 0 && last_wall.reaches(shown_to, to) {
+        shown_to = last_wall.media(to).clamp(last_shown, shown_to);
+    }
 
     // Its leading pictures may be shown in the fragment, or the run, before.
     let first_fragment = in_run()
-        .take_while(|(i, _, v)| *i == begin.fragment || v.start <= shown_from)
+        .take_while(|(i, _, v)| *i == begin.fragment || v.start <= first)
         .last()?;
-    let wall_from = Wall::new(first_fragment.1, first_fragment.2).of(shown_from);
-    let wall_to = Wall::new(input.fragments.get(last_fragment)?, last_video).of(shown_to);
+    let first_wall = Wall::new(first_fragment.1, first_fragment.2);
+    let mut shown_from = first;
+    if first_fragment.1.generation > 0 && !first_wall.reaches(first, from) {
+        shown_from = first_wall.media(from).clamp(first, shown_to.max(first));
+    }
+    let wall_from = first_wall.of(shown_from);
+    let wall_to = last_wall.of(shown_to);
     Some(RunCut {
         fragments: run,
         timescale: last_video.track.timescale,
         begin,
         last: last.max(begin),
         base,
+        first,
         shown_from,
         shown_to,
         wall_from,
         wall_to,
     })
+}
+
+/// Until when each picture of a thinned fragment is shown; pictures of others last as long as it takes to take one.
+fn ends(fragment: &ExportFragment, video: &Video<'_>) -> HashMap<i64, i64> {
+    if fragment.generation == 0 {
+        return HashMap::new();
+    }
+    let mut all: Vec<i64> = timed(video.samples).map(|t| t.pts).collect();
+    all.sort_unstable();
+    let ends = all.iter().skip(1).copied().chain([video.end]);
+    all.iter().copied().zip(ends).collect()
 }
 
 /// The straight line from media to wall time inside one fragment.
@@ -257,6 +291,13 @@ impl Wall {
     fn reaches(&self, pts: i64, at: WallTime) -> bool {
         i128::from(pts - self.media_start) * self.duration_us
             >= i128::from(at.micros_since(self.start)) * self.media_duration
+    }
+
+    /// The first media time that is not before `at`.
+    fn media(&self, at: WallTime) -> i64 {
+        let us = i128::from(at.micros_since(self.start)) * self.media_duration;
+        let ticks = -(-us).div_euclid(self.duration_us.max(1));
+        self.media_start.saturating_add(ticks as i64)
     }
 
     /// When `pts` is taken, rounded towards the past.

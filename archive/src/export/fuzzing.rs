@@ -227,5 +227,6 @@ fn fragment(
         init: init.clone(),
         entry,
         tracks,
+        generation: u8::from(shape & 0b1010 == 0b1010),
     }
 }

@@ -7,6 +7,7 @@
 //! - **Exact cut.** The first picture shown is the first one taken at or after the beginning of the range,
 //!   the last one the last before its end. Coded samples begin at the keyframe before; an edit list hides
 //!   what is only there to be decoded. Ranges that meet share no picture and lose none.
+//!   Where pictures were thinned out, each is shown until the next, also over the border of two ranges.
 //! - **Gaps close.** Media time runs on where wall time has a gap, so players play across it; where the
 //!   gaps were stands as JSON in the comment. The video decides how long each run is; its audio is cut or
 //!   stretched to that, so that the two stay together however many runs follow.
@@ -56,6 +57,8 @@ pub struct ExportFragment {
     pub entry: FragmentEntry,
     /// Its samples; `data_offset` counts from the beginning of the segment file.
     pub tracks: Vec<TrackSamples>,
+    /// That of its segment. Where pictures were thinned out, each stands for the time until the next.
+    pub generation: u8,
 }
 
 /// What to export.
@@ -155,4 +158,4 @@ impl ExportFragment {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,3 +1,3 @@
-mod footage;
+pub(crate) mod footage;
 mod layout;
 mod played;

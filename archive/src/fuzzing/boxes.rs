@@ -76,7 +76,7 @@ fn read_back(tracks: &[TrackSamples]) {
             samples: &t.samples,
         })
         .collect();
-    let bytes = moof_bytes(1, &runs);
+    let bytes = moof_bytes(1, &runs, 0);
     let back = parse_moof(&bytes, 4096).expect("what was written reads back");
     let mut data_offset = 4096 + bytes.len() as u64;
     assert_eq!(back.len(), tracks.len());

@@ -54,8 +54,8 @@ pub(crate) struct TrackRun<'a> {
 }
 
 /// `moof` for `runs`, followed by the header of the `mdat` that holds their bytes one run after the
-/// other. A field that does not vary is written once.
-pub(crate) fn moof_bytes(sequence: u32, runs: &[TrackRun<'_>]) -> Vec<u8> {
+/// other, and `rest` bytes that are no samples. A field that does not vary is written once.
+pub(crate) fn moof_bytes(sequence: u32, runs: &[TrackRun<'_>], rest: u32) -> Vec<u8> {
     let mut w = BoxWriter::default();
     let mut offset_fields = Vec::new();
     w.boxed(b"moof", |w| {
@@ -73,7 +73,7 @@ pub(crate) fn moof_bytes(sequence: u32, runs: &[TrackRun<'_>]) -> Vec<u8> {
         offset += run.samples.iter().map(|s| s.size).sum::<u32>();
     }
     let data: u32 = runs.iter().flat_map(|r| r.samples).map(|s| s.size).sum();
-    w.u32(data + 8);
+    w.u32(data + rest + 8);
     w.bytes(b"mdat");
     w.0
 }
@@ -251,7 +251,7 @@ mod tests {
                 TrackRun { track_id: 1, base_media_time: base, samples: &video },
                 TrackRun { track_id: 2, base_media_time: base / 2, samples: &audio },
             ];
-            let bytes = moof_bytes(7, &runs);
+            let bytes = moof_bytes(7, &runs, 0);
             let back = parse_moof(&bytes, 4096).expect("parses");
             prop_assert_eq!(&back[0].samples, &video);
             prop_assert_eq!(&back[1].samples, &audio);
@@ -265,7 +265,7 @@ mod tests {
         fn damaged_tables_never_panic(at in any::<prop::sample::Index>(), to in any::<u8>(), cut in any::<prop::sample::Index>()) {
             let samples = [SampleEntry { duration: 3000, size: 10, composition_offset: 1, keyframe: true }; 9];
             let run = TrackRun { track_id: 1, base_media_time: 5, samples: &samples };
-            let mut bytes = moof_bytes(1, &[run]);
+            let mut bytes = moof_bytes(1, &[run], 0);
             let i = at.index(bytes.len());
             bytes[i] = to;
             bytes.truncate(cut.index(bytes.len()) + 1);

@@ -167,7 +167,7 @@ impl FragmentBuilder {
 
     /// Closes the fragment. Its decode times are its presentation times in order, so that a stream
     /// without B-frames needs no composition offsets and none needs an initial delay.
-    pub fn close(mut self, pool: &Pool, closing: Closing) -> ClosedFragment {
+    pub fn close(self, pool: &Pool, closing: Closing) -> ClosedFragment {
         let mut order: Vec<i64> = self.video.iter().map(|s| s.pts).collect();
         order.sort_unstable();
         // Equal or backward times would make decode times stand still, which players do not forgive.
@@ -191,30 +191,6 @@ impl FragmentBuilder {
             .collect();
         let audio = audio_entries(&self.audio, closing.audio_duration);
 
-        let video_bytes: u64 = video.iter().map(|s| u64::from(s.size)).sum();
-        let track = |track_id, base: i64, data_offset, samples| TrackSamples {
-            track_id,
-            base_media_time: base.unsigned_abs(),
-            data_offset,
-            samples,
-        };
-        let mut tracks = vec![track(VIDEO_TRACK_ID, start, 0, video)];
-        if let Some(first) = self.audio.first() {
-            self.sums.update(&self.audio_data);
-            self.buf.extend(&self.audio_data);
-            tracks.push(track(AUDIO_TRACK_ID, first.pts, video_bytes, audio));
-        }
-        let runs: Vec<TrackRun<'_>> = (tracks.iter())
-            .map(|t| TrackRun {
-                track_id: t.track_id,
-                base_media_time: t.base_media_time,
-                samples: &t.samples,
-            })
-            .collect();
-        let moof = moof_bytes(1, &runs);
-        let body_len = (moof.len() + self.buf.len() - self.headroom) as u32;
-        let pad = pad(&mut self.buf);
-        self.sums.update(&pad);
         let entry = FragmentEntry {
             offset: 0,
             len: 0,
@@ -227,11 +203,52 @@ impl FragmentBuilder {
             activity: closing.activity,
             notes: closing.notes,
         };
+        let audio = self.audio.first().map(|first| (first.pts.unsigned_abs(), audio));
+        self.complete(pool, entry, closing.clock_offset_us, video, audio, &[])
+    }
+
+    /// Closes the fragment with tables and times that are known: those of `video` and, with the time of the first
+    /// sample, of `audio` in the order in which they were pushed. `rest` follows the samples, and is none.
+    pub(super) fn complete(
+        mut self,
+        pool: &Pool,
+        entry: FragmentEntry,
+        clock_offset_us: Option<i64>,
+        video: Vec<SampleEntry>,
+        audio: Option<(u64, Vec<SampleEntry>)>,
+        rest: &[u8],
+    ) -> ClosedFragment {
+        let video_bytes: u64 = video.iter().map(|s| u64::from(s.size)).sum();
+        let track = |track_id, base_media_time, data_offset, samples| TrackSamples {
+            track_id,
+            base_media_time,
+            data_offset,
+            samples,
+        };
+        let mut tracks = vec![track(VIDEO_TRACK_ID, entry.media_start, 0, video)];
+        if let Some((base, audio)) = audio {
+            self.sums.update(&self.audio_data);
+            self.buf.extend(&self.audio_data);
+            tracks.push(track(AUDIO_TRACK_ID, base, video_bytes, audio));
+        }
+        self.sums.update(rest);
+        self.buf.extend(rest);
+        let runs: Vec<TrackRun<'_>> = (tracks.iter())
+            .map(|t| TrackRun {
+                track_id: t.track_id,
+                base_media_time: t.base_media_time,
+                samples: &t.samples,
+            })
+            .collect();
+        let moof = moof_bytes(1, &runs, rest.len() as u32);
+        let body_len = (moof.len() + self.buf.len() - self.headroom) as u32;
+        let pad = pad(&mut self.buf);
+        self.sums.update(&pad);
         let frame = Frame {
             index: 0,
             entry,
             body_len,
-            clock_offset_us: closing.clock_offset_us,
+            clock_offset_us,
             data: Sha256::default(),
             prev: Sha256::default(),
             sums: self.sums.finish(),

@@ -2,7 +2,7 @@
 #![deny(clippy::indexing_slicing)]
 
 use super::frame::{decode_flags, decode_notes, encode_flags, encode_notes};
-use super::{SegmentHeader, padding, uuid};
+use super::{Origin, SegmentHeader, padding, uuid};
 use crate::codec::{Decoder, Encoder};
 use crate::error::Malformed;
 use crate::fragment::{BLOCK_BYTES, FragmentEntry};
@@ -12,7 +12,7 @@ use crate::time::WallTime;
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 /// Rows in a footer, at most: a segment of many hours with two-second fragments.
-const FRAGMENTS_MAX: u64 = 100_000;
+pub(super) const FRAGMENTS_MAX: u64 = 100_000;
 const OFFSET_UNKNOWN: i64 = i64::MIN;
 
 /// One fragment in the footer.
@@ -35,10 +35,12 @@ pub struct Footer {
     pub header: SegmentHeader,
     /// When its last fragment ends.
     pub wall_end: WallTime,
-    /// The leaf of its last fragment: what the next segment is chained to.
+    /// The leaf of its last fragment.
     pub head: Sha256,
     /// In order.
     pub fragments: Vec<FooterFragment>,
+    /// What it was made of, if it was thinned.
+    pub origin: Option<Origin>,
 }
 
 /// The rows of a footer as they are collected while the segment grows.
@@ -89,13 +91,23 @@ impl FooterRows {
     }
 
     /// The footer's box.
-    pub(super) fn boxed(&self, header: &SegmentHeader, head: Sha256, wall_end: WallTime) -> Vec<u8> {
+    pub(super) fn boxed(
+        &self,
+        header: &SegmentHeader,
+        head: Sha256,
+        wall_end: WallTime,
+        origin: Option<&Origin>,
+    ) -> Vec<u8> {
+        debug_assert_eq!(header.generation > 0, origin.is_some());
         let mut e = Encoder(uuid::FOOTER.to_vec());
         header.encode(&mut e);
         e.wall(wall_end);
         e.hash(&head);
         e.varint(self.count.into());
         e.bytes(&self.rows.0);
+        if let Some(origin) = origin {
+            origin.encode(&mut e);
+        }
         let mut w = BoxWriter::default();
         w.boxed(b"uuid", |w| w.bytes(&e.0));
         w.0
@@ -103,6 +115,11 @@ impl FooterRows {
 }
 
 impl Footer {
+    /// What the next segment is chained to: its own head, or that of the segment that it was before it was thinned.
+    pub fn link(&self) -> Sha256 {
+        self.origin.as_ref().map_or(self.head, Origin::head)
+    }
+
     /// Where its fragments end: the byte at which a footer stands that belongs to them.
     pub fn end(&self) -> u64 {
         let end = |e: &FragmentEntry| e.offset + u64::from(e.len);
@@ -132,12 +149,17 @@ impl Footer {
             last = Last::after(&f.entry);
             fragments.push(f);
         }
+        let origin = match header.generation {
+            0 => None,
+            _ => Some(Origin::decode(&mut d)?),
+        };
         d.end()?;
         Ok(Self {
             header,
             wall_end,
             head,
             fragments,
+            origin,
         })
     }
 }

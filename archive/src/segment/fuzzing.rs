@@ -112,7 +112,7 @@ pub fn footer(data: &[u8]) {
     assert_eq!(short.as_ref().map(entries), Ok(entries(&read)));
     let mut rows = FooterRows::default();
     read.fragments.iter().for_each(|f| rows.push(f));
-    let bytes = rows.boxed(&read.header, read.head, read.wall_end);
+    let bytes = rows.boxed(&read.header, read.head, read.wall_end, read.origin.as_ref());
     assert!(
         bytes.len() <= w.0.len(),
         "a footer grows when it is written again"
@@ -300,5 +300,6 @@ fn some_header(init: Sha256) -> SegmentHeader {
         wall_start: WallTime::from_micros(1_700_000_000_000_000),
         prev: Sha256::of(b"the segment before"),
         init,
+        generation: 0,
     }
 }

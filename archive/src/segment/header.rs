@@ -1,7 +1,7 @@
 //! What stands at the beginning of a segment file, behind the init segment.
 #![deny(clippy::indexing_slicing)]
 
-use super::{FORMAT_VERSION, padding, padding_box, uuid};
+use super::{FORMAT_VERSION, THINNED_VERSION, padding, padding_box, uuid};
 use crate::codec::{Decoder, Encoder};
 use crate::error::Malformed;
 use crate::id::{Epoch, Sha256, StreamId};
@@ -24,6 +24,8 @@ pub struct SegmentHeader {
     pub prev: Sha256,
     /// The hash of the init segment that it begins with.
     pub init: Sha256,
+    /// How often it was thinned; 0 as it was recorded.
+    pub generation: u8,
 }
 
 impl SegmentHeader {
@@ -33,11 +35,15 @@ impl SegmentHeader {
             start: self.wall_start,
             seq: self.seq,
             epoch: self.epoch,
+            generation: self.generation,
         }
     }
 
     pub(super) fn encode(&self, e: &mut Encoder) {
-        e.u8(FORMAT_VERSION);
+        e.u8(match self.generation {
+            0 => FORMAT_VERSION,
+            _ => THINNED_VERSION,
+        });
         e.short_str(self.stream.tenant.as_str());
         e.short_str(self.stream.camera.as_str());
         e.short_str(self.stream.stream.as_str());
@@ -46,11 +52,15 @@ impl SegmentHeader {
         e.wall(self.wall_start);
         e.hash(&self.prev);
         e.hash(&self.init);
+        if self.generation > 0 {
+            e.u8(self.generation);
+        }
     }
 
     pub(super) fn decode(d: &mut Decoder<'_>) -> Result<Self, Malformed> {
         const BAD_ID: Malformed = Malformed("not an id");
-        if d.u8()? != FORMAT_VERSION {
+        let version = d.u8()?;
+        if version != FORMAT_VERSION && version != THINNED_VERSION {
             return Err(Malformed("unknown version of the segment format"));
         }
         let stream = StreamId {
@@ -59,13 +69,19 @@ impl SegmentHeader {
             stream: d.short_str()?.parse().map_err(|_| BAD_ID)?,
         };
         let (seq, epoch, wall_start) = (d.u64()?, Epoch(d.u32()?), d.wall()?);
+        let (prev, init) = (d.hash()?, d.hash()?);
+        let generation = if version == THINNED_VERSION { d.u8()? } else { 0 };
+        if (generation > 0) != (version == THINNED_VERSION) {
+            return Err(Malformed("a thinned segment of no generation"));
+        }
         Ok(Self {
             stream,
             seq,
             epoch,
             wall_start,
-            prev: d.hash()?,
-            init: d.hash()?,
+            prev,
+            init,
+            generation,
         })
     }
 

@@ -7,12 +7,14 @@ mod frame;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod header;
+mod origin;
 mod outline;
 mod reader;
 mod restore;
 mod scan;
 mod source;
 mod sums;
+mod thin;
 mod verify;
 mod writer;
 
@@ -20,9 +22,11 @@ pub use builder::{ClosedFragment, Closing, FragmentBuilder, hash_samples};
 pub use checked::{CheckedReader, ReadFailure};
 pub use footer::{Footer, FooterFragment};
 pub use header::SegmentHeader;
+pub use origin::{Keep, Origin, OriginFragment};
 pub use reader::{Pace, SegmentReader};
 pub use restore::{Restored, forget_half_restored, restore};
 pub use scan::{Scan, ScannedFragment, Tail, scan, scan_tail};
+pub use thin::{CarriedUnit, Thinned, Thinning, leans, thin};
 pub use verify::{Verified, verify};
 pub use writer::{Sealed, SegmentWriter, finish};
 
@@ -33,12 +37,17 @@ const BLOCK: u64 = BLOCK_BYTES as u64;
 /// The version of the format, in every box of ours.
 pub const FORMAT_VERSION: u8 = 2;
 
+/// The version of header and footer of a segment that was thinned; its fragments are like all others.
+const THINNED_VERSION: u8 = 3;
+
 /// The `uuid` types of our boxes, which players pass over.
 mod uuid {
     pub(super) const HEADER: [u8; 16] = *b"tierline-segment";
     pub(super) const FRAGMENT: [u8; 16] = *b"tierlinefragment";
     pub(super) const FOOTER: [u8; 16] = *b"tierlines-footer";
     pub(super) const TRAILER: [u8; 16] = *b"tierline-trailer";
+    /// Behind the last sample of a thinned fragment.
+    pub(super) const CARRIED: [u8; 16] = *b"tierline-sei-nal";
     /// Size, `uuid` and the type.
     pub(super) const PREFIX_BYTES: usize = 24;
 }

@@ -21,7 +21,7 @@ pub struct Restored {
     pub name: String,
     /// Its length.
     pub bytes: u64,
-    /// The leaf of its last fragment.
+    /// What the next segment is chained to.
     pub head: Sha256,
     /// All its fragments, in order.
     pub fragments: Arc<[FragmentEntry]>,
@@ -106,7 +106,7 @@ fn look(disk: &Disk, what: &Restored, temporary: &str) -> Result<(), ArchiveErro
     let reader = SegmentReader::open(disk, temporary)?;
     reader.distrust_cache()?;
     let found = verify(&reader)?;
-    if found.sealed && found.head == what.head && reader.len()? == what.bytes {
+    if found.sealed && found.link == what.head && reader.len()? == what.bytes {
         return Ok(());
     }
     Err(reader.malformed(0, &Malformed("the copies are those of another segment")))

@@ -95,6 +95,7 @@ fn header(f: &Fixture) -> SegmentHeader {
         wall_start: start(),
         prev: Sha256::of(b"before"),
         init: f.init.hash,
+        generation: 0,
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::footer::{FooterFragment, FooterRows};
 use super::scan::ScannedFragment;
-use super::{ClosedFragment, SegmentHeader, hash_samples, padding_box, uuid};
+use super::{ClosedFragment, Origin, SegmentHeader, hash_samples, padding_box, uuid};
 use crate::buffer::{Pool, SlabBuf};
 use crate::codec::Encoder;
 use crate::disk::{AppendFile, Disk};
@@ -154,7 +154,12 @@ impl SegmentWriter {
 
     /// Writes the footer and makes the whole segment durable.
     pub fn seal(mut self, pool: &Pool) -> Result<Sealed, ArchiveError> {
-        self.tail.write(&self.header, &mut self.file, pool)
+        self.tail.write(&self.header, &mut self.file, pool, None)
+    }
+
+    /// The same for a segment that was made of another one.
+    pub(super) fn seal_thinned(mut self, pool: &Pool, origin: &Origin) -> Result<Sealed, ArchiveError> {
+        self.tail.write(&self.header, &mut self.file, pool, Some(origin))
     }
 }
 
@@ -174,8 +179,9 @@ impl Tail {
         header: &SegmentHeader,
         file: &mut AppendFile,
         pool: &Pool,
+        origin: Option<&Origin>,
     ) -> Result<Sealed, ArchiveError> {
-        let footer = self.rows.boxed(header, self.head, self.wall_end);
+        let footer = self.rows.boxed(header, self.head, self.wall_end, origin);
         let mut buf = SlabBuf::new(pool);
         buf.extend(&footer);
         end(file.len(), &footer, &mfra(&self.keyframes))
@@ -186,7 +192,7 @@ impl Tail {
         file.sync_data()?;
         Ok(Sealed {
             bytes: file.len(),
-            head: self.head,
+            head: origin.map_or(self.head, Origin::head),
         })
     }
 }
@@ -244,5 +250,5 @@ pub fn finish(
         keyframes: Vec::new(),
     };
     fragments.iter().for_each(|f| tail.push(&f.row, f.moof_offset));
-    tail.write(header, &mut file, pool)
+    tail.write(header, &mut file, pool, None)
 }

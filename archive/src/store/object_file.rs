@@ -69,14 +69,12 @@ impl Objects {
         self.runtime.block_on(self.store.folder(folder))
     }
 
-    /// Removes objects, several at a time, and looks that they are gone. After `time` no more are begun. One answer for
-    /// each name; `None` for one that was not begun. Blocks.
+    /// Removes segments, several at a time, with what stands beside them, and looks that they are gone. After `time` no
+    /// more are begun. One answer for each name; `None` for one that was not begun. Blocks.
     pub fn delete_all(&self, names: &[String], time: Duration) -> Vec<Option<Result<(), StoreError>>> {
-        self.for_all(
-            names,
-            time,
-            |store, name| async move { store.delete(&name).await },
-        )
+        self.for_all(names, time, |store, name| async move {
+            store.delete_segment(&name).await
+        })
     }
 
     /// Puts legal holds of the store's own on objects, or lifts them, as [`Objects::delete_all`] deletes.

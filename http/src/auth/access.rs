@@ -358,6 +358,26 @@ impl StreamHandle {
             .ok_or_else(Problem::not_found)
     }
 
+    /// The same of a generation, while that may be read: what was thinned can be read as it was until its copies go.
+    pub(crate) fn version(&self, seq: u64, generation: u8) -> Result<SegmentRow, Problem> {
+        let row = self.segment(seq)?;
+        if row.generation == generation {
+            return Ok(row);
+        }
+        let former = self.former(&row, generation)?;
+        former.ok_or_else(Problem::not_found)
+    }
+
+    /// What a segment was in an earlier generation, if there are copies of that still.
+    fn former(&self, now: &SegmentRow, generation: u8) -> Result<Option<SegmentRow>, IndexError> {
+        let thinning = self.footage.index.thinning(now)?;
+        let thinning = thinning.filter(|t| t.before.generation == generation);
+        Ok(thinning.and_then(|t| {
+            let tier = t.former()?.nearest();
+            Some(SegmentRow { tier, ..t.before })
+        }))
+    }
+
     pub(crate) fn seek(&self, at: WallTime) -> Result<Option<FragmentRef>, Problem> {
         Ok(self.footage.index.seek(self.no, at)?)
     }
@@ -406,6 +426,17 @@ impl StreamHandle {
 
     pub(crate) fn live(&self) -> watch::Receiver<Live> {
         self.footage.index.live(self.no)
+    }
+
+    /// Whether a segment is still of the generation that `row` tells.
+    pub(super) fn is_current(&self, row: &SegmentRow) -> Result<bool, IndexError> {
+        let now = self.footage.index.segment(row.id)?;
+        Ok(now.is_none_or(|now| now.generation == row.generation))
+    }
+
+    /// See [`Index::replaced_until`].
+    pub(crate) fn replaced_until(&self) -> Option<WallTime> {
+        self.footage.index.replaced_until(self.no)
     }
 
     /// How old the oldest sealed footage of this stream is that lies on the disk alone, 0 where none does; `None` where

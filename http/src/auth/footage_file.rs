@@ -188,6 +188,10 @@ impl FootageFile {
             stream = %self.stream.id(), segment = self.row.id.seq, from = %entry.wall_start, %error,
             "footage is damaged: it is not given out; `tierline check --deep` looks for more"
         );
+        // What was thinned since has other fragments, which are not damaged.
+        if !self.stream.is_current(&self.row).unwrap_or(false) {
+            return;
+        }
         let mut batch = Batch::default();
         batch.damage(Damage::of(self.row.id, entry, self.stream.now()));
         if let Err(error) = self.stream.note(batch) {

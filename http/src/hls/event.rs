@@ -29,6 +29,8 @@ pub(crate) struct EventList {
     end: WallTime,
     /// The segments and offsets of the fragments that are known to be damaged.
     damaged: HashSet<(u64, u64)>,
+    /// Up to when segments of the stream had been thinned when it was last extended.
+    pub(crate) replaced: Option<WallTime>,
 }
 
 impl EventList {
@@ -43,6 +45,7 @@ impl EventList {
             last: None,
             end: from,
             damaged: HashSet::new(),
+            replaced: None,
         }
     }
 
@@ -52,7 +55,7 @@ impl EventList {
         if !self.damaged.insert((seq, offset)) || self.last.is_none_or(|last| last < (seq, offset)) {
             return;
         }
-        let line = format!("@{offset}\nseg/{seq}.mp4\n");
+        let line = format!("@{offset}\nseg/{seq}.");
         if with_gap(&mut self.tail, &line) {
             return;
         }
@@ -119,7 +122,7 @@ impl EventList {
     }
 }
 
-/// Puts a tag before the lines of the fragment whose lines end with `line`, if they are here.
+/// Puts a tag before the lines of the fragment whose lines end with one that begins with `line`, if they are here.
 fn with_gap(text: &mut String, line: &str) -> bool {
     let begin = text.find(line).and_then(|end| text.get(..end)?.rfind("#EXTINF:"));
     if let Some(begin) = begin {

@@ -110,6 +110,10 @@ impl Lines {
         push_int(text, entry.offset);
         text.push_str("\nseg/");
         push_int(text, segment.id.seq);
+        if segment.generation > 0 {
+            text.push_str(".t");
+            push_int(text, segment.generation.into());
+        }
         text.push_str(".mp4\n");
         self.longest_us = self.longest_us.max(duration_us);
         self.independent &= entry.keyframe;

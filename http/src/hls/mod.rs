@@ -9,10 +9,33 @@ mod multivariant;
 #[cfg(test)]
 mod tests;
 
+use indexer::SegmentRow;
+
 pub(crate) use event::EventList;
 pub(crate) use live::{LOOK_BACK_US, LiveWindow};
 pub(crate) use media::{Codecs, vod};
 pub(crate) use multivariant::{Variant, multivariant};
+
+/// The name of a segment's file in URLs. What thinning has made of it has another, so that nothing that a client has kept
+/// of the one is taken for the other.
+pub(crate) fn file_name(segment: &SegmentRow) -> String {
+    match segment.generation {
+        0 => format!("{}.mp4", segment.id.seq),
+        n => format!("{}.t{n}.mp4", segment.id.seq),
+    }
+}
+
+/// The sequence and the generation in a name of a segment's file.
+pub(crate) fn parse_file_name(file: &str) -> Option<(u64, u8)> {
+    let name = file.strip_suffix(".mp4")?;
+    match name.split_once(".t") {
+        None => Some((name.parse().ok()?, 0)),
+        Some((seq, generation)) => {
+            let generation = generation.parse().ok().filter(|n| *n > 0)?;
+            Some((seq.parse().ok()?, generation))
+        }
+    }
+}
 
 /// What playlists are sent as.
 pub(crate) const CONTENT_TYPE: &str = "application/vnd.apple.mpegurl";

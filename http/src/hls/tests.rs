@@ -53,6 +53,7 @@ fn segment(seq: u64, init: &[u8], fragments: Vec<FragmentEntry>) -> SegmentFragm
         init: Sha256::of(init),
         head: Sha256::default(),
         fragments: fragments.len() as u32,
+        generation: 0,
     };
     SegmentFragments { segment, fragments }
 }

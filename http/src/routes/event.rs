@@ -112,6 +112,12 @@ fn pieces(lists: &EventLists, stream: &StreamHandle, from: WallTime) -> Result<V
             list.mark(damage.segment.seq, damage.offset);
         }
     }
+    // Segments that it names were thinned: their lines name files that are about to go.
+    let replaced = stream.replaced_until();
+    if list.replaced != replaced && replaced > Some(from.plus_micros(-LOOK_BACK_US)) {
+        *list = EventList::new(from);
+    }
+    list.replaced = replaced;
     let start = if list.is_empty() {
         let start = first(stream, from)?.ok_or_else(|| stream.no_media(from))?;
         list.start_at(from.micros_since(start));

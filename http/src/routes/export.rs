@@ -92,6 +92,7 @@ fn lay_out(stream: &StreamHandle, range: TimeRange) -> Result<Laid, Problem> {
             init: Arc::clone(&init),
             entry,
             tracks,
+            generation: segment.generation,
         }));
         rows.insert(segment.id.seq, segment);
     }

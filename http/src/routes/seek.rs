@@ -1,6 +1,6 @@
 //! `GET /api/v1/cameras/{camera}/seek?at&stream`: the fragment that holds a time, or the first one after it.
 
-use archive::WallTime;
+use archive::{TimeRange, WallTime};
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{Response, StatusCode, Uri};
@@ -10,6 +10,7 @@ use super::AppState;
 use crate::auth::Ahead;
 use crate::config::Action;
 use crate::gate::{Caller, Client};
+use crate::hls::file_name;
 use crate::json;
 use crate::problem::Problem;
 use crate::query::Query;
@@ -48,22 +49,27 @@ pub(super) async fn seek(
     let at = query.required_time("at")?;
     let stream = camera.stream(query.get("stream"))?;
     let found = stream.seek(at)?.ok_or_else(|| stream.no_media(at))?;
-    let row = stream.segment(found.segment.seq)?;
+    // Segment and fragment of one version: the segment may have been thinned meanwhile.
+    let instant = TimeRange::starting(found.entry.wall_start.max(at), 1);
+    let rows = stream.fragments(instant)?;
+    let row = rows.into_iter().next().ok_or_else(|| stream.no_media(at))?;
+    let (row, entry) = (row.segment, row.fragments.into_iter().next());
+    let entry = entry.ok_or_else(|| stream.no_media(at))?;
     if stream.is_archived(&row)? {
         let (stream, row) = (stream.clone(), row.clone());
         let restoring = move || stream.ensure_readable([&row], Ahead::Playing);
         app.desk.work(client, restoring).await?;
     }
     let base = format!("/hls/{}/{}", camera.id(), stream.id().stream);
-    let range = found.entry.range();
+    let range = entry.range();
     let fragment = Fragment {
         from: range.from(),
         to: range.to(),
-        keyframe: found.entry.keyframe,
+        keyframe: entry.keyframe,
         tier: row.tier,
-        url: format!("{base}/seg/{}.mp4", row.id.seq),
-        offset: found.entry.offset,
-        len: found.entry.len,
+        url: format!("{base}/seg/{}", file_name(&row)),
+        offset: entry.offset,
+        len: entry.len,
         init_url: format!("{base}/init/{}.mp4", row.init),
     };
     let stream = stream.id().stream.as_str();

@@ -1,4 +1,5 @@
-//! `GET /hls/{camera}/{stream}/seg/{seq}.mp4`: the bytes of a segment up to its durable end.
+//! `GET /hls/{camera}/{stream}/seg/{seq}.mp4`, or `{seq}.t1.mp4` of what thinning has made of it: the bytes of a segment up
+//! to its durable end.
 
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -9,6 +10,7 @@ use super::AppState;
 use crate::auth::{Ahead, may_be_sent};
 use crate::config::Action;
 use crate::gate::{Caller, Client};
+use crate::hls::parse_file_name;
 use crate::media::{ReadAhead, Representation, answer, pieces};
 use crate::problem::Problem;
 
@@ -24,11 +26,8 @@ pub(super) async fn segment(
         .footage
         .authorize(&caller, Action::View, &camera)?
         .stream(Some(&stream))?;
-    let seq = file
-        .strip_suffix(".mp4")
-        .and_then(|seq| seq.parse().ok())
-        .ok_or_else(Problem::not_found)?;
-    let row = stream.segment(seq)?;
+    let (seq, generation) = parse_file_name(&file).ok_or_else(Problem::not_found)?;
+    let row = stream.version(seq, generation)?;
     if stream.is_archived(&row)? {
         let (stream, row) = (stream.clone(), row.clone());
         let restoring = move || stream.ensure_readable([&row], Ahead::Playing);
@@ -53,7 +52,10 @@ pub(super) async fn segment(
 /// the whole grows, so that its ETag names its length.
 fn representation(row: &SegmentRow) -> Representation {
     let immutable = row.state == SegmentState::Sealed;
-    let etag = format!("\"{}.{}.{}\"", row.id.seq, row.epoch.0, row.bytes);
+    let etag = format!(
+        "\"{}.{}.{}.{}\"",
+        row.id.seq, row.epoch.0, row.generation, row.bytes
+    );
     Representation {
         len: row.bytes,
         etag,

@@ -1,15 +1,16 @@
 //! `GET /api/v1/cameras/{camera}/snapshot.jpg?at&width&stream`: a still.
 
 use archive::time::SECOND_US;
-use archive::{TimeRange, WallTime};
+use archive::{TimeRange, Timescale, WallTime};
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderName, HeaderValue, Response, Uri, header};
 use bytes::Bytes;
 use http_body_util::Full;
+use indexer::SegmentFragments;
 
 use super::AppState;
-use crate::auth::{Ahead, StreamHandle};
+use crate::auth::{Ahead, FootageFile, StreamHandle};
 use crate::config::Action;
 use crate::decoder::{self, PIXELS_MAX, WIDTH_MAX, WIDTH_MIN};
 use crate::gate::{Caller, Client};
@@ -109,15 +110,45 @@ fn source(stream: &StreamHandle, at: Option<WallTime>) -> Result<Source, Problem
     stream.ensure_readable(rows.iter().map(|row| &row.segment), Ahead::None)?;
     let mut bytes = vec![init.bytes.clone()];
     let start = first.fragments.first().map_or(start, |entry| entry.wall_start);
+    let mut offset_us = at.micros_since(start).clamp(0, 3600 * SECOND_US);
     for row in &rows {
         let mut file = stream.open(&row.segment)?;
         for entry in &row.fragments {
             bytes.extend(file.fragment(entry)?);
         }
+        if row.segment.generation > 0 {
+            offset_us =
+                last_shown(&file, row, init.video().map(|v| v.timescale), start, at)?.unwrap_or(offset_us);
+        }
     }
-    Ok(Source {
-        bytes,
-        offset_us: at.micros_since(start).clamp(0, 3600 * SECOND_US),
-        at,
-    })
+    Ok(Source { bytes, offset_us, at })
+}
+
+/// How long after `start` the last picture is shown that is at `at` or before, among those of a thinned segment: each is shown
+/// until the next, which may be much later.
+fn last_shown(
+    file: &FootageFile,
+    row: &SegmentFragments,
+    timescale: Option<Timescale>,
+    start: WallTime,
+    at: WallTime,
+) -> Result<Option<i64>, Problem> {
+    let Some(timescale) = timescale else {
+        return Ok(None);
+    };
+    let mut last = None;
+    for (entry, tracks) in file.samples(row.fragments.clone())? {
+        let begins = entry.wall_start.micros_since(start);
+        let Some(video) = tracks.first() else { continue };
+        let mut decoded = video.base_media_time as i64;
+        for sample in &video.samples {
+            let shown = decoded + i64::from(sample.composition_offset) - entry.media_start as i64;
+            decoded += i64::from(sample.duration);
+            let offset_us = begins + timescale.to_micros(shown);
+            if start.plus_micros(offset_us) <= at {
+                last = last.max(Some(offset_us));
+            }
+        }
+    }
+    Ok(last)
 }

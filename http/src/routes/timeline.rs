@@ -46,6 +46,7 @@ struct Run {
     from: WallTime,
     to: WallTime,
     tier: Tier,
+    thinned: bool,
     /// Whether it has to be restored before it can be played.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     archived: bool,
@@ -103,6 +104,7 @@ pub(super) async fn timeline(
                     from: part.from(),
                     to: part.to(),
                     tier: run.tier,
+                    thinned: run.thinned,
                     archived,
                 })
             });

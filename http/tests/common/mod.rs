@@ -202,6 +202,10 @@ pub struct Recorder<'a> {
 impl<'a> Recorder<'a> {
     /// Opens a segment of a new run that begins at `from`.
     pub fn new(site: &'a Site, stream: &str, from: WallTime, clip: Arc<Clip>) -> Self {
+        Self::chained(site, stream, from, clip, Sha256::default())
+    }
+
+    fn chained(site: &'a Site, stream: &str, from: WallTime, clip: Arc<Clip>, prev: Sha256) -> Self {
         let stream = id(stream);
         let no = site.index.ensure_stream(&stream).expect("stream");
         let init = InitSegment::build(vec![clip.track.clone()]);
@@ -216,8 +220,9 @@ impl<'a> Recorder<'a> {
             seq,
             epoch,
             wall_start: from,
-            prev: Sha256::default(),
+            prev,
             init: init.hash,
+            generation: 0,
         };
         let writer = SegmentWriter::create(&site.disk, &site.pool, header, &init, 0).expect("segment");
         let row = SegmentRow {
@@ -231,6 +236,7 @@ impl<'a> Recorder<'a> {
             init: init.hash,
             head: Sha256::default(),
             fragments: 0,
+            generation: 0,
         };
         let mut batch = Batch::default();
         batch.init(&init);
@@ -281,6 +287,17 @@ impl<'a> Recorder<'a> {
             self.site.index.commit(batch).expect("commit");
             self.next += 1;
         }
+    }
+
+    /// Seals the segment and goes on with the same run in the next one.
+    pub fn rotate(self) -> Self {
+        let (site, clip, next) = (self.site, self.clip.clone(), self.next);
+        let before = self.seal();
+        let stream = site.index.stream_id(before.id.stream).expect("stream");
+        let name = format!("{}/{}", stream.camera, stream.stream);
+        let mut recorder = Self::chained(site, &name, before.wall_end, clip, before.head);
+        recorder.next = next;
+        recorder
     }
 
     pub fn seal(mut self) -> SegmentRow {

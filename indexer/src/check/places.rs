@@ -33,6 +33,7 @@ impl Checker<'_> {
                     self.left_over(Tier::Hot, path);
                 }
             }
+            Some(row) if self.is_other_generation(stream, row, Tier::Hot, &path)? => {}
             None if name.seq >= next_seq => {}
             _ => self.find(
                 Invariant::FilesAreKnown,
@@ -47,6 +48,27 @@ impl Checker<'_> {
     /// Whether a copy of the segment stands on the tier, or may.
     fn is_expected(&self, row: &SegmentRow, tier: Tier) -> Result<bool, IndexError> {
         Ok(row.state == SegmentState::Deleting || self.index.copies(row)?.state(tier) != CopyState::Absent)
+    }
+
+    /// Whether it is the name of what a segment was before it was thinned, or of what it is about to become, and such a
+    /// file may stand there.
+    fn is_other_generation(
+        &self,
+        stream: &StreamId,
+        row: &SegmentRow,
+        tier: Tier,
+        path: &str,
+    ) -> Result<bool, IndexError> {
+        let Some(thinning) = self.index.thinning(row)? else {
+            return Ok(false);
+        };
+        let other = match thinning.former() {
+            Some(copies) if copies.state(tier) == CopyState::Absent => return Ok(false),
+            Some(_) => thinning.before.name(),
+            None if tier != Tier::Hot => return Ok(false),
+            None => thinning.next().name(),
+        };
+        Ok(segment_path(stream, &other) == path)
     }
 
     fn left_over(&mut self, tier: Tier, path: String) {
@@ -104,6 +126,14 @@ impl Checker<'_> {
             if let Some(what) = wrong.filter(|_| !self.options.running) {
                 let remedy = "restore it from another copy";
                 self.find(Invariant::RowsHaveBytes, format!("{tier}: {name}"), what, remedy);
+            }
+        }
+        for row in known.values() {
+            if let Some(thinning) = self.index.thinning(row)? {
+                let name = segment_path(stream, &thinning.before.name());
+                if self.is_other_generation(stream, row, tier, &name)? {
+                    there.remove(&name);
+                }
             }
         }
         let mut unknown: Vec<_> = there.into_keys().collect();

@@ -178,7 +178,10 @@ impl<P: FnMut(&Rebuilt)> Filling<'_, P> {
             Ok((told, _)) if told.entries.is_empty() => "no whole fragment".to_owned(),
             Ok((told, is_remembered)) => {
                 let before = self.pending.as_mut();
-                let before = before.filter(|before| before.row.id.stream == told.row.id.stream);
+                let mut before = before.filter(|before| before.row.id.stream == told.row.id.stream);
+                if before.as_mut().is_some_and(|before| before.take_former(&told)) {
+                    return Ok(());
+                }
                 let follows = before.is_none_or(|before| {
                     before.cut_before(&told);
                     before.is_before(&told)
@@ -206,6 +209,9 @@ impl<P: FnMut(&Rebuilt)> Filling<'_, P> {
         self.loader
             .add(&told.row, &told.entries, told.copies.as_ref(), &told.init)?;
         self.loader.add_known(&told.gaps, &told.incidents)?;
+        if let Some(former) = &told.former {
+            self.loader.add_former(former)?;
+        }
         self.result.segments += 1;
         self.result.bytes += told.row.bytes;
         self.result.fragments += u64::from(told.row.fragments);

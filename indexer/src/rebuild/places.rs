@@ -1,5 +1,6 @@
 //! Where segments lie.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use archive::disk::Disk;
@@ -104,6 +105,9 @@ impl Found {
     }
 }
 
+/// What a name sorts by: of a segment that was thinned, what counts comes before what it was.
+type Place = (u64, Epoch, WallTime, Reverse<u8>);
+
 /// The segments of a stream in the order of sequences, with the places where each was found.
 type OfStream = Vec<(SegmentName, Found)>;
 
@@ -147,8 +151,8 @@ impl Everywhere {
             let has = |(tier, all): &(Tier, BTreeSet<StreamId>)| all.contains(stream).then_some((i, *tier));
             lists.extend(self.stored.iter().filter_map(has));
         }
-        let mut found: Vec<BTreeMap<(u64, Epoch, WallTime), Found>> = Vec::new();
-        let key = |name: &SegmentName| (name.seq, name.epoch, name.start);
+        let mut found: Vec<BTreeMap<Place, Found>> = Vec::new();
+        let key = |name: &SegmentName| (name.seq, name.epoch, name.start, Reverse(name.generation));
         for stream in streams {
             let mut of_stream: BTreeMap<_, Found> = BTreeMap::new();
             for name in self.hot.remove(stream).unwrap_or_default() {
@@ -175,7 +179,15 @@ impl Everywhere {
             }
             Ok::<_, IndexError>(())
         })?;
-        let named = |((seq, epoch, start), found)| (SegmentName { start, seq, epoch }, found);
+        let named = |((seq, epoch, start, Reverse(generation)), found)| {
+            let name = SegmentName {
+                start,
+                seq,
+                epoch,
+                generation,
+            };
+            (name, found)
+        };
         Ok(found
             .into_iter()
             .map(|of_stream| of_stream.into_iter().map(named).collect())

@@ -61,6 +61,7 @@ pub(super) fn remembered(
         gaps,
         incidents: checkpoint.incidents(stream, since)?,
         copies: found.copies(row.bytes),
+        former: None,
         row: SegmentRow {
             id: SegmentId { stream: item.no, seq },
             tier: Tier::Hot,

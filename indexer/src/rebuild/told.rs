@@ -2,10 +2,13 @@
 
 use archive::layout::{SegmentName, segment_path};
 use archive::segment::{Footer, SegmentHeader, SegmentReader, scan};
-use archive::{ArchiveError, FragmentEntry, Gap, InitSegment, SegmentId, Sha256, StreamId, StreamNo, Tier};
+use archive::{
+    ArchiveError, FragmentEntry, Gap, InitSegment, SegmentId, Sha256, StreamId, StreamNo, Tier, WallTime,
+};
 
 use crate::copies::Copies;
 use crate::rows::{Incident, SegmentRow, SegmentState};
+use crate::thinning::{Thinning, ThinningStep};
 
 /// A segment as its file tells it.
 pub(super) struct Told {
@@ -21,9 +24,27 @@ pub(super) struct Told {
     pub(super) incidents: Vec<Incident>,
     /// Where its copies are, if there are any but the one on the hot tier.
     pub(super) copies: Option<Copies>,
+    /// What it was before it was thinned, if that is still there.
+    pub(super) former: Option<Thinning>,
 }
 
 impl Told {
+    /// Takes `t` for what this segment was before it was thinned, if it is.
+    pub(super) fn take_former(&mut self, t: &Self) -> bool {
+        let is_former = self.row.id == t.row.id && self.row.generation > t.row.generation;
+        if !is_former || self.row.head != t.row.head {
+            return false;
+        }
+        self.former = Some(Thinning {
+            before: t.row.clone(),
+            step: ThinningStep::Replaced {
+                copies: t.copies.unwrap_or_else(Copies::hot_only),
+                since: WallTime::MIN,
+            },
+        });
+        true
+    }
+
     /// Whether `next` can stand behind this one.
     pub(super) fn is_before(&self, next: &Self) -> bool {
         self.row.id.seq < next.row.id.seq && self.row.wall_end <= next.row.wall_start
@@ -100,20 +121,26 @@ fn read(
         init: header.init,
         head,
         fragments: entries.len() as u32,
+        generation: header.generation,
     };
     if let Some(footer) = footer {
+        let link = footer.link();
         let entries: Vec<_> = footer.fragments.into_iter().map(|f| f.entry).collect();
         let (len, sealed) = (reader.len()?, SegmentState::Sealed);
         return Ok(Told {
             prev,
             init,
-            row: row(&footer.header, footer.head, &entries, len, sealed),
+            row: row(&footer.header, link, &entries, len, sealed),
             entries,
             leaves: Vec::new(),
             gaps: Vec::new(),
             incidents: Vec::new(),
             copies: None,
+            former: None,
         });
+    }
+    if name.generation > 0 {
+        return Err(refused(reader, "thinning it has not come to an end"));
     }
     reader.distrust_cache()?;
     let found = scan(reader, 0)?;
@@ -132,6 +159,7 @@ fn read(
         gaps: Vec::new(),
         incidents: Vec::new(),
         copies: None,
+        former: None,
     })
 }
 

@@ -231,6 +231,7 @@ impl StreamWriter {
             wall_start: start,
             prev: self.head,
             init: init.hash,
+            generation: 0,
         };
         let reserve = cx.config.segment_bytes_max.min(RESERVE_BYTES);
         let writer = SegmentWriter::create(cx.disk, cx.pool, header, init, reserve)?;
@@ -246,6 +247,7 @@ impl StreamWriter {
             init: init.hash,
             head: Sha256::default(),
             fragments: 0,
+            generation: 0,
         };
         Ok(OpenSegment {
             writer,

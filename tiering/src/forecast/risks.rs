@@ -105,7 +105,7 @@ impl Look<'_> {
         }
         for tier in [Tier::Warm, Tier::Cold] {
             let into = |s: &&&Stream<'_>| s.rule.first_below(self.input.rules.below()) == Some(tier);
-            if recorded.iter().any(|s| into(s))
+            if recorded.iter().any(into)
                 && let Some(seconds) = self.tier_breaks_s(tier)
             {
                 add(RiskCause::Tier, seconds, self.why_tier(tier));

@@ -65,6 +65,29 @@ pub(super) struct Search<'a> {
 }
 
 impl Cursors {
+    /// Segments of `stream` from `from` on have not reached any goal, as far as is known; the next process is told.
+    pub(super) fn back_to(
+        &mut self,
+        index: &Index,
+        stream: StreamNo,
+        from: WallTime,
+    ) -> Result<(), IndexError> {
+        let mut marks = Vec::new();
+        for goal in Goal::ALL {
+            let of = (stream, goal);
+            let place = self.place(index, of)?;
+            place.reached = from.min(place.reached);
+            if place.kept > from {
+                place.kept = from;
+                marks.push(key(of));
+            }
+        }
+        if marks.is_empty() {
+            return Ok(());
+        }
+        index.set_marks(marks.iter().map(|key| (key.as_str(), from)))
+    }
+
     /// What is due for `goals`, the oldest footage first. A segment takes one step at a time: the next one is decided
     /// on what this one leaves.
     pub(super) fn due(&mut self, search: &Search<'_>, goals: &[Goal]) -> Result<Vec<Due>, IndexError> {

@@ -21,7 +21,7 @@ use std::time::Duration;
 use archive::disk::Disk;
 use archive::store::{Limits, StoreError, Stores};
 use archive::time::SECOND_US;
-use archive::{SegmentId, StreamId, Tier, WallTime};
+use archive::{SegmentId, StreamId, StreamNo, Tier, WallTime};
 use indexer::{Batch, Event, Index, IndexError, Moved, SegmentRow, SessionState};
 use tokio::runtime::Handle;
 
@@ -107,6 +107,11 @@ impl Mover {
         }
     }
 
+    /// Looks once more at the segments of a stream from `from` on: one of them was replaced, and begins its way anew.
+    pub fn look_again(&mut self, stream: StreamNo, from: WallTime) -> Result<(), IndexError> {
+        self.cursors.back_to(&self.index, stream, from)
+    }
+
     /// Segments that something is being done to: they must not be deleted meanwhile.
     pub fn busy(&self) -> HashSet<SegmentId> {
         self.under_way.keys().copied().collect()
@@ -134,7 +139,7 @@ impl Mover {
     ) -> Result<(), IndexError> {
         self.take_in(now, monotonic_us)?;
         let at = self.moment(now, clock_trusted);
-        self.leaving = self.to_leave(&at, short, monotonic_us)?;
+        self.leaving = self.find_leaving(&at, short, monotonic_us)?;
         self.begin_leaving(monotonic_us)?;
         self.note_unreplicated(&at)?;
         self.begin_copies(&at, monotonic_us)?;

@@ -185,7 +185,7 @@ impl Places {
             Err(e) => return self.judge(tier, e),
         }
         match verify(&reader) {
-            Ok(found) if found.sealed && found.head == what.row.head => Look::Sound,
+            Ok(found) if found.sealed && found.link == what.row.head => Look::Sound,
             Ok(_) => Look::Wrong(FaultKind::Damaged, "it is another segment's".to_owned()),
             Err(e) => self.judge(tier, e),
         }

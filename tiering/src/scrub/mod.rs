@@ -327,7 +327,12 @@ impl Scrubber {
             return Ok(());
         };
         let is_there = self.index.copies(&row)?.state(tier) == CopyState::Whole;
-        if row.state == SegmentState::Deleting || !is_there || self.index.fault(row.id, tier)?.is_some() {
+        let is_other = row.generation != what.row.generation;
+        if row.state == SegmentState::Deleting
+            || is_other
+            || !is_there
+            || self.index.fault(row.id, tier)?.is_some()
+        {
             return Ok(());
         }
         tracing::error!(segment = %what.name, %tier, why, "a copy is wrong");

@@ -15,7 +15,7 @@ use tierline_tiering::{Below, Mover, Restorer, RetentionRule, Rules};
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
-use crate::archive_of_segments::{Archive, minute};
+use crate::archive_of_segments::{Archive, ample, minute, reap};
 use crate::servers::{BUCKET, KEY, Kind, SECRET, Server};
 
 const BELOW: Below = Below {
@@ -83,10 +83,11 @@ impl Glacier {
             g.runtime.handle().clone(),
         );
         for now in [minute(31), minute(60)] {
-            mover.pass(now, true, 0, 0).expect("pass");
-            while mover.moved().under_way > 0 {
+            let monotonic_us = now.micros_since(minute(0)).unsigned_abs();
+            mover.pass(now, true, 0, monotonic_us).expect("pass");
+            while mover.moved().under_way + mover.moved().leaving > 0 {
                 std::thread::sleep(Duration::from_millis(5));
-                mover.go_on(now, true, 0).expect("pass");
+                mover.go_on(now, true, monotonic_us).expect("pass");
             }
         }
         let rows = g.archive.rows(stream);
@@ -181,11 +182,18 @@ fn segments_in_an_archive_class_are_checked_and_indexed_anew_without_being_resto
     assert_eq!(left_out[0].0, names[2]);
 
     // What is deleted leaves nothing behind.
+    let rule = RetentionRule {
+        max: Some(Duration::from_secs(3600)),
+        ..RetentionRule::default()
+    };
+    let reaper = g.archive.reaper(rule, ample());
+    reap(&mut reaper.with_stores(g.stores.clone()), 200);
+    assert_eq!(g.archive.rows(stream), []);
     g.runtime.block_on(async {
-        for name in &names {
-            g.cold().delete_segment(name).await.expect("deleted");
+        for folder in [".index", "default"] {
+            let left = g.cold().list(folder, None, 100).await.expect("list");
+            assert_eq!(left, []);
         }
-        assert_eq!(g.cold().list("", None, 100).await.expect("list"), []);
     });
 }
 

@@ -117,6 +117,12 @@ impl Archive {
         }
     }
 
+    /// And without again, as after a kill.
+    pub(crate) fn without_faults(self) -> Self {
+        let disk = Disk::open(self.disk.root()).expect("disk");
+        Self { disk, ..self }.reopen()
+    }
+
     /// The same footage, with an index that was made anew from it.
     pub(crate) fn rebuilt(&self) -> Self {
         let dir = tempfile::tempdir().expect("temporary folder");
@@ -154,7 +160,12 @@ impl Archive {
 
     /// Records a sealed segment of fragments of 10 s, as long as `minutes`, of about `bytes`.
     pub(crate) fn record(&self, stream: StreamNo, from: WallTime, minutes: i64, bytes: usize) -> SegmentRow {
-        let (mut row, writer) = self.begin(stream, from, minutes, bytes);
+        let (row, writer) = self.begin(stream, from, minutes, bytes);
+        self.seal(row, writer)
+    }
+
+    /// Seals what was begun.
+    pub(crate) fn seal(&self, mut row: SegmentRow, writer: SegmentWriter) -> SegmentRow {
         let sealed = writer.seal(&self.pool).expect("seal");
         row.bytes = sealed.bytes;
         let mut batch = Batch::default();
@@ -189,6 +200,21 @@ impl Archive {
         minutes: i64,
         bytes: usize,
     ) -> (SegmentRow, SegmentWriter) {
+        let each = bytes / (minutes * 6) as usize;
+        self.begin_with(stream, from, minutes, &|i, fragment| {
+            fragment.push_video(i * 900_000, true, &vec![i as u8; each]);
+            1
+        })
+    }
+
+    /// The same with what `fill` puts into each fragment, whose activity it tells.
+    pub(crate) fn begin_with(
+        &self,
+        stream: StreamNo,
+        from: WallTime,
+        minutes: i64,
+        fill: &dyn Fn(i64, &mut FragmentBuilder) -> u8,
+    ) -> (SegmentRow, SegmentWriter) {
         let last = self.index.end(stream).expect("end");
         let seq = last.map_or(0, |end| end.next_seq);
         // Where the stream was not recorded, its next fragment says so.
@@ -205,21 +231,21 @@ impl Archive {
             wall_start: from,
             prev: last.map(|end| end.head).unwrap_or_default(),
             init: self.init.hash,
+            generation: 0,
         };
         let mut w = SegmentWriter::create(&self.disk, &self.pool, header, &self.init, 0).expect("create");
         let count = minutes * 6;
-        let each = bytes / count as usize;
         let mut fragments: Vec<_> = (0..count)
             .map(|i| {
                 let mut b = FragmentBuilder::new(&self.pool, None);
-                b.push_video(i * 900_000, true, &vec![i as u8; each]);
+                let activity = fill(i, &mut b);
                 let closing = Closing {
                     wall_start: from.plus_micros(i * 10 * SECOND_US),
                     wall_duration_us: 10 * SECOND_US as u32,
                     media_end: Some((i + 1) * 900_000),
                     typical_duration: 900_000,
                     run_start: i == 0,
-                    activity: 1,
+                    activity,
                     notes: gap.into_iter().filter(|_| i == 0).collect(),
                     clock_offset_us: None,
                     audio_duration: 0,
@@ -240,6 +266,7 @@ impl Archive {
             init: self.init.hash,
             head: w.head(),
             fragments: w.fragments(),
+            generation: 0,
         };
         let mut batch = Batch::default();
         batch.init(&self.init);

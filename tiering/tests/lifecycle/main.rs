@@ -1,5 +1,10 @@
 //! Deleting real segments: by rule, on a disk that fills, over crashes and clock jumps.
 
+#![expect(
+    clippy::print_stdout,
+    reason = "what was measured is half of what a test has to tell"
+)]
+
 mod a_fault_at_every_step_of_a_move_loses_nothing;
 mod archive_class;
 mod archive_of_segments;
@@ -15,6 +20,7 @@ mod removed_cameras;
 mod retention;
 mod scrub;
 mod steps;
+mod thinning;
 mod tiers;
 
 #[path = "../../../archive/tests/rig/servers.rs"]

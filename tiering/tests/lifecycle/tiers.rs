@@ -31,7 +31,7 @@ pub(crate) struct Tiered {
 }
 
 impl Tiered {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::of(Archive::new(), None)
     }
 

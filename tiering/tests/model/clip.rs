@@ -71,6 +71,7 @@ pub(crate) fn file(gops: u8) -> Vec<u8> {
         wall_start: WallTime::MIN,
         prev: Sha256::default(),
         init: init.hash,
+        generation: 0,
     };
     let mut w = SegmentWriter::create(&disk, &pool, header, &init, 0).expect("create");
     for gop in 0..u64::from(gops) {

@@ -18,7 +18,7 @@ use crate::segment::{Closing, FragmentBuilder, SegmentHeader, SegmentReader, Seg
 use crate::time::{TimeRange, Timescale, WallTime};
 
 /// What a program printed, after checking that it had nothing to complain about.
-pub(super) fn run(program: &str, args: &[&str]) -> String {
+pub(crate) fn run(program: &str, args: &[&str]) -> String {
     let out = Command::new("timeout")
         .arg("120")
         .arg(program)
@@ -35,28 +35,28 @@ pub(super) fn run(program: &str, args: &[&str]) -> String {
 }
 
 /// A file made by ffmpeg, taken apart.
-pub(super) struct Clip {
-    pub(super) path: PathBuf,
-    pub(super) video: Coded,
-    pub(super) audio: Option<Coded>,
+pub(crate) struct Clip {
+    pub(crate) path: PathBuf,
+    pub(crate) video: Coded,
+    pub(crate) audio: Option<Coded>,
     _dir: tempfile::TempDir,
 }
 
 /// One track of a clip. Times are in ticks since the first picture is shown.
-pub(super) struct Coded {
-    pub(super) track: Track,
-    pub(super) samples: Vec<CodedSample>,
+pub(crate) struct Coded {
+    pub(crate) track: Track,
+    pub(crate) samples: Vec<CodedSample>,
 }
 
-pub(super) struct CodedSample {
-    pub(super) pts: i64,
-    pub(super) keyframe: bool,
-    pub(super) data: Vec<u8>,
+pub(crate) struct CodedSample {
+    pub(crate) pts: i64,
+    pub(crate) keyframe: bool,
+    pub(crate) data: Vec<u8>,
 }
 
 impl Clip {
     /// Runs ffmpeg with these arguments, which end before the name of the output.
-    pub(super) fn make(args: &str) -> Self {
+    pub(crate) fn make(args: &str) -> Self {
         let dir = tempfile::tempdir().expect("temporary folder");
         let path = dir.path().join("clip.mp4");
         let mut all: Vec<&str> = "-v fatal -nostdin -y"
@@ -89,7 +89,7 @@ impl Clip {
     }
 
     /// When each picture is shown, in ticks, in order.
-    pub(super) fn shown(&self) -> Vec<i64> {
+    pub(crate) fn shown(&self) -> Vec<i64> {
         let mut all: Vec<i64> = self.video.samples.iter().map(|s| s.pts).collect();
         all.sort_unstable();
         all
@@ -199,21 +199,21 @@ fn track(timescale: Timescale, trak: &[u8]) -> Track {
 }
 
 /// Segments on disk, and what the index would say of them.
-pub(super) struct Archive {
+pub(crate) struct Archive {
     dir: tempfile::TempDir,
     disk: Disk,
     pool: Pool,
-    pub(super) stream: StreamId,
-    pub(super) fragments: Vec<ExportFragment>,
+    pub(crate) stream: StreamId,
+    pub(crate) fragments: Vec<ExportFragment>,
     files: HashMap<SegmentId, Vec<u8>>,
 }
 
-pub(super) fn start() -> WallTime {
+pub(crate) fn start() -> WallTime {
     "2026-11-20T08:00:00Z".parse().expect("time")
 }
 
 impl Archive {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().expect("temporary folder");
         let disk = Disk::open(dir.path()).expect("disk");
         let id = |text: &str| text.parse().expect("id");
@@ -234,7 +234,7 @@ impl Archive {
 
     /// Records the clip as one run that begins at `at`, three fragments to a segment. Fragments end before
     /// keyframes, and after `pictures_max` pictures.
-    pub(super) fn record(&mut self, clip: &Clip, at: WallTime, pictures_max: usize) {
+    pub(crate) fn record(&mut self, clip: &Clip, at: WallTime, pictures_max: usize) {
         let tracks = [Some(&clip.video), clip.audio.as_ref()].into_iter().flatten();
         let init = Arc::new(InitSegment::build(tracks.map(|c| c.track.clone()).collect()));
         let mut groups: Vec<Vec<&CodedSample>> = Vec::new();
@@ -299,6 +299,7 @@ impl Archive {
             wall_start,
             prev: Sha256::default(),
             init: init.hash,
+            generation: 0,
         };
         let path = segment_path(&header.stream, &header.name());
         let mut writer = SegmentWriter::create(&self.disk, &self.pool, header, init, 0).expect("create");
@@ -324,10 +325,11 @@ impl Archive {
             init: init.clone(),
             entry,
             tracks,
+            generation: 0,
         }));
     }
 
-    pub(super) fn assemble(&self, from: WallTime, to: WallTime) -> Result<Assembly, ExportError> {
+    pub(crate) fn assemble(&self, from: WallTime, to: WallTime) -> Result<Assembly, ExportError> {
         let range = TimeRange::new(from, to).expect("forwards");
         Assembly::build(&ExportInput {
             stream: &self.stream,
@@ -337,7 +339,7 @@ impl Archive {
     }
 
     /// The bytes of a range of the assembled file.
-    pub(super) fn bytes(&self, assembly: &Assembly, range: std::ops::Range<u64>) -> Vec<u8> {
+    pub(crate) fn bytes(&self, assembly: &Assembly, range: std::ops::Range<u64>) -> Vec<u8> {
         let mut bytes = Vec::new();
         for piece in assembly.pieces(range) {
             match piece {
@@ -351,7 +353,7 @@ impl Archive {
     }
 
     /// Writes the whole assembled file.
-    pub(super) fn export(&self, assembly: &Assembly) -> PathBuf {
+    pub(crate) fn export(&self, assembly: &Assembly) -> PathBuf {
         let bytes = self.bytes(assembly, 0..u64::MAX);
         assert_eq!(bytes.len() as u64, assembly.len());
         let path = self.dir.path().join("export.mp4");
@@ -361,7 +363,7 @@ impl Archive {
 }
 
 /// One line per picture or packet.
-pub(super) fn probe(path: &Path, stream: &str, show: &str) -> Vec<String> {
+pub(crate) fn probe(path: &Path, stream: &str, show: &str) -> Vec<String> {
     let path = path.to_str().expect("utf-8");
     let args = [
         "-v",
@@ -382,7 +384,7 @@ pub(super) fn probe(path: &Path, stream: &str, show: &str) -> Vec<String> {
 }
 
 /// The hashes of all decoded pictures, in the order in which they are shown.
-pub(super) fn pictures(path: &Path) -> Vec<String> {
+pub(crate) fn pictures(path: &Path) -> Vec<String> {
     let path = path.to_str().expect("utf-8");
     let args = "-v error -nostdin -xerror -i PATH -map 0:v -fps_mode passthrough -f framemd5 -";
     let args: Vec<&str> = args
@@ -397,7 +399,7 @@ pub(super) fn pictures(path: &Path) -> Vec<String> {
 }
 
 /// The decoded sound, mono, 48 kHz.
-pub(super) fn sound(path: &Path) -> Vec<i16> {
+pub(crate) fn sound(path: &Path) -> Vec<i16> {
     let out = Command::new("timeout")
         .args("120 ffmpeg -v error -nostdin -xerror -i".split(' '))
         .arg(path)

@@ -78,6 +78,7 @@ fn fragments(count: u64, picture_bytes: u32, jitter: bool) -> Vec<ExportFragment
                 notes: vec![],
             },
             tracks: vec![video, audio],
+            generation: 0,
         }
     };
     (0..count).map(fragment).collect()

@@ -23,6 +23,12 @@ impl StreamHandle {
     /// Opens a segment where it lies now, which its row may not say any more.
     pub(in crate::auth) fn reader(&self, row: &SegmentRow) -> Result<(Tier, CheckedReader), ArchiveError> {
         let now = self.footage.index.segment(row.id).map_err(unreadable)?;
+        let now = match now {
+            Some(now) if now.generation != row.generation => {
+                self.former(&now, row.generation).map_err(unreadable)?
+            }
+            now => now,
+        };
         let tier = now.map_or(row.tier, |now| now.tier);
         match self.read_from(row, tier) {
             Ok(reader) => Ok((tier, self.checked(row, reader)?)),
@@ -43,6 +49,10 @@ impl StreamHandle {
     ) -> Result<Vec<(Tier, CheckedReader)>, ArchiveError> {
         let copies = self.footage.index.copies(row).map_err(unreadable)?;
         let mut others = Vec::new();
+        // What was thinned since is going, wherever it lies.
+        if !self.is_current(row).map_err(unreadable)? {
+            return Ok(others);
+        }
         for tier in Tier::ALL {
             if tier != wrong
                 && copies.state(tier) == CopyState::Whole
@@ -60,7 +70,13 @@ impl StreamHandle {
     }
 
     fn checked(&self, row: &SegmentRow, reader: SegmentReader) -> Result<CheckedReader, ArchiveError> {
-        let fragments = self.footage.index.table(row).map_err(unreadable)?;
+        let mut fragments = self.footage.index.table(row).map_err(unreadable)?;
+        // Of a segment that was thinned since, the index has the fragments no more; its own footer has.
+        if !self.is_current(row).map_err(unreadable)?
+            && let Some(footer) = reader.footer()?
+        {
+            fragments = footer.fragments.into_iter().map(|f| f.entry).collect();
+        }
         Ok(CheckedReader::new(reader, fragments.into()))
     }
 
