@@ -177,14 +177,6 @@ impl Archive {
         }
     }
 
-    /// Seals what [`begin`](Self::begin) left open.
-    pub(crate) fn seal(&self, row: &SegmentRow, writer: SegmentWriter) {
-        let bytes = writer.seal(&self.pool).expect("seal").bytes;
-        let mut batch = Batch::default();
-        batch.seal(&SegmentRow { bytes, ..row.clone() });
-        self.index.commit(batch).expect("commit");
-    }
-
     /// Records small segments of ten minutes each, one after the other from noon on.
     pub(crate) fn record_many(&self, stream: StreamNo, places: std::ops::Range<i64>) {
         places.for_each(|i| {

@@ -41,7 +41,7 @@ fn an_index_that_was_lost_is_made_again_from_a_checkpoint_and_from_what_was_reco
     let dir = tempfile::tempdir().expect("folder");
     assert!(checkpoint(&t, &dir.path().join("work"), minute(83)).is_some_and(|bytes| bytes > 0));
     assert!(!dir.path().join("work").exists());
-    t.archive.seal(&open, writer);
+    t.archive.seal(open, writer);
     t.archive.record(stream, minute(84), 10, 60_000);
     t.archive.record(other, minute(40), 10, 60_000);
     t.settle(&mut mover, minute(100));
