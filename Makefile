@@ -6,7 +6,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-index bench-playlist bench-serve bench-ingest bench-live bench-tiers bench-tick bench-scale profile soak soak-run check build
+.PHONY: help demo test bench bench-index bench-playlist bench-rebuild bench-serve bench-ingest bench-live bench-tiers bench-tick bench-scale profile soak soak-run check build
 .PHONY: fuzz soak-faults fmt-check clippy arrows deny rocksdb
 .NOTPARALLEL:
 
@@ -30,7 +30,7 @@ test: setup-test fmt-check arrows clippy ## what CI runs: format, crate arrows, 
 # Results go there, as tables and as JSON; docs/benchmarks.md explains them.
 export TIERLINE_BENCH_OUT ?= $(CURDIR)/target/bench
 
-bench: bench-index bench-playlist bench-serve bench-live bench-ingest ## all benches, one after another: half an hour
+bench: bench-index bench-playlist bench-rebuild bench-serve bench-live bench-ingest ## all benches, one after another: half an hour
 	@echo "bench: all results are in $$TIERLINE_BENCH_OUT"
 
 bench-index: setup-bench rocksdb ## the index at 1 and 10 million segments; TIERLINE_BENCH_ROWS=n,m for other numbers
@@ -39,6 +39,9 @@ bench-index: setup-bench rocksdb ## the index at 1 and 10 million segments; TIER
 
 bench-playlist: setup-bench rocksdb ## the HLS playlist of a whole day
 	cargo bench --locked --bench playlist
+
+bench-rebuild: setup-bench rocksdb ## the index made anew from segments; TIERLINE_BENCH_SEGMENTS=n for another number
+	cargo bench --locked --bench rebuild
 
 bench-tick: setup-bench rocksdb ## a pass of moving and deleting over 10 million segments
 	cargo bench --locked --bench tick

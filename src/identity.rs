@@ -12,7 +12,7 @@ use archive::Sha256;
 /// The file with the id in the data directory.
 pub(crate) const ID_FILE: &str = "archive-id";
 /// The file with the id in the folder of the hot tier.
-pub(crate) const MARKER: &str = ".tierline";
+pub(crate) use archive::layout::MARKER;
 /// Random bytes in an id.
 const ID_BYTES: usize = 16;
 

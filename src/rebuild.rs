@@ -6,12 +6,16 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
+use archive::store::Stores;
 use archive::units::format_size;
 use archive::{Clock, SystemClock};
 use indexer::{Index, IndexOptions};
+use tiering::checkpoint;
 
 use crate::cli::ConfigArgs;
+use crate::config::Config;
 use crate::enrol::enrol;
+use crate::identity::{ID_FILE, MARKER, read_id, write_id};
 use crate::store::{footage, lock_holder, view_index};
 use crate::stores;
 
@@ -32,6 +36,9 @@ pub(crate) struct Args {
     /// The folder for the new index: a new one, or an empty one
     #[arg(long, value_name = "DIR")]
     into: PathBuf,
+    /// Begin with the newest copy of the index in the first store, and read only what it does not know
+    #[arg(long)]
+    from_checkpoint: bool,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
@@ -43,15 +50,21 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let disk = footage(&config)?;
     let index =
         Index::open(&into, &IndexOptions::default()).with_context(|| format!("in {}", into.display()))?;
+    let (stores, _runtime) = stores::open_to_read(&config)?;
+    let checkpoint = args
+        .from_checkpoint
+        .then(|| Fetched::fetch(&stores, &into))
+        .transpose()?
+        .flatten();
+    let known = checkpoint.as_ref().map(|fetched| &fetched.index);
     let live_dir = config.index_dir();
     if live_dir != into {
-        carry_over(&live_dir, &index)?;
+        carry_over(&live_dir, known, &index)?;
     }
     enrol(&index, &config.cameras, SystemClock::default().wall())?;
     let begun = Instant::now();
     let shown = std::io::stderr().is_terminal();
-    let (stores, _runtime) = stores::open_to_read(&config)?;
-    let rebuilt = indexer::rebuild(&disk, &stores, &index, |done| {
+    let rebuilt = indexer::rebuild_from(known, &disk, &stores, &index, |done| {
         if shown {
             eprint!(
                 "\r{} segments, {}",
@@ -64,6 +77,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         eprintln!();
     }
     drop(index);
+    carry_id(&config, &stores)?;
     let seconds = begun.elapsed().as_secs_f64();
     let mut out = std::io::stdout().lock();
     for (file, why) in &rebuilt.left_out {
@@ -77,6 +91,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         rebuilt.bytes,
         rebuilt.segments as f64 / seconds.max(1e-6)
     )?;
+    if checkpoint.is_some() {
+        writeln!(out, "{} of them as the checkpoint knew them", rebuilt.remembered)?;
+    }
     if rebuilt.holds > 0 {
         writeln!(out, "{} holds", rebuilt.holds)?;
     }
@@ -107,10 +124,83 @@ fn is_free(dir: &Path) -> std::io::Result<bool> {
     }
 }
 
-/// Footage does not tell the setup of cameras: the index in use does, if it can be read. Nor are holds beside the
-/// footage yet that could not be written there.
-fn carry_over(live_dir: &Path, index: &Index) -> anyhow::Result<()> {
-    match view_index(live_dir).and_then(|live| Ok((live.cameras()?, live.holds()?))) {
+/// A machine that was lost has taken the id of the archive with it: its stores know it, and refuse any other.
+fn carry_id(config: &Config, stores: &Stores) -> anyhow::Result<()> {
+    let (data, hot) = (config.data_dir.join(ID_FILE), config.hot_dir().join(MARKER));
+    if read_id(&data)?.is_some() || read_id(&hot)?.is_some() {
+        return Ok(());
+    }
+    if let Some(id) = stores::archive_of(stores).context("asking a store whose it is")? {
+        write_id(&hot, &id).with_context(|| format!("writing {}", hot.display()))?;
+        eprintln!(
+            "tierline: {} says now that it belongs to the archive {id}",
+            config.hot_dir().display()
+        );
+    }
+    Ok(())
+}
+
+/// A checkpoint on the local disk; it goes with this.
+struct Fetched {
+    index: Index,
+    folder: PathBuf,
+}
+
+impl Fetched {
+    /// The newest one that is whole; `None` when there is none.
+    fn fetch(stores: &Stores, into: &Path) -> anyhow::Result<Option<Self>> {
+        let Some(objects) = stores.warm.as_ref().or(stores.cold.as_ref()) else {
+            bail!("there is no store that could hold a checkpoint: configure [tiers.warm] or [tiers.cold]");
+        };
+        let mut folder = into.as_os_str().to_owned();
+        folder.push(".checkpoint");
+        let folder = PathBuf::from(folder);
+        if !is_free(&folder).with_context(|| format!("looking into {}", folder.display()))? {
+            bail!("{} is in the way: move it away", folder.display());
+        }
+        std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+        let fetched = checkpoint::fetch(objects, &folder).context("fetching a checkpoint")?;
+        let opened = fetched.map(|name| (Index::open_read_only(&folder), name));
+        match opened {
+            Some((Ok(index), name)) => {
+                eprintln!("tierline: beginning with {name}");
+                Ok(Some(Self { index, folder }))
+            }
+            other => {
+                let _ = std::fs::remove_dir_all(&folder);
+                let why = match other {
+                    Some((Err(e), name)) => format!("{name} cannot be opened ({e})"),
+                    _ => format!("there is no whole checkpoint in {}", objects.store.url()),
+                };
+                eprintln!("tierline: {why}: everything is read");
+                Ok(None)
+            }
+        }
+    }
+}
+
+impl Drop for Fetched {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Footage does not tell the setup of cameras: the index in use does, if it can be read, or else a checkpoint, without
+/// passwords. Nor are holds beside the footage yet that could not be written there.
+fn carry_over(live_dir: &Path, checkpoint: Option<&Index>, index: &Index) -> anyhow::Result<()> {
+    let told = |index: &Index| Ok((index.cameras()?, index.holds()?));
+    let live = view_index(live_dir).and_then(|live| told(&live));
+    let told = match (live, checkpoint) {
+        (Err(_), Some(checkpoint)) => {
+            eprintln!(
+                "tierline: cameras that were added over the API are those of the checkpoint, which has no passwords: \
+                 set their URLs again"
+            );
+            told(checkpoint)
+        }
+        (live, _) => live,
+    };
+    match told {
         Ok((cameras, holds)) => {
             for row in cameras {
                 index.put_camera(&row)?;

@@ -1,6 +1,7 @@
 //! The one place where components are started and stopped, in order.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -14,6 +15,8 @@ use archive::{Clock, SystemClock};
 use http_api::{Destination, HttpState, IncidentAge, Server, destination};
 use indexer::{Index, SegmentRow};
 use ingest::{Ingest, IngestConfig};
+use tiering::checkpoint::{CheckpointConfig, Checkpointing};
+use tiering::scrub::{ScrubConfig, Scrubbing};
 use tiering::{Restorer, Rules, TieringConfig, Worker};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
@@ -32,6 +35,8 @@ const HTTP_THREADS: usize = 2;
 const BLOCKING_THREADS: usize = 32;
 /// Whatever is asked for, recording gets the cores first.
 const HTTP_NICE: i32 = 10;
+/// Scrubs and checkpoints come after everything else.
+const BACKGROUND_NICE: i32 = 19;
 /// The file in the data directory with the key that signs deletion certificates.
 const SITE_KEY: &str = "site-key";
 /// For sealing what a crash left open: one segment at a time.
@@ -130,6 +135,9 @@ impl Service {
             clock,
             rules,
             config: config.retention(),
+            scrub: config.scrub.clone(),
+            checkpoint: config.checkpoint.clone(),
+            checkpoint_dir: config.data_dir.join("checkpoint"),
             key,
             stores: stores.zip(stores_runtime.as_ref().map(|runtime| runtime.handle().clone())),
             unsealed: recovered.unsealed,
@@ -205,19 +213,41 @@ impl Service {
     }
 }
 
+/// What looks after footage that was recorded.
+struct Caring {
+    worker: Worker,
+    scrubbing: Scrubbing,
+    checkpointing: Option<Checkpointing>,
+}
+
+impl Caring {
+    fn has_failed(&self) -> bool {
+        self.worker.has_failed() || self.scrubbing.has_failed()
+    }
+
+    fn stop(self) -> anyhow::Result<()> {
+        if let Some(checkpointing) = self.checkpointing {
+            checkpointing.stop();
+        }
+        let scrubbed = self.scrubbing.stop();
+        self.worker.stop()?;
+        Ok(scrubbed?)
+    }
+}
+
 /// How far retention is.
 enum Retaining {
     /// What a crash left open is being sealed.
-    Sealing(JoinHandle<anyhow::Result<Worker>>),
-    Deleting(Worker),
+    Sealing(JoinHandle<anyhow::Result<Caring>>),
+    Deleting(Caring),
     Failed(anyhow::Error),
 }
 
 impl Retaining {
     /// Sealing over, or failed.
-    fn sealed(sealing: JoinHandle<anyhow::Result<Worker>>) -> Self {
+    fn sealed(sealing: JoinHandle<anyhow::Result<Caring>>) -> Self {
         match sealing.join() {
-            Ok(Ok(worker)) => Self::Deleting(worker),
+            Ok(Ok(caring)) => Self::Deleting(caring),
             Ok(Err(e)) => Self::Failed(e),
             Err(_) => Self::Failed(anyhow!("sealing what was left open panicked")),
         }
@@ -235,7 +265,7 @@ impl Retaining {
         }
         match self {
             Self::Sealing(_) => false,
-            Self::Deleting(worker) => worker.has_failed(),
+            Self::Deleting(caring) => caring.has_failed(),
             Self::Failed(_) => true,
         }
     }
@@ -243,7 +273,7 @@ impl Retaining {
     fn stop(self) -> anyhow::Result<()> {
         match self {
             Self::Sealing(thread) => Self::sealed(thread).stop(),
-            Self::Deleting(worker) => Ok(worker.stop()?),
+            Self::Deleting(caring) => caring.stop(),
             Self::Failed(e) => Err(e),
         }
     }
@@ -268,25 +298,60 @@ struct Retention {
     clock: Arc<dyn Clock>,
     rules: Rules,
     config: TieringConfig,
+    scrub: ScrubConfig,
+    checkpoint: CheckpointConfig,
+    /// Where a checkpoint stands while it is copied.
+    checkpoint_dir: PathBuf,
     key: SiteKey,
     stores: Option<(Stores, Handle)>,
     unsealed: Vec<SegmentRow>,
 }
 
 impl Retention {
-    fn start(self) -> anyhow::Result<Worker> {
+    fn start(self) -> anyhow::Result<Caring> {
         let pool = Pool::new(SEAL_SLABS);
         ingest::seal_left_open(&self.disk, &self.index, &pool, &self.unsealed)?;
-        Ok(Worker::start(
-            self.index,
-            self.disk,
-            self.clock,
+        let stores = self.stores.clone().map(|(stores, _)| stores).unwrap_or_default();
+        let worker = Worker::start(
+            self.index.clone(),
+            self.disk.clone(),
+            self.clock.clone(),
             self.rules,
             self.config,
             self.key,
             self.stores,
-        )?)
+        )?;
+        let scrubbing = Scrubbing::start(
+            self.index.clone(),
+            self.disk,
+            stores.clone(),
+            self.clock.clone(),
+            self.scrub,
+            worker.hands(),
+            in_the_background,
+        )?;
+        let first = stores.warm.or(stores.cold);
+        let checkpointing = first.filter(|_| !self.checkpoint.every.is_zero()).map(|objects| {
+            Checkpointing::start(
+                self.index,
+                self.checkpoint_dir,
+                objects,
+                self.clock,
+                self.checkpoint,
+                in_the_background,
+            )
+        });
+        Ok(Caring {
+            worker,
+            scrubbing,
+            checkpointing: checkpointing.transpose()?,
+        })
     }
+}
+
+/// Whatever there is to do, this thread comes last.
+fn in_the_background() {
+    let _ = rustix::process::nice(BACKGROUND_NICE);
 }
 
 fn incident_age(rules: Rules) -> IncidentAge {
@@ -314,7 +379,7 @@ fn camera_rule(allow_loopback: bool) -> CameraRule {
 mod tests {
     use super::*;
 
-    fn sealing(outcome: impl FnOnce() -> anyhow::Result<Worker> + Send + 'static) -> Retaining {
+    fn sealing(outcome: impl FnOnce() -> anyhow::Result<Caring> + Send + 'static) -> Retaining {
         let thread = std::thread::spawn(outcome);
         while !thread.is_finished() {
             std::thread::yield_now();

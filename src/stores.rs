@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use archive::Tier;
+use archive::layout::MARKER;
 use archive::store::{Cache, CacheConfig, Objects, Store, StoreError, Stores};
 use indexer::Index;
 use tokio::runtime::Runtime;
@@ -12,8 +13,6 @@ use tokio::sync::Semaphore;
 
 use crate::config::Config;
 
-/// The object that says whose store it is.
-const MARKER: &str = ".tierline";
 /// A start does not wait longer for a store.
 const PROBE_MAX: Duration = Duration::from_secs(3);
 /// Objects that are read at a time, so that threads are left for what lies on the disk.
@@ -109,6 +108,24 @@ async fn claim(store: &Store, tier: Tier, archive: &str, has_copies: bool) -> Re
         )));
     }
     Ok(())
+}
+
+/// The id of the archive that the stores belong to, as the first of them tells it; `None` when none does.
+pub(crate) fn archive_of(stores: &Stores) -> Result<Option<String>, StoreError> {
+    for objects in [&stores.warm, &stores.cold].into_iter().flatten() {
+        let found = objects.runtime.block_on(async {
+            let Some(stat) = objects.store.stat(MARKER).await? else {
+                return Ok(None);
+            };
+            objects.store.read(MARKER, 0..stat.len.min(256)).await.map(Some)
+        })?;
+        let text = found.as_deref().map(String::from_utf8_lossy);
+        let id = text.as_deref().and_then(|text| text.split_whitespace().next());
+        if let Some(id) = id {
+            return Ok(Some(id.to_owned()));
+        }
+    }
+    Ok(None)
 }
 
 /// Opens the stores for a command that reads what it reads once.

@@ -6,6 +6,10 @@ use crate::error::Malformed;
 use crate::id::{Epoch, StreamId};
 use crate::time::WallTime;
 
+/// Stands at the root of every tier and says whose it is: where it is not, the disk is not mounted, or it is another
+/// place.
+pub const MARKER: &str = ".tierline";
+
 /// What a segment is called, apart from its stream.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
 pub struct SegmentName {
@@ -22,6 +26,22 @@ pub struct SegmentName {
 /// The folder of a stream, relative to its store's root.
 pub fn stream_dir(stream: &StreamId) -> String {
     format!("{}/{}/{}", stream.tenant, stream.camera, stream.stream)
+}
+
+/// Reads a name that [`stream_dir`] made.
+pub fn parse_stream_dir(folder: &str) -> Result<StreamId, Malformed> {
+    const BAD: Malformed = Malformed("not the folder of a stream");
+    let mut parts = folder.split('/');
+    let mut next = || parts.next().ok_or(BAD);
+    let stream = StreamId {
+        tenant: next()?.parse().map_err(|_| BAD)?,
+        camera: next()?.parse().map_err(|_| BAD)?,
+        stream: next()?.parse().map_err(|_| BAD)?,
+    };
+    if parts.next().is_some() || stream_dir(&stream) != folder {
+        return Err(BAD);
+    }
+    Ok(stream)
 }
 
 /// `<YYYYMMDD>/<HH>` of the UTC hour of `at`.

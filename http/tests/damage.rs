@@ -4,9 +4,11 @@ mod common;
 
 use std::os::unix::fs::FileExt;
 
+use archive::Tier;
 use archive::layout::segment_path;
+use archive::store::{Objects, Store, StoreConfig, Stores};
 use common::{EPOCH, Service, Site, after, epoch, id};
-use indexer::SegmentRow;
+use indexer::{Batch, Copies, Event, SegmentRow};
 
 const STREAM: &str = "lobby/main";
 
@@ -154,4 +156,74 @@ fn a_playlist_that_grows_keeps_the_number_of_every_line_when_damage_is_found() {
     let text = growing();
     assert_eq!(text.replace("#EXT-X-GAP\n", ""), before);
     assert_eq!(text.matches("#EXT-X-GAP\n").count(), 1, "{text}");
+}
+
+/// A service with a warm tier, which has a copy of `row` too.
+fn with_a_copy_on_warm(site: &Site, row: &SegmentRow) -> Service {
+    let root = site.dir.path().join("warm");
+    let name = segment_path(&id(STREAM), &row.name());
+    let copy = root.join(&name);
+    std::fs::create_dir_all(copy.parent().expect("folder")).expect("folder");
+    std::fs::copy(site.disk.path(&name), copy).expect("copy");
+    let steps = [Event::CopyBegun(Tier::Warm), Event::Copied(Tier::Warm)];
+    let copies = steps
+        .iter()
+        .try_fold(Copies::hot_only(), |copies, step| copies.after(*step, epoch()));
+    let mut batch = Batch::default();
+    batch.copies(row, copies.expect("allowed"));
+    site.index.commit(batch).expect("commit");
+    let runtime = tokio::runtime::Runtime::new().expect("runtime");
+    let url = url::Url::from_directory_path(root).expect("url");
+    let warm = Objects {
+        store: Store::open(&StoreConfig::at(url)).expect("store"),
+        cache: None,
+        runtime: runtime.handle().clone(),
+        turns: std::sync::Arc::new(tokio::sync::Semaphore::new(4)),
+    };
+    let stores = Stores {
+        warm: Some(warm),
+        cold: None,
+    };
+    site.serve_with(runtime, stores, |_| ())
+}
+
+#[test]
+fn what_is_wrong_on_the_disk_is_served_from_another_copy_and_told_to_who_mends_it() {
+    let site = Site::new();
+    let row = site.record(STREAM, epoch(), 5);
+    let path = site.disk.path(&segment_path(&id(STREAM), &row.name()));
+    let sound = std::fs::read(&path).expect("read");
+    let service = with_a_copy_on_warm(&site, &row);
+    let damaged = site.index.table(&row).expect("table")[2].clone();
+    flip(&site, &row, damaged.offset + u64::from(damaged.len) / 2);
+    let url = format!("/hls/lobby/main/seg/{}.mp4", row.id.seq);
+    let text = playlist(&service);
+    assert_eq!(text.matches("#EXTINF").count(), 5);
+    let export = format!("/api/v1/cameras/lobby/export.mp4?from={EPOCH}&to={}", after(10.0));
+
+    let whole = |what: &str| {
+        assert!(service.get(&url).body == sound, "{what}");
+        assert!(
+            fetch(&service, row.id.seq, &text).iter().all(|a| a.0 == 206),
+            "{what}"
+        );
+        let export = service.get(&export);
+        assert_eq!(
+            (export.status, export.header("x-tierline-gaps")),
+            (200, Some("0")),
+            "{what}"
+        );
+        assert_eq!(site.index.suspects().take(), Some((row.id, Tier::Hot)), "{what}");
+        assert_eq!(site.index.damaged_segments(10).expect("damage"), [], "{what}");
+        assert_eq!(playlist(&service), text, "{what}");
+    };
+    whole("a byte has changed");
+    // Sample tables are read from the fragments then.
+    let entries = site.index.table(&row).expect("table");
+    let footer = (entries[4].offset + u64::from(entries[4].len)).next_multiple_of(4096);
+    flip(&site, &row, footer + 100);
+    flip(&site, &row, entries[1].offset + 40);
+    whole("boxes have changed");
+    std::fs::remove_file(&path).expect("remove");
+    whole("the file is gone");
 }

@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 
 use archive::codec::Encoder;
-use archive::{FragmentEntry, Gap, GapCause, InitSegment, Note, SegmentId, StreamNo, TimeRange, WallTime};
+use archive::{
+    FragmentEntry, Gap, GapCause, InitSegment, Note, SegmentId, StreamNo, Tier, TimeRange, WallTime,
+};
 use rocksdb::WriteBatch;
 
 use crate::copies::Copies;
@@ -16,6 +18,7 @@ use crate::db::{
     COPIES, COVERAGE, FRAGMENTS, GAPS, INCIDENTS, INITS, META, RESTORES, SEGMENTS, SEQUENCES, TAIL, THINNING,
 };
 use crate::error::IndexError;
+use crate::faults::Fault;
 use crate::index::Index;
 use crate::keys;
 use crate::rows::{self, Ended, Incident, IncidentKind, Last, SegmentRow, SegmentState};
@@ -33,6 +36,9 @@ enum Change {
     Incident(StreamNo, Incident),
     Init(InitSegment),
     Damage(Damage),
+    Mended(SegmentRow),
+    Fault(Fault),
+    FaultGone(SegmentId, Tier),
     Thinning(Thinning),
     Thinned(SegmentRow),
 }
@@ -101,6 +107,21 @@ impl Batch {
         self.changes.push(Change::Damage(damage));
     }
 
+    /// Says that all of a segment reads right again: what was damaged in it is forgotten.
+    pub fn mended(&mut self, row: &SegmentRow) {
+        self.changes.push(Change::Mended(row.clone()));
+    }
+
+    /// Adds or replaces what is wrong with a copy.
+    pub fn fault(&mut self, fault: Fault) {
+        self.changes.push(Change::Fault(fault));
+    }
+
+    /// Forgets what was wrong with a copy.
+    pub fn fault_gone(&mut self, segment: SegmentId, tier: Tier) {
+        self.changes.push(Change::FaultGone(segment, tier));
+    }
+
     /// Says that a segment is about to be thinned, or what is left of the one that it was.
     pub fn thinning(&mut self, thinning: Thinning) {
         self.changes.push(Change::Thinning(thinning));
@@ -153,6 +174,11 @@ impl Index {
                 }
                 Change::Incident(stream, i) => self.put_incident(&mut out, *stream, i)?,
                 Change::Damage(damage) => damage.put(self, &mut out)?,
+                Change::Mended(row) => self.forget_damage(&mut out, row)?,
+                Change::Fault(fault) => fault.put(self, &mut out)?,
+                Change::FaultGone(segment, tier) => {
+                    out.delete_cf(self.cf(META)?, Fault::key(*segment, *tier));
+                }
                 Change::Thinning(thinning) => thinning.put(self, &mut out)?,
                 Change::Thinned(row) => {
                     out.delete_cf(self.cf(THINNING)?, keys::at(row.id.stream, row.wall_start));
@@ -282,6 +308,11 @@ impl Index {
         stream: StreamNo,
         i: &Incident,
     ) -> Result<(), IndexError> {
+        let row = i.encode();
+        let mut key = keys::at(stream, i.at).to_vec();
+        // Several kinds may meet in one instant.
+        key.extend(row.first());
+        out.put_cf(self.cf(INCIDENTS)?, key, row);
         out.put_cf(self.cf(INCIDENTS)?, i.key(stream), i.encode());
         Ok(())
     }

@@ -1,8 +1,8 @@
 //! Where a segment's copies are: a state machine, and the row that keeps it.
 //!
 //! Every copy goes its own way, forwards only: absent, being copied, whole, being deleted, absent. One of those that
-//! are whole is the authority: the copy that counts when others are thrown away. It moves by [`Event::Copied`] alone,
-//! that is, when a copy was verified.
+//! are whole is the authority: the copy that counts when others are thrown away. It moves by [`Event::Copied`] and
+//! [`Event::Trusted`] alone, that is, when a copy was verified.
 
 use archive::codec::{Decoder, Encoder};
 use archive::{Malformed, StreamNo, Tier, WallTime};
@@ -39,6 +39,9 @@ pub enum Event {
     DeletionBegun(Tier),
     /// It was seen to be gone.
     Deleted(Tier),
+    /// A whole copy was read from its first byte to its last and is what was recorded: it is the authority now, in
+    /// place of one that was found not to be.
+    Trusted(Tier),
 }
 
 /// Why a step may not be taken.
@@ -134,6 +137,7 @@ impl Copies {
             Event::Copied(tier) => (tier, Whole),
             Event::DeletionBegun(tier) => (tier, Deleting),
             Event::Deleted(tier) => (tier, Absent),
+            Event::Trusted(tier) => return self.trust(tier, now),
         };
         let state = self.state(tier);
         match (state, next) {
@@ -147,6 +151,15 @@ impl Copies {
         if next == Whole && tier > self.authority {
             self.authority = tier;
             self.since = now;
+        }
+        Ok(self)
+    }
+
+    fn trust(mut self, tier: Tier, now: WallTime) -> Result<Self, Forbidden> {
+        match self.state(tier) {
+            CopyState::Whole if self.authority == tier => {}
+            CopyState::Whole => (self.authority, self.since) = (tier, now),
+            state => return Err(Forbidden::OutOfOrder(state)),
         }
         Ok(self)
     }
@@ -253,6 +266,7 @@ mod tests {
                 Event::Copied(tier),
                 Event::DeletionBegun(tier),
                 Event::Deleted(tier),
+                Event::Trusted(tier),
             ]
         })
     }
@@ -321,12 +335,44 @@ mod tests {
                     continue;
                 };
                 if next.authority != copies.authority {
-                    assert_eq!(event, Event::Copied(next.authority));
-                    assert_eq!(copies.state(next.authority), CopyState::Copying);
+                    let was = match event {
+                        Event::Copied(tier) if tier == next.authority => CopyState::Copying,
+                        Event::Trusted(tier) if tier == next.authority => CopyState::Whole,
+                        other => panic!("{copies:?} {other:?}"),
+                    };
+                    assert_eq!(copies.state(next.authority), was);
                 }
             }
             let own = Event::DeletionBegun(copies.authority);
             assert_eq!(copies.after(own, WallTime::MIN), Err(Forbidden::Authority));
+        }
+    }
+
+    #[test]
+    fn the_copy_that_counts_can_be_replaced_once_another_was_read_whole_and_never_otherwise() {
+        for copies in reachable() {
+            let bad = copies.authority;
+            for tier in Tier::ALL.into_iter().filter(|tier| *tier != bad) {
+                let trusted = copies.after(Event::Trusted(tier), WallTime::MIN);
+                assert_eq!(
+                    trusted.is_ok(),
+                    copies.state(tier) == CopyState::Whole,
+                    "{copies:?}"
+                );
+                let Ok(trusted) = trusted else { continue };
+                let steps = [
+                    Event::DeletionBegun(bad),
+                    Event::Deleted(bad),
+                    Event::CopyBegun(bad),
+                    Event::Copied(bad),
+                ];
+                let replaced = steps.iter().try_fold(trusted, |copies, step| {
+                    assert_eq!(copies.authority, tier);
+                    copies.after(*step, WallTime::MIN)
+                });
+                let replaced = replaced.expect("every step is allowed");
+                assert_eq!(replaced.authority, bad.max(tier), "the colder one counts again");
+            }
         }
     }
 

@@ -114,7 +114,27 @@ impl Index {
         Ok(entries)
     }
 
-    /// Forgets the damage of a segment that is deleted.
+    /// Segments in which damage was found, of all streams: the first `count`.
+    pub fn damaged_segments(&self, count: usize) -> Result<Vec<SegmentId>, IndexError> {
+        let mut found: Vec<SegmentId> = Vec::new();
+        let mut it = self.db.raw_iterator_cf(self.cf(DAMAGE)?);
+        it.seek_to_first();
+        while found.len() < count
+            && let Some((key, value)) = it.item()
+        {
+            let bad = IndexError::bad_row(DAMAGE);
+            let (stream, at) = keys::parse_at(key).ok_or_else(|| bad(Malformed("key")))?;
+            let damage = Damage::decode(stream, at, value).map_err(bad)?;
+            if found.last() != Some(&damage.segment) {
+                found.push(damage.segment);
+            }
+            it.next();
+        }
+        it.status()?;
+        Ok(found)
+    }
+
+    /// Forgets the damage of a segment that is deleted, or reads right again.
     pub(crate) fn forget_damage(&self, out: &mut WriteBatch, row: &SegmentRow) -> Result<(), IndexError> {
         for damage in self.damage(row.id.stream, row.range())? {
             if damage.segment == row.id {

@@ -117,6 +117,11 @@ fn table_options(name: &str, cache: &Cache) -> Options {
     o
 }
 
+/// Makes a table that is not there.
+pub(crate) fn make_table(db: &mut DB, name: &str) -> Result<(), IndexError> {
+    Ok(db.create_cf(name, &table_options(name, &Cache::new_lru_cache(1 << 20)))?)
+}
+
 /// Opens every table by its own options; `open_cf` would use defaults for them.
 pub(crate) fn open(dir: &Path, cache_bytes: usize, read_only: bool) -> Result<DB, IndexError> {
     let cache = Cache::new_lru_cache(cache_bytes);

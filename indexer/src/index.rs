@@ -17,6 +17,7 @@ use crate::live::{Live, LiveBoard};
 use crate::pulse::Pulse;
 use crate::registry::CameraRow;
 use crate::status::{StatusBoard, StreamStatus};
+use crate::suspects::Suspects;
 
 /// Init segments kept in memory.
 const INITS_MAX: usize = 4096;
@@ -64,6 +65,7 @@ pub struct Index {
     pub(crate) holds: RwLock<HoldView>,
     status: StatusBoard,
     pulse: Pulse,
+    suspects: Suspects,
     inits: RwLock<HashMap<Sha256, Arc<InitSegment>>>,
     registry: watch::Sender<u64>,
     shed_below: AtomicU8,
@@ -138,6 +140,7 @@ impl Index {
             holds: RwLock::default(),
             status: StatusBoard::default(),
             pulse: Pulse::default(),
+            suspects: Suspects::default(),
             inits: RwLock::default(),
             registry: watch::Sender::default(),
             shed_below: AtomicU8::new(0),
@@ -375,6 +378,11 @@ impl Index {
     /// How recording keeps up.
     pub fn pulse(&self) -> &Pulse {
         &self.pulse
+    }
+
+    /// Copies that a reader found wrong.
+    pub fn suspects(&self) -> &Suspects {
+        &self.suspects
     }
 
     /// Cameras of a priority below this are not recorded, because the disk is full; 0 sheds none.

@@ -10,8 +10,10 @@
 
 mod archived;
 mod batch;
+mod bulk;
 mod certificates;
 pub mod check;
+mod checkpoint;
 mod compare;
 mod copies;
 mod coverage;
@@ -19,6 +21,7 @@ mod damage;
 mod db;
 mod deletions;
 mod error;
+mod faults;
 mod forecast;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
@@ -35,6 +38,8 @@ mod registry;
 mod restores;
 mod rows;
 mod status;
+mod suspects;
+mod sweeps;
 mod thinning;
 mod timeline;
 
@@ -50,6 +55,7 @@ pub use coverage::HourCoverage;
 pub use damage::Damage;
 pub use deletions::{Cause, Deletion};
 pub use error::{IndexError, is_damaged};
+pub use faults::{Fault, FaultKind};
 pub use forecast::{
     DiskForecast, Ends, Forecast, Going, Risk, RiskCause, RuleForecast, StreamForecast, TierBytes,
     TierForecast, days,
@@ -58,12 +64,14 @@ pub use holds::{Gone, HOLDS_FOLDER, Hold, HoldKind, Release, StoredHolds, hold_p
 pub use index::{Index, IndexOptions};
 pub use live::Live;
 pub use memory::IndexMemory;
-pub use pulse::{Keeping, Lags, Moved, Pulse};
+pub use pulse::{Keeping, Lags, Moved, Pulse, Scrubbed};
 pub use query::Nearest;
-pub use rebuild::{Rebuilt, SegmentFiles, adopt, list_segments, rebuild};
+pub use rebuild::{Rebuilt, SegmentFiles, adopt, list_segments, rebuild, rebuild_from};
 pub use registry::{CameraRow, PRIORITY_DEFAULT, PRIORITY_MAX, SecretUrl, StreamConfig, Transport};
 pub use restores::{RESTORES_MAX, Restore, RestoreState};
 pub use rows::{Ended, Incident, IncidentKind, SegmentFragments, SegmentRow, SegmentState};
 pub use status::{SessionState, StreamStatus};
+pub use suspects::{SUSPECTS_MAX, Suspect};
+pub use sweeps::{Sweep, SweepState};
 pub use thinning::{Replacement, Thinning, ThinningStep};
 pub use timeline::{Run, Timeline};

@@ -73,10 +73,35 @@ impl Moved {
     }
 }
 
+/// What was scrubbed since the start, and how far it is.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub struct Scrubbed {
+    /// Bytes that were read and compared.
+    pub bytes: u64,
+    /// Copies that were found wrong or missing.
+    pub found: u64,
+    /// Copies that were put right from another one.
+    pub repaired: u64,
+    /// Segments of which something can be read from no copy.
+    pub lost: u64,
+    /// Copies that are wrong now.
+    pub faults: u64,
+    /// Looks that failed for a reason that does not go away by itself, and tell nothing of the copy.
+    pub passed_over: u64,
+    /// How long ago, at most, any byte of a tier was read and compared, in seconds; `None` where that is not done, or
+    /// nothing lies there.
+    pub oldest_s: [Option<u64>; 3],
+    /// How long ago, at most, any copy was looked for, in seconds.
+    pub looked_s: Option<u64>,
+    /// Whether it waits because recording has much to do.
+    pub paused: bool,
+}
+
 /// The board that ingest and tiering write and the API reads.
 #[derive(Debug, Default)]
 pub struct Pulse {
     moved: Mutex<Option<Moved>>,
+    scrubbed: Mutex<Option<Scrubbed>>,
     unreplicated: Mutex<HashMap<StreamNo, WallTime>>,
     forecast: Mutex<Option<Arc<Forecast>>>,
     lags: [AtomicU64; BOUNDS_MS.len() + 1],
@@ -116,6 +141,16 @@ impl Pulse {
     /// What was moved, where there is another tier than the hot one.
     pub fn moved(&self) -> Option<Moved> {
         *self.moved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells what was scrubbed.
+    pub fn set_scrubbed(&self, scrubbed: Scrubbed) {
+        *self.scrubbed.lock().unwrap_or_else(PoisonError::into_inner) = Some(scrubbed);
+    }
+
+    /// What was scrubbed; `None` where that is switched off or has not begun.
+    pub fn scrubbed(&self) -> Option<Scrubbed> {
+        *self.scrubbed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells of each stream that has some where the oldest of its sealed footage ends that lies on the disk alone.

@@ -325,6 +325,11 @@ pub enum IncidentKind {
         /// Which segment.
         seq: u64,
     },
+    /// Footage of a segment can be read from none of its copies.
+    Lost {
+        /// Which segment.
+        seq: u64,
+    },
 }
 
 impl Incident {
@@ -354,6 +359,10 @@ impl Incident {
                 e.u8(4);
                 e.varint(seq);
             }
+            IncidentKind::Lost { seq } => {
+                e.u8(5);
+                e.varint(seq);
+            }
         }
         e.0
     }
@@ -367,6 +376,7 @@ impl Incident {
             },
             3 => IncidentKind::Poisoned { seq: d.varint()? },
             4 => IncidentKind::Quarantined { seq: d.varint()? },
+            5 => IncidentKind::Lost { seq: d.varint()? },
             _ => return Err(Malformed("unknown incident")),
         };
         d.end()?;

@@ -1,10 +1,12 @@
 //! An index that is made anew from the media tells what the lost one told.
 
+use std::cell::Cell;
+
 use archive::buffer::Pool;
 use archive::disk::Disk;
 use archive::segment::{Closing, FragmentBuilder, SegmentHeader, SegmentWriter};
 use archive::time::SECOND_US;
-use archive::{InitSegment, SegmentId, Sha256, StreamId, StreamNo, Tier, WallTime};
+use archive::{GapCause, InitSegment, Note, SegmentId, Sha256, StreamId, StreamNo, Tier, WallTime};
 use tierline_indexer::{Batch, Index, IndexOptions, SegmentRow, SegmentState, compare, rebuild};
 
 struct Site {
@@ -14,6 +16,8 @@ struct Site {
     pool: Pool,
     init: InitSegment,
     no: StreamNo,
+    /// Of the next fragment.
+    notes: Cell<Vec<Note>>,
 }
 
 fn second(n: i64) -> WallTime {
@@ -41,6 +45,7 @@ impl Site {
             pool: Pool::new(16),
             init: InitSegment::build(vec![archive::fuzzing::video_track(640, 360)]),
             no,
+            notes: Cell::default(),
         }
     }
 
@@ -82,7 +87,7 @@ impl Site {
             typical_duration: 90_000,
             run_start: at == 0,
             activity: 1,
-            notes: vec![],
+            notes: self.notes.take(),
             clock_offset_us: None,
             audio_duration: 0,
         };
@@ -176,4 +181,62 @@ fn the_footer_of_another_segment_at_the_end_of_a_picture_hides_nothing() {
         writer.discard();
     }
     s.assert_rebuilt();
+}
+
+#[test]
+fn gaps_incidents_and_coverage_are_those_that_were_told_while_recording() {
+    let s = Site::new();
+    let mut head = Sha256::default();
+    for seq in 0..40 {
+        // Over several hours, every third one behind a gap, and some clock steps and losses.
+        let at = seq as i64 * 700;
+        let gap = Note::Gap {
+            from: second(at - 690),
+            to: second(at),
+            cause: GapCause::SessionLost,
+        };
+        let step = Note::ClockStep {
+            at: second(at),
+            by_us: 5,
+        };
+        let notes = match seq % 3 {
+            1 => vec![gap, Note::PacketsLost { packets: 7 }],
+            2 => vec![gap, step],
+            _ if seq > 0 => vec![gap],
+            _ => Vec::new(),
+        };
+        let (mut row, mut writer) = s.begin(seq, head, at);
+        s.notes.set(notes);
+        s.record(&mut row, &mut writer, at..at + 10);
+        head = row.head;
+        s.seal(&mut row, writer);
+    }
+    s.assert_rebuilt();
+}
+
+#[test]
+fn a_file_that_vanishes_or_cannot_be_read_is_left_out_and_named() {
+    let s = Site::new();
+    let mut head = Sha256::default();
+    let mut paths = Vec::new();
+    for seq in 0..5 {
+        let (mut row, mut writer) = s.begin(seq, head, seq as i64 * 10);
+        s.record(&mut row, &mut writer, seq as i64 * 10..seq as i64 * 10 + 3);
+        head = row.head;
+        paths.push(writer.path().to_owned());
+        s.seal(&mut row, writer);
+    }
+    // A list may name what has gone since: a link to nowhere stands for it.
+    std::fs::remove_file(&paths[1]).expect("remove");
+    std::os::unix::fs::symlink("/nowhere/at/all", &paths[1]).expect("link");
+    std::fs::write(&paths[3], "no segment").expect("write");
+    let anew = Index::open(&s.dir.path().join("anew"), &IndexOptions::default()).expect("index");
+    let rebuilt = rebuild(&s.disk, &Default::default(), &anew, |_| {}).expect("rebuild");
+    assert_eq!(rebuilt.segments, 3);
+    let left_out: Vec<_> = rebuilt.left_out.iter().map(|(path, _)| path.as_str()).collect();
+    assert_eq!(left_out.len(), 2, "{left_out:?}");
+    assert!(
+        paths[1].ends_with(left_out[0]) && paths[3].ends_with(left_out[1]),
+        "{left_out:?}"
+    );
 }

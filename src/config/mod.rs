@@ -20,7 +20,9 @@ use archive::{CameraId, Tier};
 use http_api::HttpConfig;
 use indexer::{PRIORITY_DEFAULT, StreamConfig};
 use serde::Deserialize;
+use tiering::checkpoint::CheckpointConfig;
 use tiering::forecast::Capacity;
+use tiering::scrub::ScrubConfig;
 use tiering::{Below, RetentionRule, RuleError, Rules, TieringConfig};
 use url::Url;
 
@@ -49,6 +51,10 @@ pub(crate) struct Config {
     pub(crate) rules: Vec<RetentionRule>,
     /// When media is deleted for want of space.
     pub(crate) retention: TieringConfig,
+    /// How often copies are looked at.
+    pub(crate) scrub: ScrubConfig,
+    /// How often the index is copied to a store.
+    pub(crate) checkpoint: CheckpointConfig,
     /// What is logged.
     pub(crate) log: LogConfig,
 }
@@ -64,6 +70,8 @@ impl Default for Config {
             cameras: Vec::new(),
             rules: Vec::new(),
             retention: TieringConfig::default(),
+            scrub: ScrubConfig::default(),
+            checkpoint: CheckpointConfig::default(),
             log: LogConfig::default(),
         }
     }

@@ -87,6 +87,12 @@ pub(super) fn validate(config: &Config) -> Vec<(KeyPath, String)> {
     if let Err(e) = config.retention.validate() {
         found.push((root.key("retention"), e.to_string()));
     }
+    if let Some((wrong, what)) = config.scrub.problem() {
+        found.push((root.key("scrub").key(wrong), what));
+    }
+    if let Some((wrong, what)) = config.checkpoint.problem() {
+        found.push((root.key("checkpoint").key(wrong), what));
+    }
     if EnvFilter::try_new(&config.log.level).is_err() {
         let what =
             "use error, warn, info, debug or trace, also by crate: \"info,tierline_ingest=debug\"".to_owned();

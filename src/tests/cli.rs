@@ -1,5 +1,6 @@
 //! The binary as scripts use it: what it prints, how it exits, and that it leaves a whole archive.
 
+mod lost_machine;
 mod promises;
 
 use std::fs;
@@ -526,14 +527,14 @@ fn every_subcommand_explains_itself() {
     }
 }
 
-/// Every file below a folder whose name ends like this.
+/// Every file below a folder whose name ends like this; every one when nothing is said.
 fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
         if path.is_dir() {
             found.extend(files(&path, extension));
-        } else if path.extension().is_some_and(|e| e == extension) {
+        } else if extension.is_empty() || path.extension().is_some_and(|e| e == extension) {
             found.push(path);
         }
     }

@@ -12,12 +12,14 @@
 //!    ([`Shedding`]), never old footage under its minimum.
 
 mod archive_time;
+pub mod checkpoint;
 mod config;
 mod error;
 mod filing;
 pub mod forecast;
 mod gather;
 mod glob;
+mod hands;
 mod ledger;
 mod locking;
 mod mover;
@@ -31,6 +33,7 @@ mod removal;
 mod restorer;
 mod room;
 mod rules;
+pub mod scrub;
 mod shed;
 mod thinner;
 mod thinning;
@@ -41,6 +44,7 @@ pub use archive_time::{ArchiveTime, ClockEvent, Reading};
 pub use config::{ConfigError, Thresholds, TieringConfig};
 pub use error::TieringError;
 pub use glob::Glob;
+pub use hands::Hands;
 pub use mover::Mover;
 pub use outlook::Outlook;
 pub use progress::{Deleted, Progress};

@@ -89,7 +89,9 @@ pub fn progress(
     // What is left of a copy that was given up goes first.
     let copy = |tier: Tier| match copies.state(tier) {
         CopyState::Deleting => Progress::Evict(tier),
-        _ => Progress::Copy(tier),
+        // Another one counts for now, because this one was found wrong and is being mended.
+        CopyState::Whole => Progress::Reached,
+        CopyState::Absent | CopyState::Copying => Progress::Copy(tier),
     };
     match goal {
         Goal::Copied if copies.authority > Tier::Hot => Progress::Reached,
@@ -208,13 +210,14 @@ mod tests {
     }
 
     fn event() -> impl Strategy<Value = Event> {
-        (0..3usize, 0..4).prop_map(|(tier, kind)| {
+        (0..3usize, 0..5).prop_map(|(tier, kind)| {
             let tier = Tier::ALL[tier];
             match kind {
                 0 => Event::CopyBegun(tier),
                 1 => Event::Copied(tier),
                 2 => Event::DeletionBegun(tier),
-                _ => Event::Deleted(tier),
+                3 => Event::Deleted(tier),
+                _ => Event::Trusted(tier),
             }
         })
     }

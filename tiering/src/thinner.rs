@@ -19,7 +19,6 @@ use indexer::{
     Batch, Copies, Index, IndexError, Replacement, SegmentRow, SegmentState, Thinning, ThinningStep,
 };
 
-use crate::mover::remove_copy;
 use crate::rules::{RetentionRule, Rules};
 use crate::thinning::{Due, due, may_thin, spared};
 
@@ -530,7 +529,12 @@ fn remove_copies(
 ) -> Result<(), ArchiveError> {
     let name = segment_path(stream, &row.name());
     for tier in copies.present() {
-        remove_copy(disk, stores, &name, tier)?;
+        if tier == Tier::Hot {
+            disk.remove(&name)?;
+            continue;
+        }
+        let Objects { store, runtime, .. } = stores.expected(tier)?;
+        runtime.block_on(store.delete_segment(&name))?;
     }
     Ok(())
 }

@@ -15,6 +15,7 @@ use tokio::runtime::Handle;
 use crate::config::TieringConfig;
 use crate::error::TieringError;
 use crate::filing::Filing;
+use crate::hands::Hands;
 use crate::locking::Locking;
 use crate::mover::Mover;
 use crate::outlook::Outlook;
@@ -34,13 +35,15 @@ const TICK: Duration = Duration::from_millis(100);
 pub struct Worker {
     stop: mpsc::Sender<()>,
     progress: Arc<Mutex<Progress>>,
+    hands: Hands,
     thread: JoinHandle<Result<(), IndexError>>,
 }
 
 impl Worker {
     /// Starts the thread; its first pass finishes deletions that were left half way. Call it after recovery
-    /// has sealed what was left open. While it runs, nobody else moves or deletes segments. Copies are made on
-    /// `runtime`, which must outlive it; without one all footage stays on the hot tier. `key` signs what is certified.
+    /// has sealed what was left open. While it runs, nobody else moves or deletes segments, but who has its
+    /// [`hands`](Self::hands) may mend their copies. Copies are made on the runtime of `stores`, which must outlive it; without one all
+    /// footage stays on the hot tier. `key` signs what is certified.
     pub fn start(
         index: Arc<Index>,
         disk: Disk,
@@ -51,6 +54,8 @@ impl Worker {
         stores: Option<(Stores, Handle)>,
     ) -> Result<Self, TieringError> {
         let (stop, stopped) = mpsc::channel::<()>();
+        let hands = Hands::default();
+        let shared_hands = hands.clone();
         let (interval, grace, settings) = (config.interval, config.grace, config.clone());
         let mut mover = stores.clone().map(|(stores, runtime)| {
             let (index, disk, rules) = (index.clone(), disk.clone(), rules.clone());
@@ -83,8 +88,15 @@ impl Worker {
         let progress = Arc::new(Mutex::new(reaper.progress()));
         let shared = progress.clone();
         let run = move || loop {
-            let more = pass(&mut reaper, mover.as_mut(), &settings, &*clock).and_then(|more| {
-                thin(&mut thinner, &mut reaper, mover.as_mut(), &*clock, Thinner::pass)?;
+            let more = pass(&mut reaper, mover.as_mut(), &settings, &hands, &*clock).and_then(|more| {
+                thin(
+                    &mut thinner,
+                    &mut reaper,
+                    mover.as_mut(),
+                    &hands,
+                    &*clock,
+                    Thinner::pass,
+                )?;
                 let now = reaper.progress().archive_time;
                 filing.pass(clock.monotonic_us())?;
                 locking.pass(now, clock.monotonic_us())?;
@@ -118,7 +130,14 @@ impl Worker {
                 if pause.is_zero() {
                     break;
                 }
-                match thin(&mut thinner, &mut reaper, mover.as_mut(), &*clock, Thinner::go_on) {
+                match thin(
+                    &mut thinner,
+                    &mut reaper,
+                    mover.as_mut(),
+                    &hands,
+                    &*clock,
+                    Thinner::go_on,
+                ) {
                     Err(e) if e.is_disk_full() => break,
                     Err(e) => {
                         tracing::error!(error = %e, "the index failed: nothing is thinned, moved or deleted any more");
@@ -127,7 +146,11 @@ impl Worker {
                     Ok(()) => {}
                 }
                 if let Some(mover) = &mut mover {
-                    match mover.go_on(now.archive_time, !now.clock_doubted, clock.monotonic_us()) {
+                    let mut turn = hands.turn();
+                    mover.spare(turn.mending().clone());
+                    let went_on = mover.go_on(now.archive_time, !now.clock_doubted, clock.monotonic_us());
+                    turn.leave(mover.in_hand());
+                    match went_on {
                         // The next pass tries again.
                         Err(e) if e.is_disk_full() => break,
                         Err(e) => {
@@ -143,8 +166,14 @@ impl Worker {
         Ok(Self {
             stop,
             progress,
+            hands: shared_hands,
             thread,
         })
+    }
+
+    /// Which segments it has in hand.
+    pub fn hands(&self) -> Hands {
+        self.hands.clone()
     }
 
     /// Counters and the state after the last pass.
@@ -173,15 +202,19 @@ fn thin(
     thinner: &mut Thinner,
     reaper: &mut Reaper,
     mut mover: Option<&mut Mover>,
+    hands: &Hands,
     clock: &dyn Clock,
     step: fn(&mut Thinner, &ThinnerMoment<'_>) -> Result<Vec<Replaced>, IndexError>,
 ) -> Result<(), IndexError> {
+    let turn = hands.turn();
+    let mut busy = mover.as_ref().map(|mover| mover.busy()).unwrap_or_default();
+    busy.extend(turn.mending());
     let found = reaper.progress();
     let at = ThinnerMoment {
         now: found.archive_time,
         clock_trusted: !found.clock_doubted,
         monotonic_us: clock.monotonic_us(),
-        busy: &mover.as_ref().map(|mover| mover.busy()).unwrap_or_default(),
+        busy: &busy,
     };
     for (before, after) in step(thinner, &at)? {
         reaper.replaced(&before, &after);
@@ -197,23 +230,29 @@ fn pass(
     reaper: &mut Reaper,
     mover: Option<&mut Mover>,
     config: &TieringConfig,
+    hands: &Hands,
     clock: &dyn Clock,
 ) -> Result<bool, IndexError> {
-    if let Some(mover) = &mover {
-        reaper.spare(mover.busy());
-    }
+    let mut turn = hands.turn();
+    let Some(mover) = mover else {
+        reaper.spare(turn.mending().clone());
+        return reaper.pass(clock.wall(), clock.monotonic_us());
+    };
+    reaper.spare(mover.busy().union(turn.mending()).copied().collect());
+    mover.spare(turn.mending().clone());
     let more = reaper.pass(clock.wall(), clock.monotonic_us())?;
-    if let Some(mover) = mover {
-        let found = reaper.progress();
-        let short = mover.short(&found, config.interval);
-        mover.pass(
-            found.archive_time,
-            !found.clock_doubted,
-            short,
-            clock.monotonic_us(),
-        )?;
-        let low = config.thresholds(found.total_bytes).low;
-        mover.look_ahead(found.free_bytes.saturating_sub(low));
-    }
+    let found = reaper.progress();
+    let short = mover.short(&found, config.interval);
+    let moved = mover.pass(
+        found.archive_time,
+        !found.clock_doubted,
+        short,
+        clock.monotonic_us(),
+    );
+    // What was begun goes on whether or not the pass came to its end.
+    turn.leave(mover.in_hand());
+    moved?;
+    let low = config.thresholds(found.total_bytes).low;
+    mover.look_ahead(found.free_bytes.saturating_sub(low));
     Ok(more)
 }

@@ -127,8 +127,9 @@ impl Footer {
         end + padding(end as usize) as u64
     }
 
-    /// Reads the box that [`FooterRows::boxed`] made. The caller has checked its hash.
-    pub(super) fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+    /// Reads the box that [`FooterRows::boxed`] made; without `samples`, tracks are left out. The caller has checked
+    /// its hash.
+    pub(super) fn parse(bytes: &[u8], samples: bool) -> Result<Self, Malformed> {
         let b = Boxes(bytes).next().ok_or(Malformed("no footer"))??;
         let content = b
             .content
@@ -144,7 +145,7 @@ impl Footer {
         let mut fragments = Vec::new();
         let mut last = Last::default();
         for _ in 0..count {
-            let f = decode_row(&mut d, &last)?;
+            let f = decode_row(&mut d, &last, samples)?;
             last = Last::after(&f.entry);
             fragments.push(f);
         }
@@ -163,7 +164,7 @@ impl Footer {
     }
 }
 
-fn decode_row(d: &mut Decoder<'_>, last: &Last) -> Result<FooterFragment, Malformed> {
+fn decode_row(d: &mut Decoder<'_>, last: &Last, samples: bool) -> Result<FooterFragment, Malformed> {
     const TOO_LARGE: Malformed = Malformed("number too large");
     let block = last.end_block.checked_add(d.varint()?).ok_or(TOO_LARGE)?;
     let offset = block.checked_mul(BLOCK).ok_or(TOO_LARGE)?;
@@ -179,9 +180,14 @@ fn decode_row(d: &mut Decoder<'_>, last: &Last) -> Result<FooterFragment, Malfor
     let leaf = d.hash()?;
     let clock_offset_us = Some(d.i64()?).filter(|v| *v != OFFSET_UNKNOWN);
     let count = d.u8()?;
-    let tracks = (0..count)
-        .map(|_| decode_samples(d, offset))
-        .collect::<Result<_, _>>()?;
+    let mut tracks = Vec::new();
+    for _ in 0..count {
+        if samples {
+            tracks.push(decode_samples(d, offset)?);
+        } else {
+            pass_over_samples(d)?;
+        }
+    }
     if wall_start.micros() != wall || offset.checked_add(len.into()).is_none() {
         return Err(TOO_LARGE);
     }
@@ -230,6 +236,18 @@ fn encode_samples(e: &mut Encoder, t: &TrackSamples, fragment_offset: u64) {
 
 fn zigzag(v: i64) -> u64 {
     ((v << 1) ^ (v >> 63)) as u64
+}
+
+/// What [`decode_samples`] reads, unread.
+fn pass_over_samples(d: &mut Decoder<'_>) -> Result<(), Malformed> {
+    let (_track, _time, _offset, count) = (d.varint()?, d.varint()?, d.varint()?, d.varint()?);
+    for _ in 0..count {
+        if d.varint()? & 2 != 0 {
+            d.zigzag()?;
+        }
+        d.zigzag()?;
+    }
+    Ok(())
 }
 
 fn decode_samples(d: &mut Decoder<'_>, fragment_offset: u64) -> Result<TrackSamples, Malformed> {

@@ -135,6 +135,7 @@ impl SegmentReader {
         }
         Ok(Self {
             file: Source::Outline(outline),
+            pace: None,
         })
     }
 
@@ -159,6 +160,7 @@ mod tests {
         let outline = Outline::parse(Path::new("x"), &bytes).expect("parsed");
         let outline = SegmentReader {
             file: Source::Outline(outline),
+            pace: None,
         };
         let (a, b) = (reader.head().expect("head"), outline.head().expect("head"));
         assert_eq!((a.0, a.1.hash, a.2, a.3), (b.0, b.1.hash, b.2, b.3));

@@ -1,11 +1,13 @@
 //! Reads a segment: bytes for players, footer and sample tables for the index and the export.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::frame::Frame;
 use super::source::Source;
 use super::writer::end;
-use super::{Footer, SegmentHeader, uuid};
+use super::{BLOCK, Footer, SegmentHeader, uuid};
 use crate::codec::Decoder;
 use crate::disk::Disk;
 use crate::error::{ArchiveError, Malformed};
@@ -17,6 +19,10 @@ use crate::tier::Tier;
 
 /// The head of a file fits in this: init segment and header.
 const HEAD_BYTES_MAX: u64 = 128 << 10;
+/// And nearly always in this.
+const HEAD_BYTES: u64 = 8 << 10;
+/// What is read of the end of a file at first: the footer of ten minutes fits.
+const END_BYTES: u64 = 128 << 10;
 /// Footers larger than this are not ours.
 const FOOTER_BYTES_MAX: u32 = 64 << 20;
 /// The trailer box: prefix, offset, length, two hashes.
@@ -35,10 +41,63 @@ struct Trailer {
     mfra_len: u64,
 }
 
+/// The end of a file, which one read brings.
+struct End {
+    start: u64,
+    bytes: Bytes,
+}
+
+impl End {
+    fn read(file: &Source, len: u64) -> Result<Self, ArchiveError> {
+        // It has no more than what is asked for.
+        if matches!(file, Source::Outline(_)) {
+            let bytes = Bytes::new();
+            return Ok(Self { start: len, bytes });
+        }
+        let start = len.saturating_sub(END_BYTES).next_multiple_of(BLOCK).min(len);
+        let bytes = file.read_aligned(start, (len - start) as usize)?;
+        Ok(Self { start, bytes })
+    }
+
+    /// The bytes from `offset` on, which are read where they lie before what is there.
+    fn slice(&self, file: &Source, offset: u64, len: u64) -> Result<Bytes, ArchiveError> {
+        let from = offset.checked_sub(self.start).map(|from| from as usize);
+        let here = from.and_then(|from| Some(from..from.checked_add(len as usize)?));
+        match here.filter(|here| here.end <= self.bytes.len()) {
+            Some(here) => Ok(self.bytes.slice(here)),
+            None => file.read_aligned(offset, len as usize),
+        }
+    }
+}
+
 /// A segment file open for reading. All methods block.
 #[derive(Debug)]
 pub struct SegmentReader {
     pub(super) file: Source,
+    pub(super) pace: Option<Pace>,
+}
+
+/// Told how many bytes were read of a segment, and may wait: for who reads much and must not be in the way. Cloning
+/// shares it.
+#[derive(Clone)]
+pub struct Pace(Arc<dyn Fn(usize) + Send + Sync>);
+
+impl Pace {
+    /// Calls `told` after each read.
+    pub fn new(told: impl Fn(usize) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(told))
+    }
+
+    /// So many bytes were read.
+    pub fn spend(&self, bytes: usize) {
+        (self.0)(bytes);
+    }
+}
+
+impl std::fmt::Debug for Pace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pace").finish_non_exhaustive()
+    }
 }
 
 impl SegmentReader {
@@ -46,6 +105,7 @@ impl SegmentReader {
     pub fn open(disk: &Disk, relative: &str) -> Result<Self, ArchiveError> {
         Ok(Self {
             file: Source::File(disk.open_read(relative)?),
+            pace: None,
         })
     }
 
@@ -61,6 +121,7 @@ impl SegmentReader {
     pub fn of_object(objects: &Objects, name: &str, len: u64) -> Self {
         Self {
             file: Source::Object(ObjectFile::new(objects, name, len), name.into()),
+            pace: None,
         }
     }
 
@@ -68,6 +129,7 @@ impl SegmentReader {
     pub fn of_unknown_object(objects: &Objects, name: &str) -> Result<Self, ArchiveError> {
         Ok(Self {
             file: Source::Object(ObjectFile::look_up(objects, name)?, name.into()),
+            pace: None,
         })
     }
 
@@ -98,7 +160,17 @@ impl SegmentReader {
 
     /// Bytes in aligned memory: for long sequential reads, with or without [`set_direct`](Self::set_direct).
     pub fn read_aligned(&self, offset: u64, len: usize) -> Result<Bytes, ArchiveError> {
-        self.file.read_aligned(offset, len)
+        let bytes = self.file.read_aligned(offset, len)?;
+        if let Some(pace) = &self.pace {
+            pace.spend(len);
+        }
+        Ok(bytes)
+    }
+
+    /// Tells `pace` of what is read of samples from now on.
+    pub fn paced(mut self, pace: &Pace) -> Self {
+        self.pace = Some(pace.clone());
+        self
     }
 
     pub(super) fn malformed(&self, at: u64, e: &Malformed) -> ArchiveError {
@@ -107,8 +179,13 @@ impl SegmentReader {
 
     /// The header, the init segment, where the first fragment begins, and what it is chained to.
     pub fn head(&self) -> Result<(SegmentHeader, InitSegment, u64, Sha256), ArchiveError> {
-        let len = self.file.head_len()?.min(HEAD_BYTES_MAX) as usize;
-        let bytes = self.file.read_aligned(0, len)?;
+        let len = self.file.head_len()?;
+        let bytes = self.file.read_aligned(0, len.min(HEAD_BYTES) as usize)?;
+        match SegmentHeader::parse_file_head(&bytes) {
+            Err(_) if len > HEAD_BYTES => {}
+            parsed => return parsed.map_err(|e| self.malformed(0, &e)),
+        }
+        let bytes = self.file.read_aligned(0, len.min(HEAD_BYTES_MAX) as usize)?;
         SegmentHeader::parse_file_head(&bytes).map_err(|e| self.malformed(0, &e))
     }
 
@@ -137,15 +214,25 @@ impl SegmentReader {
     /// like one, because a camera can send anything: whoever does not know that it is sealed compares the
     /// footer with the fragments.
     pub fn footer(&self) -> Result<Option<Footer>, ArchiveError> {
+        self.read_footer(true)
+    }
+
+    /// The same without the samples of its fragments: what an index asks for, of many segments.
+    pub fn footer_without_samples(&self) -> Result<Option<Footer>, ArchiveError> {
+        self.read_footer(false)
+    }
+
+    fn read_footer(&self, samples: bool) -> Result<Option<Footer>, ArchiveError> {
         let len = self.len()?;
-        let Some(trailer) = self.trailer(len)? else {
+        let end = End::read(&self.file, len)?;
+        let Some(trailer) = self.trailer_in(&end, len)? else {
             return Ok(None);
         };
-        let bytes = self.file.read_aligned(trailer.offset, trailer.len as usize)?;
+        let bytes = end.slice(&self.file, trailer.offset, u64::from(trailer.len))?;
         if Sha256::of(&bytes) != trailer.footer {
             return Err(self.malformed(trailer.offset, &Malformed("the footer does not match its hash")));
         }
-        let footer = Footer::parse(&bytes).map_err(|e| self.malformed(trailer.offset, &e))?;
+        let footer = Footer::parse(&bytes, samples).map_err(|e| self.malformed(trailer.offset, &e))?;
         if !footer.fragments.is_empty() && footer.end() != trailer.offset {
             let what = Malformed("the footer does not stand behind its fragments");
             return Err(self.malformed(trailer.offset, &what));
@@ -183,10 +270,14 @@ impl SegmentReader {
     }
 
     fn trailer(&self, len: u64) -> Result<Option<Trailer>, ArchiveError> {
+        self.trailer_in(&End::read(&self.file, len)?, len)
+    }
+
+    fn trailer_in(&self, end: &End, len: u64) -> Result<Option<Trailer>, ArchiveError> {
         if len < 16 + TRAILER_BYTES {
             return Ok(None);
         }
-        let mfro = self.file.read_aligned(len - 16, 16)?;
+        let mfro = end.slice(&self.file, len - 16, 16)?;
         let mut d = Decoder(&mfro);
         let (size, kind, _, mfra) = match (d.u32(), d.u32(), d.u32(), d.u32()) {
             (Ok(a), Ok(b), Ok(c), Ok(d)) => (a, b.to_be_bytes(), c, d),
@@ -196,9 +287,7 @@ impl SegmentReader {
         if size != 16 || &kind != b"mfro" || mfra_len + TRAILER_BYTES > len {
             return Ok(None);
         }
-        let trailer = self
-            .file
-            .read_aligned(len - mfra_len - TRAILER_BYTES, TRAILER_BYTES as usize)?;
+        let trailer = end.slice(&self.file, len - mfra_len - TRAILER_BYTES, TRAILER_BYTES)?;
         let read = || -> Result<Trailer, Malformed> {
             let b = Boxes(&trailer).next().ok_or(Malformed("no trailer"))??;
             let mut d = Decoder(

@@ -1,6 +1,6 @@
 //! Checks every byte of a segment against its hashes.
 
-use super::{SegmentHeader, SegmentReader, scan};
+use super::{Footer, SegmentHeader, SegmentReader, scan};
 use crate::error::{ArchiveError, Malformed};
 use crate::id::Sha256;
 
@@ -13,6 +13,8 @@ pub struct Verified {
     pub sealed: bool,
     /// The leaf of its last fragment, or what the first would be chained to.
     pub head: Sha256,
+    /// What the next segment is chained to: the leaf of the last fragment that was recorded, thinned or not.
+    pub link: Sha256,
     /// How many fragments.
     pub fragments: usize,
     /// How many bytes of it were hashed.
@@ -52,6 +54,7 @@ pub fn verify(reader: &SegmentReader) -> Result<Verified, ArchiveError> {
         header: found.header,
         sealed: footer.is_some(),
         head: head.unwrap_or_default(),
+        link: footer.as_ref().map_or(head.unwrap_or_default(), Footer::link),
         fragments: found.fragments.len(),
         bytes: found.valid_len,
     })

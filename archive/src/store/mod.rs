@@ -387,14 +387,39 @@ impl Store {
             Err(StoreError::Missing { .. }) => Vec::new(),
             other => other?,
         };
-        let relative = |path: &Path| {
-            let parts: Vec<_> = path.prefix_match(&self.prefix)?.collect();
-            Some(Path::from_iter(parts).to_string())
-        };
         Ok(found
             .iter()
-            .filter_map(|(path, size)| Some((relative(path)?, *size)))
+            .filter_map(|(path, size)| Some((self.relative(path)?, *size)))
             .collect())
+    }
+
+    /// What lies directly in `folder`: folders, and objects, in order. Meant for where there are few of both.
+    pub async fn folder(&self, folder: &str) -> Result<(Vec<String>, Vec<String>), StoreError> {
+        let folder = self.path(folder);
+        let list = self.backend.objects().list_with_delimiter(Some(&folder));
+        let found = match self.within(4 * CALL_TIMEOUT, "list", folder.as_ref(), list).await {
+            Err(StoreError::Missing { .. }) => return Ok((Vec::new(), Vec::new())),
+            other => other?,
+        };
+        let mut folders: Vec<_> = found
+            .common_prefixes
+            .iter()
+            .filter_map(|path| self.relative(path))
+            .collect();
+        let mut objects: Vec<_> = found
+            .objects
+            .iter()
+            .filter_map(|meta| self.relative(&meta.location))
+            .collect();
+        folders.sort_unstable();
+        objects.sort_unstable();
+        Ok((folders, objects))
+    }
+
+    /// The name of an object without what stands before every name.
+    fn relative(&self, path: &Path) -> Option<String> {
+        let parts: Vec<_> = path.prefix_match(&self.prefix)?.collect();
+        Some(Path::from_iter(parts).to_string())
     }
 
     /// What is asked of the store, and its answer within `time`. While it is away it is not asked: otherwise everybody

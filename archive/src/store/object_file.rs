@@ -64,6 +64,11 @@ impl Objects {
         }
     }
 
+    /// What lies directly in `folder`: folders, and objects. Blocks.
+    pub fn folder(&self, folder: &str) -> Result<(Vec<String>, Vec<String>), StoreError> {
+        self.runtime.block_on(self.store.folder(folder))
+    }
+
     /// Removes segments, several at a time, with what stands beside them, and looks that they are gone. After `time` no
     /// more are begun. One answer for each name; `None` for one that was not begun. Blocks.
     pub fn delete_all(&self, names: &[String], time: Duration) -> Vec<Option<Result<(), StoreError>>> {

@@ -4,25 +4,24 @@
 //! [`Footage::authorize`] gives out, so that a route that forgets to ask cannot be written. A camera that is
 //! unknown and one that the caller may not see give the same answer.
 
+mod copies;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use archive::disk::Disk;
-use archive::layout::segment_path;
-use archive::segment::{CheckedReader, SegmentReader};
 use archive::store::Stores;
 use archive::time::SECOND_US;
 use archive::{
     ArchiveError, CameraId, Clock, FragmentRef, Gap, InitSegment, SegmentId, Sha256, StreamId, StreamName,
-    StreamNo, TenantId, Tier, TimeRange, WallTime,
+    StreamNo, TenantId, TimeRange, WallTime,
 };
 use indexer::{
-    Batch, CameraRow, Damage, Forecast, HourCoverage, Index, IndexError, IndexMemory, Live, Pulse,
+    Batch, CameraRow, Damage, Fault, Forecast, HourCoverage, Index, IndexError, IndexMemory, Live, Pulse,
     SegmentFragments, SegmentRow, SegmentState, StreamStatus, Timeline,
 };
 use tokio::sync::watch;
 
-use super::footage_file::{FootageFile, unreadable};
 use crate::auth::Principal;
 use crate::config::Action;
 use crate::problem::{Code, NearestTimes, Problem};
@@ -163,6 +162,22 @@ impl Footage {
         }
         self.index.put_camera(row)?;
         self.authorize(principal, Action::Admin, row.id.as_str())
+    }
+
+    /// Copies that are wrong, each with its segment, for who may see all of them.
+    pub(crate) fn faults(
+        &self,
+        principal: &Principal,
+        count: usize,
+    ) -> Result<Vec<(Fault, StreamId, SegmentRow)>, Problem> {
+        self.survey(principal)?;
+        let mut found = Vec::new();
+        for fault in self.index.faults(count)? {
+            let row = self.index.segment(fault.segment)?;
+            let stream = self.index.stream_id(fault.segment.stream);
+            found.extend(stream.zip(row).map(|(stream, row)| (fault, stream, row)));
+        }
+        Ok(found)
     }
 
     /// What becomes of the footage of the whole service; `None` until that was looked at.
@@ -413,41 +428,6 @@ impl StreamHandle {
         self.footage.index.live(self.no)
     }
 
-    /// Opens a segment of this stream, wherever it lies. Blocks.
-    pub(crate) fn open(&self, row: &SegmentRow) -> Result<FootageFile, ArchiveError> {
-        let reader = match self.read_from(row, row.tier) {
-            Ok(reader) => self.checked(row, reader)?,
-            // It has left the disk since its row was read.
-            Err(e) if e.is_not_found() => self.reader(row)?,
-            Err(e) => return Err(e),
-        };
-        Ok(FootageFile::new(self.clone(), row.clone(), reader))
-    }
-
-    /// Opens a segment where it lies now, which its row may not say any more.
-    pub(super) fn reader(&self, row: &SegmentRow) -> Result<CheckedReader, ArchiveError> {
-        let now = self.footage.index.segment(row.id).map_err(unreadable)?;
-        let now = match now {
-            Some(now) if now.generation != row.generation => {
-                self.former(&now, row.generation).map_err(unreadable)?
-            }
-            now => now,
-        };
-        let tier = now.map_or(row.tier, |now| now.tier);
-        self.checked(row, self.read_from(row, tier)?)
-    }
-
-    fn checked(&self, row: &SegmentRow, reader: SegmentReader) -> Result<CheckedReader, ArchiveError> {
-        let mut fragments = self.footage.index.table(row).map_err(unreadable)?;
-        // Of a segment that was thinned since, the index has the fragments no more; its own footer has.
-        if !self.is_current(row).map_err(unreadable)?
-            && let Some(footer) = reader.footer()?
-        {
-            fragments = footer.fragments.into_iter().map(|f| f.entry).collect();
-        }
-        Ok(CheckedReader::new(reader, fragments.into()))
-    }
-
     /// Whether a segment is still of the generation that `row` tells.
     pub(super) fn is_current(&self, row: &SegmentRow) -> Result<bool, IndexError> {
         let now = self.footage.index.segment(row.id)?;
@@ -457,11 +437,6 @@ impl StreamHandle {
     /// See [`Index::replaced_until`].
     pub(crate) fn replaced_until(&self) -> Option<WallTime> {
         self.footage.index.replaced_until(self.no)
-    }
-
-    fn read_from(&self, row: &SegmentRow, tier: Tier) -> Result<SegmentReader, ArchiveError> {
-        let name = segment_path(&self.id, &row.name());
-        SegmentReader::on(tier, &self.footage.disk, &self.footage.stores, &name, row.bytes)
     }
 
     /// How old the oldest sealed footage of this stream is that lies on the disk alone, 0 where none does; `None` where

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use archive::segment::CheckedReader;
-use archive::{ArchiveError, FragmentEntry, TrackSamples};
+use archive::{ArchiveError, FragmentEntry, Tier, TrackSamples};
 use bytes::Bytes;
 use indexer::{Batch, Damage, IndexError, SegmentRow, SegmentState};
 
@@ -13,15 +13,28 @@ use super::access::StreamHandle;
 pub(crate) struct FootageFile {
     stream: StreamHandle,
     row: SegmentRow,
+    /// Where the copy lies that is read.
+    tier: Tier,
     reader: CheckedReader,
     direct: bool,
 }
 
+/// What the other copies of a segment have in place of what is wrong in one.
+enum Elsewhere {
+    /// What was recorded.
+    Right(Vec<Bytes>),
+    /// Nothing better.
+    Wrong,
+    /// A copy that cannot be asked now.
+    Unknown,
+}
+
 impl FootageFile {
-    pub(super) fn new(stream: StreamHandle, row: SegmentRow, reader: CheckedReader) -> Self {
+    pub(super) fn new(stream: StreamHandle, row: SegmentRow, tier: Tier, reader: CheckedReader) -> Self {
         Self {
             stream,
             row,
+            tier,
             reader,
             direct: false,
         }
@@ -34,8 +47,9 @@ impl FootageFile {
         }
     }
 
-    /// The bytes `range`. When they are not what was written, they are read once more from the disk itself; if
-    /// that does not help, the fragment is said to be damaged, and readers pass it over from now on.
+    /// The bytes `range`. When they are not what was written, they are read once more from the disk itself, and then
+    /// from the other copies of the segment; if none has them, the fragment is said to be damaged, and readers pass it
+    /// over from now on.
     pub(crate) fn read(&mut self, range: Range<u64>) -> Result<Vec<Bytes>, ArchiveError> {
         let first = match self.reader.read(range.clone()) {
             Ok(bytes) => return Ok(bytes),
@@ -43,9 +57,16 @@ impl FootageFile {
         };
         if first.error.is_not_found() {
             // It has moved to another tier since it was opened.
-            self.reader = self.stream.reader(&self.row)?;
+            (self.tier, self.reader) = self.stream.reader(&self.row)?;
             self.direct = false;
-            return self.reader.read(range).map_err(|failure| failure.error);
+            return match self.reader.read(range.clone()) {
+                Ok(bytes) => Ok(bytes),
+                Err(failure) if failure.error.is_not_found() => match self.read_elsewhere(&range)? {
+                    Elsewhere::Right(bytes) => Ok(bytes),
+                    Elsewhere::Wrong | Elsewhere::Unknown => Err(failure.error),
+                },
+                Err(failure) => Err(failure.error),
+            };
         }
         self.stream.is_archived_after_all(&self.row, &first.error);
         if !matches!(first.error, ArchiveError::Corrupt { .. }) {
@@ -54,18 +75,52 @@ impl FootageFile {
         // What lies in the page cache or in ours is dropped.
         self.reader.unchecked().distrust_cache()?;
         self.direct = true;
-        match self.reader.read(range) {
+        let failure = match self.reader.read(range.clone()) {
             Ok(bytes) => {
                 tracing::warn!(error = %first.error, "footage was wrong in memory and right on the disk");
-                Ok(bytes)
+                return Ok(bytes);
             }
-            Err(failure) => {
+            Err(failure) => failure,
+        };
+        match self.read_elsewhere(&range)? {
+            Elsewhere::Right(bytes) => return Ok(bytes),
+            // It is not lost.
+            Elsewhere::Unknown => {}
+            Elsewhere::Wrong => {
                 if let Some(entry) = &failure.damaged {
                     self.damaged(entry, &failure.error);
                 }
-                Err(failure.error)
             }
         }
+        Err(failure.error)
+    }
+
+    /// Reads from another copy, from now on too if it is right there, and has the wrong one looked at.
+    fn read_elsewhere(&mut self, range: &Range<u64>) -> Result<Elsewhere, ArchiveError> {
+        let mut unknown = false;
+        for (tier, mut reader) in self.stream.elsewhere(&self.row, self.tier)? {
+            match reader.read(range.clone()) {
+                Ok(bytes) => {
+                    tracing::error!(
+                        stream = %self.stream.id(), segment = self.row.id.seq, tier = %self.tier, instead = %tier,
+                        "a copy is wrong: another one is read"
+                    );
+                    self.stream.suspect(&self.row, self.tier);
+                    (self.tier, self.reader) = (tier, reader);
+                    self.direct = false;
+                    return Ok(Elsewhere::Right(bytes));
+                }
+                Err(failure) => {
+                    let error = failure.error;
+                    unknown |= !error.is_not_found() && !matches!(error, ArchiveError::Corrupt { .. });
+                }
+            }
+        }
+        if unknown {
+            self.stream.suspect(&self.row, self.tier);
+            return Ok(Elsewhere::Unknown);
+        }
+        Ok(Elsewhere::Wrong)
     }
 
     /// The bytes of `ranges`, which lie close together, in one read. What lies between may be damaged.
@@ -79,7 +134,9 @@ impl FootageFile {
                 .iter()
                 .flat_map(|range| cut_out(&read, start, range))
                 .collect()),
-            Err(failure) if matches!(failure.error, ArchiveError::Corrupt { .. }) => {
+            Err(failure)
+                if matches!(failure.error, ArchiveError::Corrupt { .. }) || failure.error.is_not_found() =>
+            {
                 let one = ranges.iter().map(|range| self.read(range.clone()));
                 Ok(one.collect::<Result<Vec<_>, _>>()?.concat())
             }
@@ -101,12 +158,32 @@ impl FootageFile {
         entries: Vec<FragmentEntry>,
     ) -> Result<Vec<(FragmentEntry, Vec<TrackSamples>)>, ArchiveError> {
         let sealed = self.row.state == SegmentState::Sealed;
-        let damaged = |entry: &FragmentEntry, error: &ArchiveError| self.damaged(entry, error);
+        let mut wrong = Vec::new();
+        let damaged =
+            |entry: &FragmentEntry, error: &ArchiveError| wrong.push((entry.clone(), error.to_string()));
         let found = self.reader.unchecked().sound_samples(entries, sealed, damaged);
-        found.inspect_err(|error| self.stream.is_archived_after_all(&self.row, error))
+        let mut sound = found.inspect_err(|error| self.stream.is_archived_after_all(&self.row, error))?;
+        if wrong.is_empty() {
+            return Ok(sound);
+        }
+        let others = self.stream.elsewhere(&self.row, self.tier)?;
+        for (entry, error) in wrong {
+            let mut found = others
+                .iter()
+                .filter_map(|(_, reader)| reader.unchecked().samples(&entry).ok());
+            match found.next() {
+                Some(tracks) => {
+                    self.stream.suspect(&self.row, self.tier);
+                    sound.push((entry, tracks));
+                }
+                None => self.damaged(&entry, &error),
+            }
+        }
+        sound.sort_by_key(|(entry, _)| entry.offset);
+        Ok(sound)
     }
 
-    fn damaged(&self, entry: &FragmentEntry, error: &ArchiveError) {
+    fn damaged(&self, entry: &FragmentEntry, error: &dyn std::fmt::Display) {
         tracing::error!(
             stream = %self.stream.id(), segment = self.row.id.seq, from = %entry.wall_start, %error,
             "footage is damaged: it is not given out; `tierline check --deep` looks for more"

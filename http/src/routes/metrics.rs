@@ -2,12 +2,12 @@
 
 use std::sync::atomic::AtomicU64;
 
-use archive::TimeRange;
 use archive::time::{HOUR_US, SECOND_US};
+use archive::{Tier, TimeRange};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderValue, Response, header};
-use indexer::{Forecast, IndexMemory, Lags, Moved, Pulse, SessionState};
+use indexer::{Forecast, IndexMemory, Lags, Moved, Pulse, Scrubbed, SessionState};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
@@ -70,6 +70,9 @@ pub(super) async fn figures(
         of_recording(ours, all.footage.pulse());
         if let Some(moved) = all.footage.pulse().moved() {
             of_tiers(ours, &moved);
+        }
+        if let Some(scrubbed) = all.footage.pulse().scrubbed() {
+            of_scrubbing(ours, &scrubbed);
         }
         if let Some(forecast) = all.footage.pulse().forecast() {
             of_forecast(ours, &forecast);
@@ -200,6 +203,71 @@ fn of_tiers(registry: &mut Registry, moved: &Moved) {
         figure.set(value);
         registry.register(name, help, figure);
     }
+}
+
+/// How long ago copies were looked at, and what came of it.
+fn of_scrubbing(registry: &mut Registry, scrubbed: &Scrubbed) {
+    for (name, help, value) in [
+        ("scrub_bytes", "Bytes that were read and compared", scrubbed.bytes),
+        (
+            "scrub_found",
+            "Copies that were found wrong or missing",
+            scrubbed.found,
+        ),
+        (
+            "scrub_repaired",
+            "Copies that were made anew from another one",
+            scrubbed.repaired,
+        ),
+        (
+            "scrub_passed_over",
+            "Copies that could not be looked at",
+            scrubbed.passed_over,
+        ),
+    ] {
+        let counter = Counter::<u64, AtomicU64>::default();
+        counter.inc_by(value);
+        registry.register(name, help, counter);
+    }
+    for (name, help, value) in [
+        (
+            "scrub_faults",
+            "Copies that are wrong or missing now",
+            scrubbed.faults,
+        ),
+        (
+            "scrub_lost",
+            "Copies of segments of which something can be read nowhere",
+            scrubbed.lost,
+        ),
+        (
+            "scrub_paused",
+            "1 while it waits because recording has much to do",
+            scrubbed.paused.into(),
+        ),
+    ] {
+        let figure = Figure::default();
+        figure.set(value as f64);
+        registry.register(name, help, figure);
+    }
+    if let Some(age) = scrubbed.looked_s {
+        let figure = Figure::default();
+        figure.set(age as f64);
+        let help = "How long ago, at most, any copy was looked for";
+        registry.register("scrub_looked_seconds", help, figure);
+    }
+    let ages = Family::<TierLabel, Figure>::default();
+    for (tier, age) in Tier::ALL.into_iter().zip(scrubbed.oldest_s) {
+        if let Some(age) = age {
+            let tier = TierLabel { tier: tier.as_str() };
+            ages.get_or_create(&tier).set(age as f64);
+        }
+    }
+    registry.register(
+        "scrub_oldest_seconds",
+        "How long ago, at most, any byte of a tier was read and compared",
+        ages,
+    );
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -14,6 +14,7 @@ mod init;
 mod live;
 mod metrics;
 mod openapi;
+mod scrub;
 mod seek;
 mod segment;
 mod snapshot;
@@ -111,6 +112,7 @@ fn table() -> Vec<Entry> {
         ("POST", HOLD, post(holds::put), "/api/v1/holds"),
         ("DELETE", HOLD, delete(holds::release), "/api/v1/holds/{hold}"),
         ("GET", VIEW, get(certificates::list), "/api/v1/certificates"),
+        ("GET", VIEW, get(scrub::scrub), "/api/v1/storage/scrub"),
         ("GET", VIEW, get(hls::index), "/hls/{camera}/index.m3u8"),
         ("GET", VIEW, get(live::index), "/hls/{camera}/live.m3u8"),
         ("GET", VIEW, get(hls::media), "/hls/{camera}/{stream}/media.m3u8"),

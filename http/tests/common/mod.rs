@@ -93,7 +93,16 @@ impl Site {
 
     /// The service, with everything at its default but what `change` changes.
     pub fn serve(&self, change: impl FnOnce(&mut HttpConfig)) -> Service {
-        let runtime = Runtime::new().expect("runtime");
+        self.serve_with(Runtime::new().expect("runtime"), Default::default(), change)
+    }
+
+    /// The same with other tiers than the hot one.
+    pub fn serve_with(
+        &self,
+        runtime: Runtime,
+        stores: archive::store::Stores,
+        change: impl FnOnce(&mut HttpConfig),
+    ) -> Service {
         let mut config = HttpConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             ..HttpConfig::default()
@@ -103,7 +112,7 @@ impl Site {
         let state = HttpState {
             index: Arc::clone(&self.index),
             disk: self.disk.clone(),
-            stores: Default::default(),
+            stores,
             clock: Arc::new(SystemClock::default()),
             ready: is_ready,
             incident_age: Arc::new(|stream| {

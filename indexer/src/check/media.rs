@@ -7,14 +7,14 @@ use archive::segment::{SegmentReader, scan, verify};
 use archive::{ArchiveError, FragmentEntry, Sha256, StreamId, Tier};
 
 use super::{Checker, Invariant};
+use crate::copies::CopyState;
 use crate::error::IndexError;
 use crate::index::Index;
 use crate::rows::{SegmentRow, SegmentState};
 
 impl Checker<'_> {
-    /// Opens the copy that is read.
-    fn open(&self, row: &SegmentRow, path: &str) -> Result<SegmentReader, ArchiveError> {
-        match row.tier {
+    fn open(&self, tier: Tier, path: &str) -> Result<SegmentReader, ArchiveError> {
+        match tier {
             Tier::Hot => SegmentReader::open(self.disk, path),
             tier => SegmentReader::of_object_as_it_is(self.stores.expected(tier)?, path),
         }
@@ -31,7 +31,7 @@ impl Checker<'_> {
             return Ok(());
         }
         let path = segment_path(stream, &row.name());
-        let reader = match self.open(row, &path) {
+        let reader = match self.open(row.tier, &path) {
             Ok(reader) => reader,
             Err(e) if e.is_not_found() => {
                 self.missing.push((path, row.clone()));
@@ -55,7 +55,37 @@ impl Checker<'_> {
                 }
                 _ => "restore the file from a copy; if it is the index that is wrong, run `tierline rebuild`",
             };
-            self.find(invariant, path, what, remedy);
+            self.find(invariant, path.clone(), what, remedy);
+        }
+        if self.options.deep && row.state == SegmentState::Sealed {
+            self.other_copies(row, &path)?;
+        }
+        Ok(())
+    }
+
+    /// Every byte of the copies that are not read as long as the nearest is there.
+    fn other_copies(&mut self, row: &SegmentRow, path: &str) -> Result<(), IndexError> {
+        let copies = self.index.copies(row)?;
+        for tier in Tier::ALL {
+            if tier == row.tier || copies.state(tier) != CopyState::Whole {
+                continue;
+            }
+            let read = self
+                .open(tier, path)
+                .and_then(|reader| match reader.is_outline() {
+                    // What would have to be restored is verified by its store's checksum.
+                    true => Ok(row.head),
+                    false => verify(&reader).map(|found| found.link),
+                });
+            let what = match read {
+                Ok(head) if head == row.head => continue,
+                Ok(_) => "its last hash is not the one in the index".to_owned(),
+                // A service beside us may have moved it; that it is missing was said by the list of its store.
+                Err(e) if e.is_not_found() => continue,
+                Err(e) => e.to_string(),
+            };
+            let remedy = "a service repairs it from another copy, in its next scrub";
+            self.find(Invariant::Readable, format!("{tier}: {path}"), what, remedy);
         }
         Ok(())
     }

@@ -1,27 +1,42 @@
 //! Makes the index anew from media files alone.
+//!
+//! Segments are read on several threads, the head and the footer of each in one read, and taken in the order of their
+//! streams; the rows of each are written at once.
 
 mod adopt;
 mod places;
+mod pool;
+mod remembered;
 mod told;
 
 use archive::disk::Disk;
-use archive::layout::segment_path;
+use archive::layout::{SegmentName, segment_path};
+use archive::segment::SegmentReader;
 use archive::store::Stores;
+use archive::{ArchiveError, Epoch, Malformed, StreamId, StreamNo};
 
-use crate::batch::Batch;
+use crate::bulk::Loader;
 use crate::certificates;
 use crate::error::IndexError;
 use crate::holds;
 use crate::index::Index;
-use crate::rows::{SegmentRow, SegmentState};
+use crate::rows::SegmentState;
 
 pub use self::adopt::adopt;
+use self::places::{Everywhere, Found};
 pub use self::places::{SegmentFiles, list_segments};
-use self::places::{list_everywhere, open};
-use self::told::{Told, own_footer, read};
+use self::pool::in_order;
+use self::remembered::remembered;
+use self::told::{Told, read_own};
 
-/// Segments that are committed together.
-const COMMIT_SEGMENTS: usize = 64;
+/// Threads that read files: more than cores, because they wait for the disk.
+const READERS_PER_CORE: usize = 2;
+/// Threads that read objects: they wait for the network.
+const READERS_OF_OBJECTS: usize = 16;
+/// Streams whose objects are listed at a time.
+const STREAMS_AT_ONCE: usize = 64;
+/// After so many segments `progress` is told.
+const PROGRESS_SEGMENTS: u64 = 1000;
 
 /// What a rebuild found.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +47,8 @@ pub struct Rebuilt {
     pub fragments: u64,
     /// Bytes of them.
     pub bytes: u64,
+    /// Segments that were taken from a checkpoint.
+    pub remembered: u64,
     /// Holds that were found beside the footage.
     pub holds: u64,
     /// Deletion certificates that were found beside the footage.
@@ -40,107 +57,174 @@ pub struct Rebuilt {
     pub left_out: Vec<(String, String)>,
 }
 
-impl Rebuilt {
-    fn add(&mut self, index: &Index, batch: Batch, told: Vec<Told>) -> Result<(), IndexError> {
-        self.segments += told.len() as u64;
-        self.bytes += told.iter().map(|t| t.row.bytes).sum::<u64>();
-        self.fragments += u64::from(add(index, batch, told)?);
-        Ok(())
-    }
-}
-
-/// Commits segments: rows and fragments first, then the seals, which read what was committed.
-fn add(index: &Index, mut batch: Batch, told: Vec<Told>) -> Result<u32, IndexError> {
-    let mut seals = Batch::default();
-    let mut fragments = 0;
-    let mut places = Batch::default();
-    for Told {
-        row,
-        entries,
-        copies,
-        former,
-        ..
-    } in told
-    {
-        if entries.is_empty() {
-            continue;
-        }
-        fragments += row.fragments;
-        batch.segment(&SegmentRow {
-            state: SegmentState::Open,
-            ..row.clone()
-        });
-        entries.into_iter().for_each(|e| batch.fragment(row.id, e));
-        if row.state == SegmentState::Sealed {
-            seals.seal(&row);
-            if let Some(copies) = copies {
-                places.copies(&row, copies);
-            }
-            if let Some(former) = former {
-                places.thinning(former);
-            }
-        }
-    }
-    index.commit(batch)?;
-    index.commit(seals)?;
-    index.commit(places)?;
-    Ok(fragments)
+/// A segment that is to be read.
+struct Item<'a> {
+    no: StreamNo,
+    stream: &'a StreamId,
+    name: SegmentName,
+    found: Found,
 }
 
 /// Fills the empty `index` from the files below `disk` and the objects in `stores`. `progress` is told the number of
-/// segments so far.
+/// segments so far. What cannot be read, because it was removed meanwhile or is damaged, is left out and named.
 pub fn rebuild(
     disk: &Disk,
     stores: &Stores,
     index: &Index,
-    mut progress: impl FnMut(&Rebuilt),
+    progress: impl FnMut(&Rebuilt),
 ) -> Result<Rebuilt, IndexError> {
-    let (streams, unknown) = list_everywhere(disk, stores)?;
-    let mut result = Rebuilt::default();
-    result.left_out.extend(
-        unknown
-            .into_iter()
-            .map(|path| (path, "not named like a segment".to_owned())),
-    );
-    for (stream, names) in &streams {
-        let mut batch = Batch::default();
-        // The last one stays until the one behind it has told how much of it counts.
-        let mut told: Vec<Told> = Vec::new();
-        for (name, found) in names {
-            let told_by = open(disk, stores, stream, name, found);
-            let told_by =
-                told_by.and_then(|reader| read(&reader, index, &mut batch, stream, name, own_footer));
-            let why = match told_by {
-                Ok(t) if t.entries.is_empty() => "no whole fragment".to_owned(),
-                Ok(mut t) => {
-                    t.copies = found.copies(t.row.bytes);
-                    if told.last_mut().is_some_and(|last| last.take_former(&t)) {
-                        continue;
-                    }
-                    if let Some(last) = told.last_mut() {
-                        last.cut_before(&t);
-                    }
-                    if told.last().is_none_or(|last| last.is_before(&t)) {
-                        if told.len() >= COMMIT_SEGMENTS {
-                            result.add(index, std::mem::take(&mut batch), std::mem::take(&mut told))?;
-                            progress(&result);
-                        }
-                        told.push(t);
-                        continue;
-                    }
-                    "it overlaps the segment before it".to_owned()
-                }
-                Err(IndexError::Archive(e)) => e.to_string(),
-                Err(e) => return Err(e),
+    rebuild_from(None, disk, stores, index, progress)
+}
+
+/// The same with a `checkpoint` of the index that was lost: what it knows of a sealed segment is taken from it, where
+/// the segment was found with the length that it had, and is not read again.
+pub fn rebuild_from(
+    checkpoint: Option<&Index>,
+    disk: &Disk,
+    stores: &Stores,
+    index: &Index,
+    progress: impl FnMut(&Rebuilt),
+) -> Result<Rebuilt, IndexError> {
+    let (streams, mut everywhere) = Everywhere::list(disk, stores)?;
+    index.ensure_streams(&streams)?;
+    let mut filling = Filling {
+        loader: Loader::new(index),
+        pending: None,
+        result: Rebuilt::default(),
+        progress,
+    };
+    let mut epoch = Epoch::default();
+    for group in streams.chunks(STREAMS_AT_ONCE) {
+        let mut items = Vec::new();
+        for (stream, found) in group.iter().zip(everywhere.segments(group, stores)?) {
+            let Some(no) = index.stream_no(stream)? else {
+                continue;
             };
-            result.left_out.push((segment_path(stream, name), why));
+            epoch = found.iter().map(|(name, _)| name.epoch).fold(epoch, Epoch::max);
+            items.extend(found.into_iter().map(|(name, found)| Item {
+                no,
+                stream,
+                name,
+                found,
+            }));
         }
-        result.add(index, batch, told)?;
-        progress(&result);
+        let read = |item: &Item<'_>| match checkpoint.map(|known| remembered(known, disk, item)) {
+            Some(Ok(Some(told))) => Ok((told, true)),
+            // What is wrong with it is no reason to give up the footage.
+            Some(Ok(None) | Err(_)) | None => read(disk, stores, item).map(|told| (told, false)),
+        };
+        in_order(&items, readers(stores), read, |item, told| {
+            filling.take(item, told)
+        })?;
     }
+    let unknown = everywhere.unknown.into_iter();
+    let mut result = filling.finish()?;
+    result
+        .left_out
+        .extend(unknown.map(|path| (path, "not named like a segment".to_owned())));
     result.holds = holds::restore(disk, stores, index, &mut result.left_out)?;
     result.certificates = certificates::restore(disk, stores, index, &mut result.left_out)?;
-    let epoch = streams.values().flatten().map(|(name, _)| name.epoch).max();
-    index.raise_epoch(epoch.unwrap_or_default())?;
+    index.raise_epoch(epoch)?;
     Ok(result)
+}
+
+fn readers(stores: &Stores) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let waits = stores.warm.is_some() || stores.cold.is_some();
+    (cores * READERS_PER_CORE).max(if waits { READERS_OF_OBJECTS } else { 1 })
+}
+
+/// Reads a segment from the nearest place that has all of it. One that is not sealed there may be cut off.
+fn read(disk: &Disk, stores: &Stores, item: &Item<'_>) -> Result<Told, ArchiveError> {
+    let path = segment_path(item.stream, &item.name);
+    let mut found = item.found.clone();
+    let mut unsealed = None;
+    let mut failure = None;
+    for (tier, len) in item.found.places() {
+        let archived = stores
+            .of(tier)
+            .filter(|objects| objects.store.restoring().is_some());
+        let reader = match archived {
+            Some(objects) => SegmentReader::of_object_as_it_is(objects, &path),
+            None => SegmentReader::on(tier, disk, stores, &path, len),
+        };
+        let told = reader.and_then(|reader| read_own(&reader, item.no, item.stream, &item.name));
+        match told {
+            Ok(mut told) if told.row.state == SegmentState::Sealed => {
+                told.copies = found.copies(told.row.bytes);
+                return Ok(told);
+            }
+            Ok(told) => unsealed = unsealed.or(Some(told)),
+            Err(e) => failure = failure.or(Some(e)),
+        }
+        found.forget(tier);
+    }
+    const NOWHERE: Malformed = Malformed("it was found nowhere");
+    unsealed.ok_or_else(|| failure.unwrap_or(ArchiveError::Malformed(NOWHERE)))
+}
+
+/// An index that is being filled.
+struct Filling<'a, P> {
+    loader: Loader<'a>,
+    /// The last segment stays until the one behind it has told how much of it counts.
+    pending: Option<Told>,
+    result: Rebuilt,
+    progress: P,
+}
+
+impl<P: FnMut(&Rebuilt)> Filling<'_, P> {
+    fn take(&mut self, item: &Item<'_>, told: Result<(Told, bool), ArchiveError>) -> Result<(), IndexError> {
+        let why = match told {
+            Ok((told, _)) if told.entries.is_empty() => "no whole fragment".to_owned(),
+            Ok((told, is_remembered)) => {
+                let before = self.pending.as_mut();
+                let mut before = before.filter(|before| before.row.id.stream == told.row.id.stream);
+                if before.as_mut().is_some_and(|before| before.take_former(&told)) {
+                    return Ok(());
+                }
+                let follows = before.is_none_or(|before| {
+                    before.cut_before(&told);
+                    before.is_before(&told)
+                });
+                if follows {
+                    self.result.remembered += u64::from(is_remembered);
+                    self.flush()?;
+                    self.pending = Some(told);
+                    return Ok(());
+                }
+                "it overlaps the segment before it".to_owned()
+            }
+            Err(e) => e.to_string(),
+        };
+        self.result
+            .left_out
+            .push((segment_path(item.stream, &item.name), why));
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), IndexError> {
+        let Some(told) = self.pending.take() else {
+            return Ok(());
+        };
+        self.loader
+            .add(&told.row, &told.entries, told.copies.as_ref(), &told.init)?;
+        self.loader.add_known(&told.gaps, &told.incidents)?;
+        if let Some(former) = &told.former {
+            self.loader.add_former(former)?;
+        }
+        self.result.segments += 1;
+        self.result.bytes += told.row.bytes;
+        self.result.fragments += u64::from(told.row.fragments);
+        if self.result.segments.is_multiple_of(PROGRESS_SEGMENTS) {
+            (self.progress)(&self.result);
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Rebuilt, IndexError> {
+        self.flush()?;
+        self.loader.finish()?;
+        (self.progress)(&self.result);
+        Ok(self.result)
+    }
 }

@@ -1,24 +1,27 @@
 //! What a segment's own bytes tell of it.
 
 use archive::layout::{SegmentName, segment_path};
-use archive::segment::{Footer, SegmentReader, scan};
-use archive::{ArchiveError, FragmentEntry, SegmentId, Sha256, StreamId, Tier, WallTime};
+use archive::segment::{Footer, SegmentHeader, SegmentReader, scan};
+use archive::{
+    ArchiveError, FragmentEntry, Gap, InitSegment, SegmentId, Sha256, StreamId, StreamNo, Tier, WallTime,
+};
 
-use crate::batch::Batch;
 use crate::copies::Copies;
-use crate::error::IndexError;
-use crate::index::Index;
-use crate::rows::{SegmentRow, SegmentState};
+use crate::rows::{Incident, SegmentRow, SegmentState};
 use crate::thinning::{Thinning, ThinningStep};
 
 /// A segment as its file tells it.
 pub(super) struct Told {
     pub(super) row: SegmentRow,
+    pub(super) init: InitSegment,
     /// The head of the segment before it.
     pub(super) prev: Sha256,
     pub(super) entries: Vec<FragmentEntry>,
     /// Of the entries, in their order, where no footer says which of them count.
-    leaves: Vec<Sha256>,
+    pub(super) leaves: Vec<Sha256>,
+    /// What another index knew of the time before it and within it: entries that were read tell it by their notes.
+    pub(super) gaps: Vec<Gap>,
+    pub(super) incidents: Vec<Incident>,
     /// Where its copies are, if there are any but the one on the hot tier.
     pub(super) copies: Option<Copies>,
     /// What it was before it was thinned, if that is still there.
@@ -71,86 +74,98 @@ impl Told {
     }
 }
 
-pub(super) fn read(
+/// Reads a segment of which nothing else is known, and which is to have this name.
+pub(super) fn read_own(
     reader: &SegmentReader,
-    index: &Index,
-    batch: &mut Batch,
+    no: StreamNo,
     stream: &StreamId,
     name: &SegmentName,
-    footer: impl FnOnce(&SegmentReader) -> Result<Option<Footer>, ArchiveError>,
-) -> Result<Told, IndexError> {
-    let no = index.ensure_stream(stream)?;
-    let footer = footer(reader)?;
+) -> Result<Told, ArchiveError> {
+    read(reader, no, stream, name, own_footer)
+}
+
+/// Reads a segment whose index may never have known it as sealed.
+pub(super) fn read_proven(
+    reader: &SegmentReader,
+    no: StreamNo,
+    stream: &StreamId,
+    name: &SegmentName,
+) -> Result<Told, ArchiveError> {
+    read(reader, no, stream, name, |reader, _| proven_footer(reader))
+}
+
+fn read(
+    reader: &SegmentReader,
+    no: StreamNo,
+    stream: &StreamId,
+    name: &SegmentName,
+    footer: impl FnOnce(&SegmentReader, &SegmentHeader) -> Result<Option<Footer>, ArchiveError>,
+) -> Result<Told, ArchiveError> {
     let (header, init, ..) = reader.head()?;
+    let footer = footer(reader, &header)?;
     if segment_path(&header.stream, &header.name()) != segment_path(stream, name) {
         return Err(refused(reader, "its content is that of another segment"));
     }
-    let row =
-        |header: &archive::segment::SegmentHeader, head: Sha256, entries: &[FragmentEntry], bytes, state| {
-            SegmentRow {
-                id: SegmentId {
-                    stream: no,
-                    seq: header.seq,
-                },
-                epoch: header.epoch,
-                wall_start: header.wall_start,
-                wall_end: entries.last().map_or(header.wall_start, FragmentEntry::wall_end),
-                bytes,
-                state,
-                tier: Tier::Hot,
-                init: header.init,
-                head,
-                fragments: entries.len() as u32,
-                generation: header.generation,
-            }
-        };
-    if index.init(&header.init)?.is_none() {
-        batch.init(&init);
+    let prev = header.prev;
+    let row = |header: &SegmentHeader, head: Sha256, entries: &[FragmentEntry], bytes, state| SegmentRow {
+        id: SegmentId {
+            stream: no,
+            seq: header.seq,
+        },
+        epoch: header.epoch,
+        wall_start: header.wall_start,
+        wall_end: entries.last().map_or(header.wall_start, FragmentEntry::wall_end),
+        bytes,
+        state,
+        tier: Tier::Hot,
+        init: header.init,
+        head,
+        fragments: entries.len() as u32,
+        generation: header.generation,
+    };
+    if let Some(footer) = footer {
+        let link = footer.link();
+        let entries: Vec<_> = footer.fragments.into_iter().map(|f| f.entry).collect();
+        let (len, sealed) = (reader.len()?, SegmentState::Sealed);
+        return Ok(Told {
+            prev,
+            init,
+            row: row(&footer.header, link, &entries, len, sealed),
+            entries,
+            leaves: Vec::new(),
+            gaps: Vec::new(),
+            incidents: Vec::new(),
+            copies: None,
+            former: None,
+        });
     }
-    Ok(match footer {
-        Some(footer) => {
-            let link = footer.link();
-            let entries: Vec<_> = footer.fragments.into_iter().map(|f| f.entry).collect();
-            Told {
-                prev: header.prev,
-                row: row(
-                    &footer.header,
-                    link,
-                    &entries,
-                    reader.len()?,
-                    SegmentState::Sealed,
-                ),
-                entries,
-                leaves: Vec::new(),
-                copies: None,
-                former: None,
-            }
-        }
-        None if name.generation > 0 => return Err(refused(reader, "thinning it has not come to an end")),
-        None => {
-            reader.distrust_cache()?;
-            let found = scan(reader, 0)?;
-            let (entries, leaves): (Vec<_>, Vec<_>) = found
-                .fragments
-                .into_iter()
-                .map(|f| (f.row.entry, f.row.leaf))
-                .unzip();
-            let head = leaves.last().copied().unwrap_or_default();
-            Told {
-                prev: header.prev,
-                row: row(&found.header, head, &entries, found.valid_len, SegmentState::Open),
-                entries,
-                leaves,
-                copies: None,
-                former: None,
-            }
-        }
+    if name.generation > 0 {
+        return Err(refused(reader, "thinning it has not come to an end"));
+    }
+    reader.distrust_cache()?;
+    let found = scan(reader, 0)?;
+    let (entries, leaves): (Vec<_>, Vec<_>) = found
+        .fragments
+        .into_iter()
+        .map(|f| (f.row.entry, f.row.leaf))
+        .unzip();
+    let head = leaves.last().copied().unwrap_or_default();
+    Ok(Told {
+        prev,
+        init,
+        row: row(&found.header, head, &entries, found.valid_len, SegmentState::Open),
+        entries,
+        leaves,
+        gaps: Vec::new(),
+        incidents: Vec::new(),
+        copies: None,
+        former: None,
     })
 }
 
 /// The footer of a segment whose index may never have known it as sealed: one that says what the fragments say.
 /// A torn one is none, and neither is one that a camera sent.
-pub(super) fn proven_footer(reader: &SegmentReader) -> Result<Option<Footer>, ArchiveError> {
+fn proven_footer(reader: &SegmentReader) -> Result<Option<Footer>, ArchiveError> {
     let footer = match reader.footer() {
         Ok(Some(footer)) => footer,
         Ok(None) | Err(ArchiveError::Corrupt { .. }) => return Ok(None),
@@ -166,15 +181,12 @@ pub(super) fn proven_footer(reader: &SegmentReader) -> Result<Option<Footer>, Ar
 
 /// The footer of a segment of which nothing else is known. A camera may have sent one as the last picture of a
 /// file that was never sealed; the header, which holds the hash before it, it cannot know.
-pub(super) fn own_footer(reader: &SegmentReader) -> Result<Option<Footer>, ArchiveError> {
-    let Some(footer) = reader.footer()? else {
-        return Ok(None);
-    };
-    let (header, ..) = reader.head()?;
-    Ok((footer.header == header).then_some(footer))
+fn own_footer(reader: &SegmentReader, header: &SegmentHeader) -> Result<Option<Footer>, ArchiveError> {
+    let footer = reader.footer_without_samples()?;
+    Ok(footer.filter(|footer| footer.header == *header))
 }
 
-pub(super) fn refused(reader: &SegmentReader, what: &str) -> IndexError {
+pub(super) fn refused(reader: &SegmentReader, what: &str) -> ArchiveError {
     let (path, what) = (reader.path().to_owned(), what.to_owned());
-    ArchiveError::Corrupt { path, what }.into()
+    ArchiveError::Corrupt { path, what }
 }

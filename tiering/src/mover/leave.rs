@@ -26,7 +26,7 @@ impl Mover {
 
     /// Copies that are not needed any more. What an age asks for goes anyhow; what only the disk does, up to what it
     /// needs.
-    pub(super) fn to_leave(
+    pub(super) fn find_leaving(
         &mut self,
         at: &Moment,
         short: u64,

@@ -49,6 +49,8 @@ pub struct Mover {
     runtime: Handle,
     cursors: Cursors,
     under_way: HashMap<SegmentId, Job>,
+    /// Segments that somebody else has in hand.
+    spared: HashSet<SegmentId>,
     ended: (Sender<Ended>, Receiver<Ended>),
     /// Copies that are to be removed when there is room, as the last pass found them.
     leaving: VecDeque<Due>,
@@ -84,6 +86,7 @@ impl Mover {
             runtime,
             cursors: Cursors::default(),
             under_way: HashMap::new(),
+            spared: HashSet::new(),
             ended: mpsc::channel(),
             leaving: VecDeque::new(),
             pauses: HashMap::new(),
@@ -114,6 +117,17 @@ impl Mover {
         self.under_way.keys().copied().collect()
     }
 
+    /// Segments about which something was decided: nobody else must change them before that is done.
+    pub(crate) fn in_hand(&self) -> HashSet<SegmentId> {
+        let leaving = self.leaving.iter().map(|due| due.row.id);
+        self.under_way.keys().copied().chain(leaving).collect()
+    }
+
+    /// Leaves these segments alone until told otherwise.
+    pub fn spare(&mut self, segments: HashSet<SegmentId>) {
+        self.spared = segments;
+    }
+
     /// Begins to remove what is not needed any more and to copy what is to be. `short` bytes are missing on the disk of
     /// the hot tier. Failures are logged and tried again; an error means that the index failed.
     pub fn pass(
@@ -125,7 +139,7 @@ impl Mover {
     ) -> Result<(), IndexError> {
         self.take_in(now, monotonic_us)?;
         let at = self.moment(now, clock_trusted);
-        self.leaving = self.to_leave(&at, short, monotonic_us)?;
+        self.leaving = self.find_leaving(&at, short, monotonic_us)?;
         self.begin_leaving(monotonic_us)?;
         self.note_unreplicated(&at)?;
         self.begin_copies(&at, monotonic_us)?;
@@ -180,7 +194,8 @@ impl Mover {
         let grace_us = u64::try_from(self.grace.as_micros()).unwrap_or(u64::MAX);
         self.fresh
             .retain(|_, since| monotonic_us.saturating_sub(*since) < grace_us);
-        let (under_way, pauses, resting, fresh) = (&self.under_way, &self.pauses, &self.resting, &self.fresh);
+        let (under_way, spared) = (&self.under_way, &self.spared);
+        let (pauses, resting, fresh) = (&self.pauses, &self.resting, &self.fresh);
         let rests = |pause: Option<&Pause>| pause.is_some_and(|pause| pause.lasts(monotonic_us));
         let skip = |row: &SegmentRow, progress: Progress| {
             let tier = match progress {
@@ -191,7 +206,10 @@ impl Mover {
                 Progress::Reached | Progress::Waits => None,
             };
             let store = tier.and_then(|tier| resting.get(&tier));
-            under_way.contains_key(&row.id) || rests(pauses.get(&row.id)) || rests(store)
+            under_way.contains_key(&row.id)
+                || spared.contains(&row.id)
+                || rests(pauses.get(&row.id))
+                || rests(store)
         };
         let search = Search {
             index: &self.index,

@@ -83,10 +83,11 @@ impl Glacier {
             g.runtime.handle().clone(),
         );
         for now in [minute(31), minute(60)] {
-            mover.pass(now, true, 0, 0).expect("pass");
-            while mover.moved().under_way > 0 {
+            let monotonic_us = now.micros_since(minute(0)).unsigned_abs();
+            mover.pass(now, true, 0, monotonic_us).expect("pass");
+            while mover.moved().under_way + mover.moved().leaving > 0 {
                 std::thread::sleep(Duration::from_millis(5));
-                mover.go_on(now, true, 0).expect("pass");
+                mover.go_on(now, true, monotonic_us).expect("pass");
             }
         }
         let rows = g.archive.rows(stream);

@@ -1,9 +1,15 @@
 //! Deleting real segments: by rule, on a disk that fills, over crashes and clock jumps.
 
+#![expect(
+    clippy::print_stdout,
+    reason = "what was measured is half of what a test has to tell"
+)]
+
 mod a_fault_at_every_step_of_a_move_loses_nothing;
 mod archive_class;
 mod archive_of_segments;
 mod certificates;
+mod checkpoint;
 mod clock_jumps;
 mod forecast;
 mod full_disk;
@@ -12,6 +18,7 @@ mod interrupted;
 mod moves;
 mod removed_cameras;
 mod retention;
+mod scrub;
 mod steps;
 mod thinning;
 mod tiers;

@@ -87,6 +87,11 @@ impl Tiered {
         )
     }
 
+    /// The folder that is a tier's store.
+    pub(crate) fn root(&self, tier: Tier) -> PathBuf {
+        self.folders.path().join(tier.as_str())
+    }
+
     /// Where the copy of a segment lies on a tier.
     pub(crate) fn file(&self, row: &SegmentRow, tier: Tier) -> PathBuf {
         let stream = self.archive.index.stream_id(row.id.stream).expect("stream");
