@@ -392,10 +392,9 @@ fn where_little_would_go_nothing_is_done_and_nothing_is_thinned_twice() {
     assert!(again.is_err_and(|e| e.to_string().contains("thinned before")));
 }
 
-/// What the table in `docs/benchmarks.md` is made of; run it with `--ignored --nocapture`.
+/// How many bytes go, by scene and length of GOP; run it with `--ignored --nocapture`.
 #[test]
 #[ignore = "a measurement"]
-#[expect(clippy::print_stderr, reason = "its result is for people")]
 fn how_much_is_saved() {
     // The still scene of most cameras: noise of a sensor, and something small that moves. And one that moves all over.
     let still = "-f lavfi -i color=c=gray:size=1280x720:rate=25:duration=20 \
