@@ -43,6 +43,11 @@ pub fn leans(first: &FragmentEntry, tracks: &[TrackSamples]) -> bool {
     !first.keyframe || video.any(|video| leading(video).next().is_some())
 }
 
+/// Whether pictures of a GOP refer to the one before it.
+pub(super) fn is_open(row: &FooterFragment) -> bool {
+    row.entry.keyframe && video(row).is_some_and(|video| leading(video).next().is_some())
+}
+
 /// The pictures that are shown before the keyframe that a fragment begins with: they refer to what was before it.
 fn leading(video: &TrackSamples) -> impl Iterator<Item = usize> {
     let key = shown(video).next().map_or(i64::MIN, |(at, _)| at);

@@ -59,7 +59,8 @@ pub struct Thinned {
 }
 
 /// Thins the segment `reader`, whose fragments the index knows as `entries`, and writes what stays to `disk` under a name
-/// of its own. `None`, and nothing is written, when too little would go. Every byte that is read is checked; after an
+/// of its own. `None`, and nothing is written, when too little would go, or
+/// what stays would not play. Every byte that is read is checked; after an
 /// error nothing is left on the disk.
 pub fn thin(
     disk: &Disk,
@@ -83,11 +84,12 @@ pub fn thin(
     let stay = keep::plan(rows, how.keep, how.spared, how.leaned_on);
     let len = reader.len()?;
     let goes = bytes_that_go(rows, &stay);
-    if goes < len / GAIN_PARTS_MIN {
+    let coding = Coding::of(init.video().ok_or_else(|| malformed("no video"))?);
+    // In H.264 the keyframe of an open GOP resets nothing, and decoders miss the pictures that went before it.
+    let is_open = coding == Coding::H264 && rows.iter().any(keep::is_open);
+    if is_open || goes < len / GAIN_PARTS_MIN {
         return Ok(None);
     }
-    let video = init.video().ok_or_else(|| malformed("no video"))?;
-    let coding = Coding::of(video);
     let header = SegmentHeader {
         generation: head.generation + 1,
         ..head
