@@ -314,9 +314,12 @@ fn what_a_camera_signed_with_is_kept_of_pictures_that_go_and_of_those_that_stay(
     // In every tenth picture from the sixth on, and in every keyframe.
     let is_signed = |i: usize| i % 10 == 5 || i % 25 == 0;
     let signature = |i: usize| signed(Coding::H264, &[i as u8; 300]);
-    let r = Recorded::new(&clip, usize::MAX, |i, s| match is_signed(i) {
-        true => [sample(&[&signature(i)]), s.data.clone()].concat(),
-        false => s.data.clone(),
+    let r = Recorded::new(&clip, usize::MAX, |i, s| {
+        if is_signed(i) {
+            [sample(&[&signature(i)]), s.data.clone()].concat()
+        } else {
+            s.data.clone()
+        }
     });
     for keep in [Keep::Keyframes, Keep::EveryNthGop(2)] {
         let thinned = r.thin(keep, &[]).expect("thinned").expect("smaller");
@@ -395,7 +398,6 @@ fn where_little_would_go_nothing_is_done_and_nothing_is_thinned_twice() {
 /// What the table in `docs/benchmarks.md` is made of; run it with `--ignored --nocapture`.
 #[test]
 #[ignore = "a measurement"]
-#[expect(clippy::print_stderr, reason = "its result is for people")]
 fn how_much_is_saved() {
     // The still scene of most cameras: noise of a sensor, and something small that moves. And one that moves all over.
     let still = "-f lavfi -i color=c=gray:size=1280x720:rate=25:duration=20 \
