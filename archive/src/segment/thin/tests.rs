@@ -314,9 +314,12 @@ fn what_a_camera_signed_with_is_kept_of_pictures_that_go_and_of_those_that_stay(
     // In every tenth picture from the sixth on, and in every keyframe.
     let is_signed = |i: usize| i % 10 == 5 || i % 25 == 0;
     let signature = |i: usize| signed(Coding::H264, &[i as u8; 300]);
-    let r = Recorded::new(&clip, usize::MAX, |i, s| match is_signed(i) {
-        true => [sample(&[&signature(i)]), s.data.clone()].concat(),
-        false => s.data.clone(),
+    let r = Recorded::new(&clip, usize::MAX, |i, s| {
+        if is_signed(i) {
+            [sample(&[&signature(i)]), s.data.clone()].concat()
+        } else {
+            s.data.clone()
+        }
     });
     for keep in [Keep::Keyframes, Keep::EveryNthGop(2)] {
         let thinned = r.thin(keep, &[]).expect("thinned").expect("smaller");
