@@ -395,7 +395,7 @@ fn where_little_would_go_nothing_is_done_and_nothing_is_thinned_twice() {
     assert!(again.is_err_and(|e| e.to_string().contains("thinned before")));
 }
 
-/// What the table in `docs/benchmarks.md` is made of; run it with `--ignored --nocapture`.
+/// How many bytes go, by scene and length of GOP; run it with `--ignored --nocapture`.
 #[test]
 #[ignore = "a measurement"]
 fn how_much_is_saved() {
