@@ -131,6 +131,7 @@ impl Shape {
                     wall_start: start,
                     prev,
                     init: init.hash,
+                    generation: 0,
                 };
                 let mut writer = SegmentWriter::create(disk, &pool, header, &init, 1)?;
                 let mut fragments = self.fragments_from(&pool, start);

@@ -165,7 +165,7 @@ pub(super) async fn release(
     let release = Release {
         at: now,
         by: caller.name().to_owned(),
-        reason: reason(query.get("reason").unwrap_or_default())?,
+        reason: query.get("reason").map_or(Ok(NO_REASON.to_owned()), reason)?,
     };
     let footage = app.footage.clone();
     app.desk
@@ -208,6 +208,9 @@ fn fresh_id(now: WallTime) -> Result<HoldId, Problem> {
 fn invalid(detail: impl Into<String>) -> Problem {
     Problem::new(Code::InvalidBody, detail)
 }
+
+/// What stands where a hold was released without a word.
+const NO_REASON: &str = "no reason given";
 
 /// Who reads it later has nothing else to go by.
 fn reason(text: &str) -> Result<String, Problem> {
