@@ -312,7 +312,7 @@ fn open_gops_of_h264_stay_as_they_are() {
 fn what_a_camera_signed_with_is_kept_of_pictures_that_go_and_of_those_that_stay() {
     let clip = Clip::make(&format!("{} {H264} -bf 0", source(8)));
     // In every tenth picture from the sixth on, and in every keyframe.
-    let is_signed = |i: usize| i % 10 == 5 || i % 25 == 0;
+    let is_signed = |i: usize| i % 10 == 5 || i.is_multiple_of(25);
     let signature = |i: usize| signed(Coding::H264, &[i as u8; 300]);
     let r = Recorded::new(&clip, usize::MAX, |i, s| {
         if is_signed(i) {
