@@ -10,6 +10,7 @@
 
 mod archived;
 mod batch;
+mod beside;
 mod bulk;
 mod certificates;
 pub mod check;

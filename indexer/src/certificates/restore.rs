@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 
 use archive::disk::Disk;
-use archive::store::{StoreError, Stores};
-use archive::{ArchiveError, Gap, GapCause, SegmentId, StreamNo, Tier};
+use archive::store::Stores;
+use archive::{Gap, GapCause, SegmentId, StreamNo};
 use rocksdb::WriteBatch;
 
 use super::ledger::{CERTIFICATES_FOLDER, FILE_BYTES_MAX};
 use super::{Certificate, ChainEnd, stretch_row, text};
+use crate::beside::read_below;
 use crate::db::{CERTIFICATES, CERTIFIED, GAPS, META};
 use crate::error::IndexError;
 use crate::index::Index;
@@ -35,22 +36,18 @@ pub(crate) fn restore(
             }
         }
     }
-    for tier in [Tier::Warm, Tier::Cold] {
-        let Some(objects) = stores.of(tier) else { continue };
-        let mut names = Vec::new();
-        objects
-            .for_each(CERTIFICATES_FOLDER, |name, len| names.push((name, len)))
-            .map_err(ArchiveError::from)?;
-        for (name, len) in names {
-            let place = format!("{tier}: {name}");
-            let read = objects.store.read(&name, 0..len.min(OBJECT_BYTES_MAX));
-            match objects.runtime.block_on(read) {
-                Ok(bytes) => take(index, &place, &bytes, left_out)?,
-                Err(e @ StoreError::Away { .. }) => return Err(ArchiveError::from(e).into()),
-                Err(e) => left_out.push((place, e.to_string())),
+    read_below(
+        stores,
+        CERTIFICATES_FOLDER,
+        OBJECT_BYTES_MAX,
+        |place, bytes| match bytes {
+            Ok(bytes) => take(index, &place, &bytes, left_out),
+            Err(why) => {
+                left_out.push((place, why));
+                Ok(())
             }
-        }
-    }
+        },
+    )?;
     tell(index)
 }
 

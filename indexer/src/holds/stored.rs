@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 
+use archive::HoldId;
 use archive::disk::Disk;
-use archive::store::{StoreError, Stores};
-use archive::{ArchiveError, HoldId, Tier};
+use archive::store::Stores;
 
 use super::Hold;
+use crate::beside::read_below;
 use crate::error::IndexError;
 use crate::index::Index;
 
@@ -60,27 +61,10 @@ pub fn stored_holds(disk: &Disk, stores: &Stores) -> Result<StoredHolds, IndexEr
         let bytes = disk.read_small(&path, BYTES_MAX).map_err(|e| e.to_string());
         all.take(path, bytes);
     }
-    for tier in [Tier::Warm, Tier::Cold] {
-        let Some(objects) = stores.of(tier) else { continue };
-        let mut names = Vec::new();
-        objects
-            .for_each(HOLDS_FOLDER, |name, len| names.push((name, len)))
-            .map_err(ArchiveError::from)?;
-        for (name, len) in names {
-            let place = format!("{tier}: {name}");
-            if len > BYTES_MAX {
-                all.left_out.push((place, format!("{len} bytes are too many")));
-                continue;
-            }
-            let read = objects.store.read(&name, 0..len);
-            let bytes = match objects.runtime.block_on(read) {
-                Ok(bytes) => Ok(bytes.to_vec()),
-                Err(e @ StoreError::Away { .. }) => return Err(ArchiveError::from(e).into()),
-                Err(e) => Err(e.to_string()),
-            };
-            all.take(place, bytes);
-        }
-    }
+    read_below(stores, HOLDS_FOLDER, BYTES_MAX, |place, bytes| {
+        all.take(place, bytes);
+        Ok(())
+    })?;
     all.holds = std::mem::take(&mut all.found).into_values().collect();
     Ok(all)
 }
