@@ -1,5 +1,6 @@
 //! Makes one copy: puts the bytes there, and believes nothing before the store has told their checksum.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use archive::ArchiveError;
@@ -11,7 +12,6 @@ use object_store::PutPayload;
 use tokio::runtime::Handle;
 
 use super::outline;
-
 use super::pace::Way;
 
 /// Where the bytes come from.
@@ -91,24 +91,24 @@ impl Origin {
         self.crc64 = Crc64::new();
     }
 
-    async fn read(&mut self) -> Result<Option<Bytes>, StoreError> {
+    /// The next part, in pieces.
+    async fn read(&mut self) -> Result<Option<Vec<Bytes>>, StoreError> {
         let end = (self.at + PART_BYTES as u64).min(self.len);
         if self.at == end {
             return Ok(None);
         }
         let range = self.at..end;
         self.at = end;
-        let bytes = match &self.source {
+        let pieces = match &self.source {
             Source::File(reader) => {
                 let reader = Arc::clone(reader);
-                let read = move || reader.read_aligned(range.start, (range.end - range.start) as usize);
-                let read = tokio::task::spawn_blocking(read).await;
+                let read = tokio::task::spawn_blocking(move || in_pieces(&reader, range)).await;
                 read.map_err(|e| unreadable(io(e)))?.map_err(unreadable)?
             }
-            Source::Object(store, name) => store.read(name, range).await?,
+            Source::Object(store, name) => vec![store.read(name, range).await?],
         };
-        self.crc64.update(&bytes);
-        Ok(Some(bytes))
+        pieces.iter().for_each(|piece| self.crc64.update(piece));
+        Ok(Some(pieces))
     }
 }
 
@@ -120,10 +120,24 @@ impl Content for Origin {
     async fn next(&mut self) -> Result<Option<PutPayload>, StoreError> {
         let part = self.read().await?;
         if let Some(part) = &part {
-            self.way.pass(part.len() as u64).await;
+            let bytes: usize = part.iter().map(Bytes::len).sum();
+            self.way.pass(bytes as u64).await;
         }
-        Ok(part.map(PutPayload::from_bytes))
+        Ok(part.map(PutPayload::from_iter))
     }
+}
+
+/// Memory for pieces of this size is used again and again; fresh memory costs as much as sending what is read into it.
+const PIECE_BYTES: u64 = 2 << 20;
+
+fn in_pieces(reader: &SegmentReader, range: Range<u64>) -> Result<Vec<Bytes>, ArchiveError> {
+    let starts = range.clone().step_by(PIECE_BYTES as usize);
+    starts
+        .map(|start| {
+            let end = (start + PIECE_BYTES).min(range.end);
+            reader.read_aligned(start, (end - start) as usize)
+        })
+        .collect()
 }
 
 /// Copies a segment to `name` in a store and verifies it. What an earlier attempt left there counts if it is the same,
