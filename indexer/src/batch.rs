@@ -21,7 +21,7 @@ use crate::error::IndexError;
 use crate::faults::Fault;
 use crate::index::Index;
 use crate::keys;
-use crate::rows::{self, Ended, Incident, IncidentKind, Last, SegmentRow, SegmentState};
+use crate::rows::{self, Ended, Incident, Last, SegmentRow, SegmentState};
 use crate::thinning::{Thinning, ThinningStep};
 
 #[derive(Clone)]
@@ -234,36 +234,16 @@ impl Index {
         out.put_cf(self.cf(TAIL)?, keys::at(stream, entry.wall_start), e.0);
         self.reconcile_gaps(stream, entry, gaps)?;
         for note in &entry.notes {
-            match *note {
-                Note::Gap { from, to, cause } => {
-                    let gap = Gap {
-                        from,
-                        to: Some(to),
-                        cause,
-                    };
-                    gaps.insert((stream, from), Some(gap));
-                }
-                Note::ClockStep { at, by_us } => {
-                    self.put_incident(
-                        out,
-                        stream,
-                        &Incident {
-                            at,
-                            kind: IncidentKind::ClockStep { by_us },
-                        },
-                    )?;
-                }
-                Note::PacketsLost { packets } => {
-                    let kind = IncidentKind::PacketsLost { packets };
-                    self.put_incident(
-                        out,
-                        stream,
-                        &Incident {
-                            at: entry.wall_start,
-                            kind,
-                        },
-                    )?;
-                }
+            if let Note::Gap { from, to, cause } = *note {
+                let gap = Gap {
+                    from,
+                    to: Some(to),
+                    cause,
+                };
+                gaps.insert((stream, from), Some(gap));
+            }
+            if let Some(incident) = Incident::of(note, entry.wall_start) {
+                self.put_incident(out, stream, &incident)?;
             }
         }
         Ok(())

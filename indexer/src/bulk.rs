@@ -16,7 +16,7 @@ use crate::db::{COVERAGE, GAPS, INITS, TABLES, TAIL};
 use crate::error::IndexError;
 use crate::index::Index;
 use crate::keys;
-use crate::rows::{self, Incident, IncidentKind, Last, SegmentRow, SegmentState};
+use crate::rows::{self, Incident, Last, SegmentRow, SegmentState};
 use crate::thinning::Thinning;
 
 /// So much is given to the database at a time.
@@ -128,22 +128,13 @@ impl<'a> Loader<'a> {
             self.gaps.extend(later.into_iter().filter(|(_, gap)| stay(gap)));
         }
         for note in &entry.notes {
-            let incident = match *note {
-                Note::Gap { from, to, cause } => {
-                    let to = Some(to);
-                    self.gaps.insert(from, Gap { from, to, cause });
-                    continue;
-                }
-                Note::ClockStep { at, by_us } => Incident {
-                    at,
-                    kind: IncidentKind::ClockStep { by_us },
-                },
-                Note::PacketsLost { packets } => Incident {
-                    at: entry.wall_start,
-                    kind: IncidentKind::PacketsLost { packets },
-                },
-            };
-            self.index.put_incident(&mut self.out, stream, &incident)?;
+            if let Note::Gap { from, to, cause } = *note {
+                let to = Some(to);
+                self.gaps.insert(from, Gap { from, to, cause });
+            }
+            if let Some(incident) = Incident::of(note, entry.wall_start) {
+                self.index.put_incident(&mut self.out, stream, &incident)?;
+            }
         }
         Ok(())
     }

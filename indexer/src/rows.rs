@@ -4,7 +4,8 @@ use archive::codec::{Decoder, Encoder};
 use archive::fragment::BLOCK_BYTES;
 use archive::layout::SegmentName;
 use archive::{
-    Epoch, FragmentEntry, Gap, GapCause, Malformed, SegmentId, Sha256, StreamNo, Tier, TimeRange, WallTime,
+    Epoch, FragmentEntry, Gap, GapCause, Malformed, Note, SegmentId, Sha256, StreamNo, Tier, TimeRange,
+    WallTime,
 };
 
 use crate::keys;
@@ -333,6 +334,16 @@ pub enum IncidentKind {
 }
 
 impl Incident {
+    /// What a note of the fragment that begins at `begin` tells, if that is no gap.
+    pub(crate) fn of(note: &Note, begin: WallTime) -> Option<Self> {
+        let (at, kind) = match *note {
+            Note::Gap { .. } => return None,
+            Note::ClockStep { at, by_us } => (at, IncidentKind::ClockStep { by_us }),
+            Note::PacketsLost { packets } => (begin, IncidentKind::PacketsLost { packets }),
+        };
+        Some(Self { at, kind })
+    }
+
     /// Several kinds may meet in one instant.
     pub(crate) fn key(&self, stream: StreamNo) -> Vec<u8> {
         let mut key = keys::at(stream, self.at).to_vec();

@@ -219,16 +219,9 @@ impl Index {
         }
         for entry in &r.entries {
             for note in &entry.notes {
-                if let Note::PacketsLost { packets } = *note {
-                    let kind = IncidentKind::PacketsLost { packets };
-                    self.put_incident(
-                        out,
-                        stream,
-                        &Incident {
-                            at: entry.wall_start,
-                            kind,
-                        },
-                    )?;
+                let told = Incident::of(note, entry.wall_start);
+                if let Some(lost) = told.filter(|_| matches!(note, Note::PacketsLost { .. })) {
+                    self.put_incident(out, stream, &lost)?;
                 }
             }
         }
