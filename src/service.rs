@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use archive::buffer::Pool;
@@ -41,6 +42,10 @@ const BACKGROUND_NICE: i32 = 19;
 const SITE_KEY: &str = "site-key";
 /// For sealing what a crash left open: one segment at a time.
 const SEAL_SLABS: usize = 32;
+
+/// A stop waits so long for those who look after footage, and looks as often.
+const CARE_STOP_MAX: Duration = Duration::from_secs(4);
+const CARE_STOP_LOOK: Duration = Duration::from_millis(10);
 
 /// Everything that runs.
 pub(crate) struct Service {
@@ -192,17 +197,21 @@ impl Service {
         let sealing = std::thread::Builder::new()
             .name("stop".into())
             .spawn(move || ingest.stop())?;
+        let caring = std::thread::Builder::new()
+            .name("stop-care".into())
+            .spawn(move || {
+                let retention = retention.into_inner();
+                let reaped = retention.unwrap_or_else(PoisonError::into_inner).stop();
+                if let Some(restorer) = restorer {
+                    restorer.stop();
+                }
+                reaped
+            })?;
         runtime.block_on(http.shutdown());
         let sealed = sealing
             .join()
             .map_err(|_| anyhow!("stopping the recording panicked"))?;
-        let reaped = retention
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner)
-            .stop();
-        if let Some(restorer) = restorer {
-            restorer.stop();
-        }
+        let reaped = ended(caring);
         runtime.shutdown_background();
         if let Some(stores) = stores {
             stores.shutdown_background();
@@ -211,6 +220,22 @@ impl Service {
         sealed.context("sealing what was open")?;
         reaped.context("stopping retention")
     }
+}
+
+/// What came of stopping those who look after footage. One that waits for a store that does not answer is left behind:
+/// whatever it does can be cut off at any point, and the next start goes on from there.
+fn ended(caring: JoinHandle<anyhow::Result<()>>) -> anyhow::Result<()> {
+    let began = Instant::now();
+    while !caring.is_finished() {
+        if began.elapsed() > CARE_STOP_MAX {
+            tracing::warn!("retention still waits for a store: the next start goes on from here");
+            return Ok(());
+        }
+        std::thread::sleep(CARE_STOP_LOOK);
+    }
+    caring
+        .join()
+        .map_err(|_| anyhow!("stopping retention panicked"))?
 }
 
 /// What looks after footage that was recorded.

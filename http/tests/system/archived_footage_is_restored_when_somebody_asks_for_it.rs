@@ -8,7 +8,8 @@ use archive::{Sha256, WallTime};
 use serde_json::Value;
 
 use crate::rig::{Fragment, Service, Site, alone, farm, lines, wait_for};
-use crate::servers::{BUCKET, KEY, Kind, SECRET, Server};
+use crate::servers::{Kind, Server};
+use crate::stores;
 
 /// From being recorded to lying in the archive class alone.
 const ALL_THE_WAY: Duration = Duration::from_secs(60);
@@ -19,15 +20,12 @@ const RESTORE: Duration = Duration::from_secs(6);
 fn site(server: &Server, folder: &Path, cameras: &ingest::camsim::Camsim) -> Site {
     let mut site = Site::new(cameras, 1);
     site.segment_duration = "3s";
-    let keys = folder.join("keys");
-    let text = format!("aws_access_key_id = {KEY}\naws_secret_access_key = {SECRET}\n");
-    std::fs::write(&keys, text).expect("keys");
+    let store = stores::section("cold", &server.endpoint(), folder);
     site.more = format!(
-        "[tiers.cold]\nurl = \"s3://{BUCKET}/site\"\nendpoint = \"{}\"\nallow_http = true\ncredentials_file = {keys:?}\n\
+        "{store}\
          storage_class = \"GLACIER\"\n\
          [retention]\ninterval = \"300ms\"\ngrace = \"1s\"\n\
          [[rules]]\nhot = \"8s\"\n",
-        server.endpoint(),
     );
     site
 }

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::rig::{Chance, Oracle, Service, Site, alone, farm, lines, wait_for};
-use crate::servers::{BUCKET, KEY, Kind, SECRET, Server};
+use crate::servers::{Kind, Server};
+use crate::stores;
 
 const CAMERAS: usize = 4;
 /// From being recorded to lying on the last tier, and some.
@@ -18,15 +19,12 @@ const KILLS: u32 = 6;
 fn site(server: &Server, folder: &Path, cameras: &ingest::camsim::Camsim) -> Site {
     let mut site = Site::new(cameras, CAMERAS);
     site.segment_duration = "3s";
-    let keys = folder.join("keys");
-    let text = format!("aws_access_key_id = {KEY}\naws_secret_access_key = {SECRET}\n");
-    std::fs::write(&keys, text).expect("keys");
+    let store = stores::section("warm", &server.endpoint(), folder);
     site.more = format!(
-        "[tiers.warm]\nurl = \"s3://{BUCKET}/site\"\nendpoint = \"{}\"\nallow_http = true\ncredentials_file = {keys:?}\n\
+        "{store}\
          [tiers.cold]\nurl = \"file://{}\"\n\
          [retention]\ninterval = \"300ms\"\ngrace = \"1s\"\n\
          [[rules]]\nhot = \"8s\"\nwarm = \"20s\"\n",
-        server.endpoint(),
         folder.join("cold").display(),
     );
     site

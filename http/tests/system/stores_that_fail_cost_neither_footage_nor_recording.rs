@@ -11,7 +11,8 @@ use crate::proxy::{Fault, Proxy};
 use crate::rig::{
     Api, Chance, Metrics, Oracle, Service, Site, alone, farm, lines, now, soak_seconds, wait_for,
 };
-use crate::servers::{BUCKET, KEY, Kind, SECRET, Server};
+use crate::servers::{Kind, Server};
+use crate::stores;
 
 const CAMERAS: usize = 4;
 /// A store that failed is asked again after half a minute at the latest; then there is time for what is left.
@@ -41,12 +42,9 @@ const FAULTS: [Fault; 12] = [
 fn site(endpoint: &str, folder: &Path, cameras: &ingest::camsim::Camsim) -> Site {
     let mut site = Site::new(cameras, CAMERAS);
     site.segment_duration = "2s";
-    let keys = folder.join("keys");
-    let text = format!("aws_access_key_id = {KEY}\naws_secret_access_key = {SECRET}\n");
-    std::fs::write(&keys, text).expect("keys");
+    let store = stores::section("warm", endpoint, folder);
     site.more = format!(
-        "[tiers.warm]\nurl = \"s3://{BUCKET}/site\"\nendpoint = \"{endpoint}\"\nallow_http = true\n\
-         credentials_file = {keys:?}\n\
+        "{store}\
          [tiers.cold]\nurl = \"file://{}\"\n[tiers.cache]\ndisk = \"0B\"\n\
          [retention]\ninterval = \"300ms\"\ngrace = \"1s\"\n\
          [[rules]]\nhot = \"6s\"\nwarm = \"12s\"\n",

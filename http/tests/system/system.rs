@@ -23,11 +23,13 @@ mod servers;
 mod proxy;
 
 mod damage;
+mod stores;
 
 mod a_damaged_byte_never_reaches_a_reader;
 mod a_failed_fdatasync_is_never_acknowledged;
 mod a_full_disk_loses_nothing_and_recording_resumes;
 mod a_kill_loses_nothing_that_was_reported_durable;
+mod a_store_that_never_answers_does_not_hold_up_the_end;
 mod archived_footage_is_restored_when_somebody_asks_for_it;
 mod cameras_that_are_too_many_give_way_and_the_rest_lose_nothing;
 mod footage_moves_down_the_tiers_and_stays_the_same;

@@ -8,7 +8,8 @@ use archive::{Sha256, WallTime};
 use serde_json::Value;
 
 use crate::rig::{Service, Site, alone, farm, wait_for};
-use crate::servers::{BUCKET, KEY, Kind, SECRET, Server};
+use crate::servers::{Kind, Server};
+use crate::stores;
 
 /// From being recorded to lying in the store alone.
 const ALL_THE_WAY: Duration = Duration::from_secs(60);
@@ -19,17 +20,14 @@ const OTHER: &str = "the key of somebody else";
 fn site(server: &Server, folder: &Path, cameras: &ingest::camsim::Camsim) -> Site {
     let mut site = Site::new(cameras, 1);
     site.segment_duration = "3s";
-    let keys = folder.join("keys");
-    let text = format!("aws_access_key_id = {KEY}\naws_secret_access_key = {SECRET}\n");
-    std::fs::write(&keys, text).expect("keys");
     let [trusted, other] = [TRUSTED, OTHER].map(|key| Sha256::of(key.as_bytes()));
+    let store = stores::section("warm", &server.endpoint(), folder);
     site.more = format!(
-        "[tiers.warm]\nurl = \"s3://{BUCKET}/site\"\nendpoint = \"{}\"\nallow_http = true\ncredentials_file = {keys:?}\n\
+        "{store}\
          [retention]\ninterval = \"300ms\"\ngrace = \"1s\"\n\
          [[rules]]\nhot = \"8s\"\n\
          [[http.api_keys]]\nname = \"player\"\nsha256 = \"{trusted}\"\nredirect = true\n\
          [[http.api_keys]]\nname = \"other\"\nsha256 = \"{other}\"\n",
-        server.endpoint(),
     );
     site
 }
