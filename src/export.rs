@@ -152,7 +152,7 @@ fn nothing_there(
     range: TimeRange,
     reason: &archive::export::ExportError,
 ) -> anyhow::Error {
-    let Ok(near) = view.index.nearest(no, range.from()) else {
+    let Ok(near) = view.read(|index| index.nearest(no, range.from())) else {
         return anyhow!("{reason}");
     };
     let time = |t: Option<WallTime>| t.map_or_else(|| "none".to_owned(), |t| t.to_string());
@@ -183,7 +183,7 @@ fn needed(view: &View, no: StreamNo, range: TimeRange) -> anyhow::Result<Vec<Seg
     let mut rows = Vec::new();
     for back in LOOK_BACK_US {
         let around = TimeRange::new(range.from().plus_micros(-back), range.to()).unwrap_or(range);
-        rows = view.index.fragments(no, around)?;
+        rows = view.read(|index| index.fragments(no, around))?;
         let mut before = rows
             .iter()
             .flat_map(|row| &row.fragments)
@@ -272,7 +272,7 @@ impl Footage<'_> {
                 .context("an export names a segment that it was not made of")?;
             let path = segment_path(self.stream, &row.name());
             let reader = SegmentReader::on(row.tier, &self.view.disk, &self.view.stores, &path, row.bytes)?;
-            let table = self.view.index.table(row)?;
+            let table = self.view.read(|index| index.table(row))?;
             self.open = Some((seq, CheckedReader::new(reader, table.into())));
         }
         self.open

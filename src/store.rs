@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use archive::disk::Disk;
 use archive::store::Stores;
-use indexer::{Index, IndexError, IndexOptions};
+use indexer::{Index, IndexError, IndexOptions, with_tables};
 use rustix::process::{Flock, FlockType, fcntl_getlk};
 use tokio::runtime::Runtime;
 
@@ -37,6 +37,16 @@ pub(crate) struct View {
     _runtime: Option<Runtime>,
     /// Whether another process is writing.
     pub(crate) running: bool,
+}
+
+impl View {
+    /// What `read` gives of the index, when it has all tables at hand that it needs.
+    pub(crate) fn read<T>(
+        &self,
+        mut read: impl FnMut(&Index) -> Result<T, IndexError>,
+    ) -> Result<T, IndexError> {
+        with_tables(&self.index, &self.disk, &self.stores, || read(&self.index))
+    }
 }
 
 /// Opens an archive for writing and makes it where there is none.

@@ -1,4 +1,7 @@
 //! Work that takes turns, so that what is asked for at once never takes more than this machine has.
+//!
+//! Work that needs tables which have left the index with their footage says so, gives its turn back while they are
+//! fetched, and is done again. It changes nothing before.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -6,7 +9,9 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::http::Response;
 use http_body::Body as _;
+use indexer::Loan;
 
+use crate::auth::Footage;
 use crate::media::Held;
 use crate::places::Places;
 use crate::problem::Problem;
@@ -16,24 +21,31 @@ use crate::turns::{Scarce, Turn, Turns};
 const TURNS: usize = 4;
 /// Bodies of media that are under way at once. Each holds up to three pieces of a MiB.
 const READERS: usize = 256;
+/// Answers for which tables are fetched at once: others wait, and hold nothing that is needed for what lies on the disk.
+const FETCHES: usize = 4;
+/// No answer needs tables more often: for a time, for the keyframe before it, and for what follows.
+const ROUNDS_MAX: usize = 32;
 /// Bytes of computed answers that are under way at once.
 const BYTES: usize = 128 << 20;
 /// What takes no more than this is sent without asking: every connection may have as much.
 const SMALL_BYTES: usize = 64 << 10;
 
 /// Answers that have to be computed: playlists, timelines, layouts of exports.
-#[derive(Debug)]
 pub(crate) struct Desk {
     turns: Turns,
+    fetches: Turns,
     bytes: Room,
+    footage: Footage,
 }
 
 impl Desk {
     /// `share` says how many of so many one address may have.
-    pub(crate) fn new(places: Arc<Places>, share: impl Fn(usize) -> usize) -> Self {
+    pub(crate) fn new(footage: Footage, places: Arc<Places>, share: impl Fn(usize) -> usize) -> Self {
         Self {
             turns: Turns::new(TURNS, share(TURNS)),
+            fetches: Turns::new(FETCHES, share(FETCHES)),
             bytes: Room::new(BYTES, share(BYTES), places),
+            footage,
         }
     }
 
@@ -41,7 +53,7 @@ impl Desk {
     pub(crate) async fn work<T: Send + 'static>(
         &self,
         client: IpAddr,
-        work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+        work: impl Fn() -> Result<T, Problem> + Send + Sync + 'static,
     ) -> Result<T, Problem> {
         let (done, _) = self.done(client, work).await?;
         Ok(done)
@@ -52,7 +64,7 @@ impl Desk {
         &self,
         client: IpAddr,
         size: impl FnOnce(&T) -> u64,
-        work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+        work: impl Fn() -> Result<T, Problem> + Send + Sync + 'static,
     ) -> Result<(T, Option<Turn>), Problem> {
         // The turn lasts until there is room, so that no more wait for it than are computed at once.
         let (done, _turn) = self.done(client, work).await?;
@@ -64,7 +76,7 @@ impl Desk {
     pub(crate) async fn answer(
         &self,
         client: IpAddr,
-        work: impl FnOnce() -> Result<Response<Body>, Problem> + Send + 'static,
+        work: impl Fn() -> Result<Response<Body>, Problem> + Send + Sync + 'static,
     ) -> Result<Response<Body>, Problem> {
         let size = |answer: &Response<Body>| answer.body().size_hint().lower();
         let (answer, leave) = self.work_to_send(client, size, work).await?;
@@ -84,14 +96,41 @@ impl Desk {
     async fn done<T: Send + 'static>(
         &self,
         client: IpAddr,
-        work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+        work: impl Fn() -> Result<T, Problem> + Send + Sync + 'static,
     ) -> Result<(T, Turn), Problem> {
-        let turn = self.turns.take(client, 1).await?;
-        let work = move || work().map(|done| (done, turn));
-        tokio::task::spawn_blocking(work)
-            .await
-            .unwrap_or_else(|e| Err(Problem::internal(e)))
+        let work = Arc::new(work);
+        let mut loans = Vec::new();
+        for _ in 0..ROUNDS_MAX {
+            let turn = self.turns.take(client, 1).await?;
+            let work = Arc::clone(&work);
+            let done = blocking(move || work().map(|done| (done, turn))).await;
+            match done {
+                Err(problem) if !problem.elsewhere().is_empty() => {
+                    loans.extend(self.fetch(client, problem).await?);
+                }
+                done => return done,
+            }
+        }
+        Err(Problem::internal("the tables of an answer are never all at hand"))
     }
+
+    /// Has the tables at hand that `problem` names.
+    async fn fetch(&self, client: IpAddr, problem: Problem) -> Result<Vec<Loan>, Problem> {
+        let turn = self.fetches.take(client, 1).await?;
+        let footage = self.footage.clone();
+        blocking(move || {
+            let _turn = turn;
+            footage.fetch(problem.elsewhere())
+        })
+        .await
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|e| Err(Problem::internal(e)))
 }
 
 /// Bodies of media on their way to readers.

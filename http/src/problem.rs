@@ -12,7 +12,7 @@ use archive::{ArchiveError, WallTime};
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use axum::response::IntoResponse;
-use indexer::IndexError;
+use indexer::{IndexError, SegmentRow};
 use serde::Serialize;
 
 macro_rules! codes {
@@ -104,6 +104,8 @@ struct Parts {
     nearest: Option<NearestTimes>,
     ready_at: Option<WallTime>,
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// No answer: what has to be at hand first.
+    elsewhere: Vec<SegmentRow>,
     /// For the log only.
     cause: Option<Arc<str>>,
 }
@@ -117,6 +119,7 @@ impl Problem {
             nearest: None,
             ready_at: None,
             headers: Vec::new(),
+            elsewhere: Vec::new(),
             cause: None,
         }))
     }
@@ -172,6 +175,12 @@ impl Problem {
         self
     }
 
+    /// The segments whose tables have to be fetched before the request can be carried out; none for a problem that is
+    /// one.
+    pub(crate) fn elsewhere(&self) -> &[SegmentRow] {
+        &self.0.elsewhere
+    }
+
     /// What is wrong.
     pub(crate) fn code(&self) -> Code {
         self.0.code
@@ -196,7 +205,15 @@ impl Problem {
 
 impl From<IndexError> for Problem {
     fn from(error: IndexError) -> Self {
-        Self::internal(error)
+        match error {
+            IndexError::Elsewhere(rows) => {
+                let mut problem = Self::internal("a table that has to be fetched was not");
+                problem.0.elsewhere = rows;
+                problem
+            }
+            IndexError::Archive(error) => error.into(),
+            error => Self::internal(error),
+        }
     }
 }
 

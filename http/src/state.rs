@@ -74,8 +74,8 @@ impl Shared {
         let keys = Keys::new(&config.api_keys);
         let places = Arc::new(Places::new(config.connections_max, config.per_client()));
         let share = |of| config.share(of);
+        let footage = Footage::new(state.index, state.disk, state.stores, Arc::clone(&state.clock));
         Self {
-            footage: Footage::new(state.index, state.disk, state.stores, Arc::clone(&state.clock)),
             hosts: HostRule::new(&config.hosts, !keys.is_empty()),
             keys,
             clock: state.clock,
@@ -83,7 +83,8 @@ impl Shared {
             camera_url_allowed: state.camera_url_allowed,
             incident_age: state.incident_age,
             metrics: Metrics::default(),
-            desk: Desk::new(Arc::clone(&places), share),
+            desk: Desk::new(footage.clone(), Arc::clone(&places), share),
+            footage,
             readers: Readers::new(Arc::clone(&places), share),
             places,
             decoders: Semaphore::new(DECODERS),

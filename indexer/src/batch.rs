@@ -11,8 +11,8 @@ use archive::{
 };
 use rocksdb::WriteBatch;
 
-use crate::copies::Copies;
-use crate::coverage::{HourCoverage, contribution};
+use crate::copies::{Copies, CopyState};
+use crate::coverage::{Borders, HourCoverage, Parts, contribution};
 use crate::damage::Damage;
 use crate::db::{
     COPIES, COVERAGE, FRAGMENTS, GAPS, INCIDENTS, INITS, META, RESTORES, SEGMENTS, SEQUENCES, TAIL, THINNING,
@@ -159,7 +159,8 @@ impl Index {
                 Change::Seal(row) => self.put_sealed(&mut out, row, &mut hours)?,
                 Change::Delete(row) => deleted.push(row.clone()),
                 Change::Copies(row, copies) => {
-                    self.put_copies(&mut out, row.id.stream, row.wall_start, copies)?;
+                    let copies = self.without_table(&mut out, row, *copies)?;
+                    self.put_copies(&mut out, row.id.stream, row.wall_start, &copies)?;
                     let tier = copies.nearest();
                     self.put_segment(&mut out, &SegmentRow { tier, ..row.clone() })?;
                 }
@@ -288,11 +289,6 @@ impl Index {
         stream: StreamNo,
         i: &Incident,
     ) -> Result<(), IndexError> {
-        let row = i.encode();
-        let mut key = keys::at(stream, i.at).to_vec();
-        // Several kinds may meet in one instant.
-        key.extend(row.first());
-        out.put_cf(self.cf(INCIDENTS)?, key, row);
         out.put_cf(self.cf(INCIDENTS)?, i.key(stream), i.encode());
         Ok(())
     }
@@ -344,6 +340,25 @@ impl Index {
         Ok(())
     }
 
+    /// The copies of a segment, whose table goes when the last copy on the hot tier has gone: its own footer tells it.
+    fn without_table(
+        &self,
+        out: &mut WriteBatch,
+        row: &SegmentRow,
+        mut copies: Copies,
+    ) -> Result<Copies, IndexError> {
+        if copies.borders.is_none() {
+            copies.borders = self.copies(row)?.borders;
+        }
+        if copies.state(Tier::Hot) == CopyState::Absent
+            && let Some(entries) = self.stored_table(row)?
+        {
+            copies.borders = Borders::of(&entries);
+            out.delete_cf(self.cf(FRAGMENTS)?, keys::at(row.id.stream, row.wall_start));
+        }
+        Ok(copies)
+    }
+
     pub(crate) fn coverage_row(&self, stream: StreamNo, hour: WallTime) -> Result<HourCoverage, IndexError> {
         match self
             .db
@@ -352,6 +367,28 @@ impl Index {
             Some(bytes) => HourCoverage::decode(hour, &bytes).map_err(IndexError::bad_row(COVERAGE)),
             None => Ok(HourCoverage::empty(hour)),
         }
+    }
+
+    /// What a sealed segment adds to an hour, whether or not its table is in the index.
+    pub(crate) fn part(&self, row: &SegmentRow, hour: WallTime) -> Result<HourCoverage, IndexError> {
+        if let Some(entries) = self.stored_table(row)? {
+            let part = contribution(&entries).remove(&hour);
+            return Ok(part.unwrap_or_else(|| HourCoverage::empty(hour)));
+        }
+        let borders = self.copies(row)?.borders;
+        let borders = borders.ok_or_else(|| IndexError::Elsewhere(vec![row.clone()]))?;
+        Ok(borders.part(row.range(), &self.coverage_row(row.id.stream, hour)?))
+    }
+
+    /// What a sealed segment adds to each hour that it touches.
+    pub(crate) fn parts(&self, row: &SegmentRow) -> Result<Parts, IndexError> {
+        let mut parts = Parts::new();
+        let mut hour = row.wall_start.hour();
+        while hour < row.wall_end {
+            parts.insert(hour, self.part(row, hour)?);
+            hour = hour.plus_micros(archive::time::HOUR_US);
+        }
+        Ok(parts)
     }
 
     fn put_deleted(&self, out: &mut WriteBatch, rows: &[SegmentRow]) -> Result<(), IndexError> {
@@ -380,9 +417,11 @@ impl Index {
                 keys::at(stream, before.map_or(WallTime::MIN, |before| before.wall_end)),
                 keys::at(stream, row.wall_end),
             );
-            // One that was never sealed has no table. The tail is not read otherwise: it is full of
+            // One that was never sealed has neither. The tail is not read otherwise: it is full of
             // fragments that were deleted from it when their segments were sealed.
-            if self.db.get_pinned_cf(self.cf(FRAGMENTS)?, key)?.is_none() {
+            let is_sealed = self.copies(row)?.borders.is_some()
+                || self.db.get_pinned_cf(self.cf(FRAGMENTS)?, key)?.is_some();
+            if !is_sealed {
                 for entry in self.tail(stream, row.range())? {
                     out.delete_cf(self.cf(TAIL)?, keys::at(stream, entry.wall_start));
                 }
@@ -405,13 +444,10 @@ impl Index {
         for (stream, hour) in hours {
             let mut row = HourCoverage::empty(hour);
             let range = TimeRange::starting(hour, archive::time::HOUR_US.unsigned_abs());
-            for s in self.fragments_all_states(stream, range, true)? {
-                let gone = rows.iter().any(|r| r.id == s.segment.id);
-                if !gone
-                    && s.segment.state == SegmentState::Sealed
-                    && let Some(part) = contribution(&s.fragments).get(&hour)
-                {
-                    row.add(part);
+            for segment in self.segments(stream, range)? {
+                let gone = rows.iter().any(|r| r.id == segment.id);
+                if !gone && segment.state == SegmentState::Sealed {
+                    row.add(&self.part(&segment, hour)?);
                 }
             }
             let key = keys::at(stream, hour);

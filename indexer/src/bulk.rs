@@ -7,11 +7,11 @@
 use std::collections::{BTreeMap, HashSet};
 
 use archive::codec::Encoder;
-use archive::{FragmentEntry, Gap, GapCause, InitSegment, Note, Sha256, StreamNo, WallTime};
+use archive::{FragmentEntry, Gap, GapCause, InitSegment, Note, Sha256, StreamNo, Tier, WallTime};
 use rocksdb::{WriteBatch, WriteOptions};
 
-use crate::copies::Copies;
-use crate::coverage::{HourCoverage, contribution};
+use crate::copies::{Copies, CopyState};
+use crate::coverage::{Borders, HourCoverage, Parts, contribution};
 use crate::db::{COVERAGE, GAPS, INITS, TABLES, TAIL};
 use crate::error::IndexError;
 use crate::index::Index;
@@ -47,12 +47,14 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// Adds a segment with all its fragments and what their notes tell.
+    /// Adds a segment with all its fragments and what their notes tell. Where `parts` says what it adds to coverage, it
+    /// may come without them, if it is not on the hot tier.
     pub(crate) fn add(
         &mut self,
         row: &SegmentRow,
         entries: &[FragmentEntry],
         copies: Option<&Copies>,
+        parts: Option<Parts>,
         init: &InitSegment,
     ) -> Result<(), IndexError> {
         let stream = row.id.stream;
@@ -67,11 +69,18 @@ impl<'a> Loader<'a> {
         if row.state == SegmentState::Sealed {
             let tier = copies.map_or(row.tier, Copies::nearest);
             index.put_segment(out, &SegmentRow { tier, ..row.clone() })?;
-            index.put_table(out, row, entries)?;
-            if let Some(copies) = copies {
-                index.put_copies(out, stream, row.wall_start, copies)?;
+            // What has left the hot tier tells its fragments itself.
+            let is_hot = copies.is_none_or(|copies| copies.state(Tier::Hot) != CopyState::Absent);
+            if is_hot {
+                index.put_table(out, row, entries)?;
             }
-            for (hour, part) in contribution(entries) {
+            if let Some(mut copies) = copies.copied() {
+                if !is_hot {
+                    copies.borders = copies.borders.or_else(|| Borders::of(entries));
+                }
+                index.put_copies(out, stream, row.wall_start, &copies)?;
+            }
+            for (hour, part) in parts.unwrap_or_else(|| contribution(entries)) {
                 let sum = self
                     .hours
                     .entry(hour)

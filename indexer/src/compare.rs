@@ -2,11 +2,11 @@
 
 use std::fmt::Debug;
 
-use archive::{GapCause, StreamId, TimeRange};
+use archive::{FragmentEntry, GapCause, StreamId, TimeRange};
 
 use crate::error::IndexError;
 use crate::index::Index;
-use crate::rows::{IncidentKind, SegmentState};
+use crate::rows::{IncidentKind, SegmentRow, SegmentState};
 
 /// One thing that two indexes tell differently.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -73,13 +73,16 @@ pub fn compare(a: &Index, b: &Index) -> Result<Vec<Difference>, IndexError> {
                 .collect())
         };
         pairwise("segments", segments(a, na)?, segments(b, nb)?, &mut differ);
-        let fragments = |i: &Index, no| -> Result<Vec<_>, IndexError> {
-            Ok(i.fragments_all_states(no, all, true)?
-                .into_iter()
-                .flat_map(|s| s.fragments)
-                .collect())
-        };
-        pairwise("fragments", fragments(a, na)?, fragments(b, nb)?, &mut differ);
+        for (x, y) in a.segments(na, all)?.iter().zip(&b.segments(nb, all)?) {
+            // What has left the hot tier tells its fragments itself.
+            if let (Some(fx), Some(fy)) = (kept_table(a, x)?, kept_table(b, y)?) {
+                pairwise("fragments", fx, fy, &mut differ);
+            }
+            let (bx, by) = (a.copies(x)?.borders, b.copies(y)?.borders);
+            if bx.is_some() && by.is_some() {
+                differ("borders", &bx, &by, bx == by);
+            }
+        }
         let gaps = |i: &Index, no| -> Result<Vec<_>, IndexError> {
             let mut gaps = i.gap_rows(no, all)?;
             gaps.retain(|g| {
@@ -109,6 +112,14 @@ pub fn compare(a: &Index, b: &Index) -> Result<Vec<Difference>, IndexError> {
         );
     }
     Ok(found)
+}
+
+/// The fragments of a segment, where the index itself tells them.
+fn kept_table(index: &Index, row: &SegmentRow) -> Result<Option<Vec<FragmentEntry>>, IndexError> {
+    match index.table(row) {
+        Err(IndexError::Elsewhere(_)) => Ok(None),
+        table => table.map(Some),
+    }
 }
 
 /// Gaps before the first media belong to footage that may be deleted by now.

@@ -8,6 +8,7 @@ use archive::codec::{Decoder, Encoder};
 use archive::{Malformed, StreamNo, Tier, WallTime};
 use rocksdb::WriteBatch;
 
+use crate::coverage::Borders;
 use crate::db::{COPIES, META};
 use crate::error::IndexError;
 use crate::index::Index;
@@ -65,6 +66,8 @@ pub struct Copies {
     pub since: WallTime,
     /// The CRC-64/NVME of all bytes of the file; 0 until a copy was made.
     pub crc64: u64,
+    /// What it adds to coverage where others do too, once its table is not in the index any more.
+    pub(crate) borders: Option<Borders>,
 }
 
 impl Copies {
@@ -75,6 +78,7 @@ impl Copies {
             states: [CopyState::Absent; 3],
             since: WallTime::MIN,
             crc64: 0,
+            borders: None,
         };
         copies.set(Tier::Hot, CopyState::Whole);
         copies
@@ -175,6 +179,9 @@ impl Copies {
         e.u8(states);
         e.zigzag(self.since.micros() / archive::time::SECOND_US);
         e.u64(self.crc64);
+        if let Some(borders) = &self.borders {
+            borders.encode(&mut e);
+        }
         e.0
     }
 
@@ -196,6 +203,11 @@ impl Copies {
             states: Tier::ALL.map(state),
             since: WallTime::from_micros(d.zigzag()?.saturating_mul(archive::time::SECOND_US)),
             crc64: d.u64()?,
+            borders: if d.0.is_empty() {
+                None
+            } else {
+                Some(Borders::decode(&mut d)?)
+            },
         };
         d.end()?;
         if bits >> 6 != 0 || copies.state(authority) != CopyState::Whole {

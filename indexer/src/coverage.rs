@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use archive::codec::{Decoder, Encoder};
 use archive::time::SECOND_US;
-use archive::{FragmentEntry, Malformed, WallTime};
+use archive::{FragmentEntry, Malformed, TimeRange, WallTime};
 
 const MINUTE_US: i64 = 60 * SECOND_US;
 const MINUTE_MS: u16 = 60_000;
@@ -26,6 +26,19 @@ impl HourCoverage {
             hour,
             recorded_ms: [0; 60],
             activity: [0; 60],
+        }
+    }
+
+    /// A minute of this hour, counted from 1970: recorded milliseconds and activity.
+    fn minute(&self, minute: i64) -> Option<(u16, u8)> {
+        let i = minute.rem_euclid(60) as usize;
+        Some((*self.recorded_ms.get(i)?, *self.activity.get(i)?))
+    }
+
+    fn set(&mut self, minute: i64, (ms, level): (u16, u8)) {
+        let i = minute.rem_euclid(60) as usize;
+        if let (Some(slot), Some(of)) = (self.recorded_ms.get_mut(i), self.activity.get_mut(i)) {
+            (*slot, *of) = (ms, level);
         }
     }
 
@@ -53,8 +66,7 @@ impl HourCoverage {
         let mut d = Decoder(bytes);
         let mut row = Self::empty(hour);
         for ms in &mut row.recorded_ms {
-            *ms = MINUTE_MS
-                .saturating_sub(u16::try_from(d.varint()?).map_err(|_| Malformed("minute too long"))?);
+            *ms = decode_ms(&mut d)?;
         }
         row.activity.copy_from_slice(d.bytes(60)?);
         d.end()?;
@@ -62,9 +74,82 @@ impl HourCoverage {
     }
 }
 
+/// What a segment adds to the first and to the last minute that it touches. Segments do not overlap, so that no other
+/// one adds anything to the minutes between.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Borders {
+    first: (u16, u8),
+    last: (u16, u8),
+}
+
+impl Borders {
+    /// Of the segment with these entries; `None` where there are none.
+    pub(crate) fn of(entries: &[FragmentEntry]) -> Option<Self> {
+        let parts = contribution(entries);
+        let at = |minute: i64| {
+            let hour = parts.get(&WallTime::from_micros(minute * MINUTE_US).hour())?;
+            hour.minute(minute)
+        };
+        Some(Self {
+            first: at(minute_of(entries.first()?.wall_start))?,
+            last: at(last_minute(entries.last()?.wall_end()))?,
+        })
+    }
+
+    /// What a segment with these borders adds to the hour that is now `hour`.
+    pub(crate) fn part(&self, segment: TimeRange, hour: &HourCoverage) -> HourCoverage {
+        let mut part = HourCoverage::empty(hour.hour);
+        let (first, last) = (minute_of(segment.from()), last_minute(segment.to()));
+        let begin = minute_of(hour.hour);
+        for minute in first.max(begin)..=last.min(begin + 59) {
+            let known = if minute == first {
+                Some(self.first)
+            } else if minute == last {
+                Some(self.last)
+            } else {
+                hour.minute(minute)
+            };
+            part.set(minute, known.unwrap_or_default());
+        }
+        part
+    }
+
+    pub(crate) fn encode(&self, e: &mut Encoder) {
+        for (ms, activity) in [self.first, self.last] {
+            e.varint(u64::from(MINUTE_MS.saturating_sub(ms)));
+            e.u8(activity);
+        }
+    }
+
+    pub(crate) fn decode(d: &mut Decoder<'_>) -> Result<Self, Malformed> {
+        let mut minute = || Ok((decode_ms(d)?, d.u8()?));
+        Ok(Self {
+            first: minute()?,
+            last: minute()?,
+        })
+    }
+}
+
+fn minute_of(at: WallTime) -> i64 {
+    at.micros().div_euclid(MINUTE_US)
+}
+
+/// The minute in which the last instant before `end` lies.
+fn last_minute(end: WallTime) -> i64 {
+    minute_of(end.plus_micros(-1))
+}
+
+fn decode_ms(d: &mut Decoder<'_>) -> Result<u16, Malformed> {
+    let missing = u16::try_from(d.varint()?).map_err(|_| Malformed("minute too long"))?;
+    Ok(MINUTE_MS.saturating_sub(missing))
+}
+
+/// What a segment adds to each hour that it touches.
+pub(crate) type Parts = BTreeMap<WallTime, HourCoverage>;
+
 /// What `entries` of one segment contribute to each hour they touch. The same entries always give the
 /// same rows, so that sums over segments do not depend on who adds them up.
-pub(crate) fn contribution(entries: &[FragmentEntry]) -> BTreeMap<WallTime, HourCoverage> {
+pub(crate) fn contribution(entries: &[FragmentEntry]) -> Parts {
     let mut minutes: BTreeMap<i64, (i64, u8)> = BTreeMap::new();
     for f in entries {
         let (mut from, to) = (f.wall_start.micros(), f.wall_end().micros());
@@ -81,11 +166,7 @@ pub(crate) fn contribution(entries: &[FragmentEntry]) -> BTreeMap<WallTime, Hour
     for (minute, (us, activity)) in minutes {
         let hour = WallTime::from_micros(minute * MINUTE_US).hour();
         let row = hours.entry(hour).or_insert_with(|| HourCoverage::empty(hour));
-        let i = minute.rem_euclid(60) as usize;
-        if let (Some(ms), Some(level)) = (row.recorded_ms.get_mut(i), row.activity.get_mut(i)) {
-            *ms = (us / 1000).clamp(0, MINUTE_MS.into()) as u16;
-            *level = activity;
-        }
+        row.set(minute, ((us / 1000).clamp(0, MINUTE_MS.into()) as u16, activity));
     }
     hours
 }
@@ -94,21 +175,53 @@ pub(crate) fn contribution(entries: &[FragmentEntry]) -> BTreeMap<WallTime, Hour
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_fragment_over_the_hour_counts_in_both_hours() {
-        let start: WallTime = "2026-11-20T08:59:58.5Z".parse().expect("time");
-        let f = FragmentEntry {
+    fn fragment(start: &str, duration_us: u32, activity: u8) -> FragmentEntry {
+        FragmentEntry {
             offset: 0,
             len: 1,
-            wall_start: start,
-            wall_duration_us: 4_000_000,
+            wall_start: start.parse().expect("time"),
+            wall_duration_us: duration_us,
             media_start: 0,
             media_duration: 1,
             keyframe: true,
             run_start: false,
-            activity: 9,
+            activity,
             notes: vec![],
-        };
+        }
+    }
+
+    #[test]
+    fn what_a_segment_adds_is_known_from_its_borders_and_the_sum_of_all() {
+        let segments = [
+            vec![fragment("2026-11-20T08:57:10.2Z", 21_000_000, 3)],
+            vec![
+                fragment("2026-11-20T08:57:40Z", 50_500_000, 7),
+                fragment("2026-11-20T08:58:31.25Z", 95_000_000, 200),
+            ],
+            vec![fragment("2026-11-20T09:00:06.25Z", 1_000_000, 9)],
+            vec![fragment("2026-11-20T09:00:07.25Z", 3_600_000_000, 1)],
+        ];
+        let mut sums: BTreeMap<WallTime, HourCoverage> = BTreeMap::new();
+        for (hour, part) in segments.iter().flat_map(|entries| contribution(entries)) {
+            sums.entry(hour)
+                .or_insert_with(|| HourCoverage::empty(hour))
+                .add(&part);
+        }
+        for entries in &segments {
+            let mut borders = Encoder::default();
+            Borders::of(entries).expect("borders").encode(&mut borders);
+            assert!(borders.0.len() <= 8);
+            let borders = Borders::decode(&mut Decoder(&borders.0)).expect("decoded");
+            let range = TimeRange::new(entries[0].wall_start, entries[entries.len() - 1].wall_end());
+            for (hour, part) in contribution(entries) {
+                assert_eq!(borders.part(range.expect("range"), &sums[&hour]), part, "{hour}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_fragment_over_the_hour_counts_in_both_hours() {
+        let f = fragment("2026-11-20T08:59:58.5Z", 4_000_000, 9);
         let hours: Vec<_> = contribution(&[f]).into_values().collect();
         assert_eq!(hours.len(), 2);
         assert_eq!((hours[0].recorded_ms[59], hours[1].recorded_ms[0]), (1500, 2500));

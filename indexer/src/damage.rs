@@ -35,9 +35,20 @@ impl Damage {
         }
     }
 
+    /// The damage of a segment of which nothing can be read, not even what its fragments were.
+    pub fn of_all(row: &SegmentRow, found: WallTime) -> Self {
+        Self {
+            segment: row.id,
+            // No fragment begins there: the head of the file does.
+            offset: 0,
+            range: row.range(),
+            found,
+        }
+    }
+
     /// Whether it is this fragment's.
-    fn is_of(&self, segment: SegmentId, entry: &FragmentEntry) -> bool {
-        self.segment == segment && self.offset == entry.offset
+    pub fn is_of(&self, segment: SegmentId, entry: &FragmentEntry) -> bool {
+        self.segment == segment && (self.offset == entry.offset || self.offset == 0)
     }
 
     /// What a timeline tells of it.
@@ -85,6 +96,17 @@ impl Index {
             let damage = Damage::decode(stream, at, value)?;
             Ok(damage.range.intersect(range).is_some().then_some(damage))
         })
+    }
+
+    /// Whether nothing of a segment can be read.
+    pub(crate) fn is_lost(&self, row: &SegmentRow) -> Result<bool, IndexError> {
+        let key = keys::at(row.id.stream, row.wall_start);
+        let Some(bytes) = self.db.get_pinned_cf(self.cf(DAMAGE)?, key)? else {
+            return Ok(false);
+        };
+        let damage = Damage::decode(row.id.stream, row.wall_start, &bytes);
+        let damage = damage.map_err(IndexError::bad_row(DAMAGE))?;
+        Ok(damage.segment == row.id && damage.offset == 0)
     }
 
     /// Takes damaged fragments out of what was found in `range`.

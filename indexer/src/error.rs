@@ -28,6 +28,10 @@ pub enum IndexError {
         /// What we know.
         known: u32,
     },
+    /// What was asked for needs the tables of these segments, which have left the hot tier and tell their fragments
+    /// themselves: [`fetch_tables`](crate::fetch_tables), and ask again while the loans last.
+    #[error("the tables of {} segments stand with their footage", .0.len())]
+    Elsewhere(Vec<crate::rows::SegmentRow>),
     /// The media could not be read.
     #[error(transparent)]
     Archive(#[from] archive::ArchiveError),
@@ -38,6 +42,18 @@ impl IndexError {
         move |e| Self::BadRow {
             table,
             what: e.to_string(),
+        }
+    }
+
+    /// What it means to one who reads footage.
+    pub fn into_archive(self) -> archive::ArchiveError {
+        match self {
+            Self::Archive(e) => e,
+            e => archive::ArchiveError::Io {
+                op: "look up",
+                path: "the fragments of a segment".into(),
+                source: std::io::Error::other(e),
+            },
         }
     }
 

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use crate::db::{self, CAMERAS, INITS, META, STREAMS};
 use crate::error::IndexError;
 use crate::holds::HoldView;
+use crate::lent::Lent;
 use crate::live::{Live, LiveBoard};
 use crate::pulse::Pulse;
 use crate::registry::CameraRow;
@@ -66,6 +67,7 @@ pub struct Index {
     status: StatusBoard,
     pulse: Pulse,
     suspects: Suspects,
+    pub(crate) lent: Lent,
     inits: RwLock<HashMap<Sha256, Arc<InitSegment>>>,
     registry: watch::Sender<u64>,
     shed_below: AtomicU8,
@@ -141,6 +143,7 @@ impl Index {
             status: StatusBoard::default(),
             pulse: Pulse::default(),
             suspects: Suspects::default(),
+            lent: Lent::default(),
             inits: RwLock::default(),
             registry: watch::Sender::default(),
             shed_below: AtomicU8::new(0),

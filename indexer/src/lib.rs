@@ -23,6 +23,7 @@ mod db;
 mod deletions;
 mod error;
 mod faults;
+mod footers;
 mod forecast;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
@@ -30,8 +31,10 @@ pub mod fuzzing;
 mod holds;
 mod index;
 mod keys;
+mod lent;
 mod live;
 mod memory;
+mod pool;
 mod pulse;
 mod query;
 mod rebuild;
@@ -57,12 +60,14 @@ pub use damage::Damage;
 pub use deletions::{Cause, Deletion};
 pub use error::{IndexError, is_damaged};
 pub use faults::{Fault, FaultKind};
+pub use footers::{fetch_tables, with_tables};
 pub use forecast::{
     DiskForecast, Ends, Forecast, Going, Risk, RiskCause, RuleForecast, StreamForecast, TierBytes,
     TierForecast, days,
 };
 pub use holds::{Gone, HOLDS_FOLDER, Hold, HoldKind, Release, StoredHolds, hold_path, stored_holds};
 pub use index::{Index, IndexOptions};
+pub use lent::Loan;
 pub use live::Live;
 pub use memory::IndexMemory;
 pub use pulse::{Keeping, Lags, Moved, Pulse, Scrubbed};

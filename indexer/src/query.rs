@@ -223,20 +223,36 @@ impl Index {
         self.scan(TAIL, stream, range, tail_entry(range))
     }
 
-    /// All fragments of a segment.
+    /// All fragments of a segment. [`IndexError::Elsewhere`] when only the segment itself tells them, and nobody has lent
+    /// its table; none when all of it is known to be lost.
     pub fn table(&self, row: &SegmentRow) -> Result<Vec<FragmentEntry>, IndexError> {
-        if let Some(entries) = self.sealed_table(row)? {
+        let at_hand = |row| -> Result<Option<Vec<FragmentEntry>>, IndexError> {
+            Ok(match self.stored_table(row)? {
+                Some(entries) => Some(entries),
+                None => self.lent_table(row)?,
+            })
+        };
+        if let Some(entries) = at_hand(row)? {
             return Ok(entries);
         }
-        let entries = self.tail(row.id.stream, row.range())?;
-        if entries.len() < row.fragments as usize {
+        if row.state != SegmentState::Sealed {
+            let entries = self.tail(row.id.stream, row.range())?;
+            if entries.len() >= row.fragments as usize {
+                return Ok(entries);
+            }
             // The segment was sealed in between, and its fragments moved.
-            return Ok(self.sealed_table(row)?.unwrap_or(entries));
+            if let Some(entries) = at_hand(row)? {
+                return Ok(entries);
+            }
         }
-        Ok(entries)
+        match self.is_lost(row)? {
+            true => Ok(Vec::new()),
+            false => Err(IndexError::Elsewhere(vec![row.clone()])),
+        }
     }
 
-    fn sealed_table(&self, row: &SegmentRow) -> Result<Option<Vec<FragmentEntry>>, IndexError> {
+    /// The table of a sealed segment, where the index has it.
+    pub(crate) fn stored_table(&self, row: &SegmentRow) -> Result<Option<Vec<FragmentEntry>>, IndexError> {
         let key = keys::at(row.id.stream, row.wall_start);
         let bytes = self.db.get_pinned_cf(self.cf(FRAGMENTS)?, key)?;
         let table = bytes.map(|bytes| rows::decode_table(&bytes)).transpose();
@@ -244,31 +260,37 @@ impl Index {
     }
 
     /// The segments that overlap `range`, in order, each with those of its fragments that do. Only what is
-    /// durable and not known to be damaged.
+    /// durable and not known to be damaged. [`IndexError::Elsewhere`] names all tables that are not at hand.
     pub fn fragments(&self, stream: StreamNo, range: TimeRange) -> Result<Vec<SegmentFragments>, IndexError> {
-        let mut found = self.consistently(|| self.fragments_all_states(stream, range, false))?;
+        let mut found = self.consistently(|| self.all_fragments(stream, range))?;
         self.pass_over_damage(stream, range, &mut found)?;
         Ok(found)
     }
 
-    pub(crate) fn fragments_all_states(
-        &self,
-        stream: StreamNo,
-        range: TimeRange,
-        whole: bool,
-    ) -> Result<Vec<SegmentFragments>, IndexError> {
+    fn all_fragments(&self, stream: StreamNo, range: TimeRange) -> Result<Vec<SegmentFragments>, IndexError> {
         let mut found = Vec::new();
+        let mut elsewhere = Vec::new();
         for segment in self.segments(stream, range)? {
-            let mut fragments = self.table(&segment)?;
+            let mut fragments = match self.table(&segment) {
+                Ok(fragments) => fragments,
+                Err(IndexError::Elsewhere(rows)) => {
+                    elsewhere.extend(rows);
+                    continue;
+                }
+                Err(e) => return Err(e),
+            };
             let inside = segment.wall_start >= range.from() && segment.wall_end <= range.to();
-            if !whole && !inside {
+            if !inside {
                 fragments.retain(|f| f.range().intersect(range).is_some());
             }
             if !fragments.is_empty() {
                 found.push(SegmentFragments { segment, fragments });
             }
         }
-        Ok(found)
+        match elsewhere.is_empty() {
+            true => Ok(found),
+            false => Err(IndexError::Elsewhere(elsewhere)),
+        }
     }
 
     /// The fragment that contains `at`, else the first after it.

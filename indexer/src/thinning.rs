@@ -238,16 +238,13 @@ impl Index {
     fn covered_with(&self, hour: WallTime, r: &Replacement) -> Result<HourCoverage, IndexError> {
         let mut row = HourCoverage::empty(hour);
         let range = TimeRange::starting(hour, HOUR_US.unsigned_abs());
-        for s in self.fragments_all_states(r.after.id.stream, range, true)? {
-            if s.segment.state != SegmentState::Sealed {
+        for segment in self.segments(r.after.id.stream, range)? {
+            if segment.state != SegmentState::Sealed {
                 continue;
             }
-            let fragments = if s.segment.id == r.after.id {
-                &r.entries
-            } else {
-                &s.fragments
-            };
-            if let Some(part) = contribution(fragments).get(&hour) {
+            if segment.id != r.after.id {
+                row.add(&self.part(&segment, hour)?);
+            } else if let Some(part) = contribution(&r.entries).get(&hour) {
                 row.add(part);
             }
         }

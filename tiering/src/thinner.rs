@@ -14,9 +14,10 @@ use archive::disk::Disk;
 use archive::layout::segment_path;
 use archive::segment::{SegmentReader, Thinned, leans, thin, verify};
 use archive::store::{Objects, StoreError, Stores};
-use archive::{ArchiveError, SegmentId, StreamId, StreamNo, Tier, TimeRange, WallTime};
+use archive::{ArchiveError, FragmentEntry, SegmentId, StreamId, StreamNo, Tier, TimeRange, WallTime};
 use indexer::{
     Batch, Copies, Index, IndexError, Replacement, SegmentRow, SegmentState, Thinning, ThinningStep,
+    with_tables,
 };
 
 use crate::rules::{RetentionRule, Rules};
@@ -73,6 +74,40 @@ struct Job {
 }
 
 type Outcome = Result<Option<Thinned>, ArchiveError>;
+
+/// What the index tells of a segment that is to be thinned.
+struct Told {
+    entries: Vec<FragmentEntry>,
+    /// Times that keep all their pictures.
+    spared: Vec<TimeRange>,
+    /// The segment behind it, and how that begins.
+    next: Option<(SegmentRow, FragmentEntry)>,
+}
+
+impl Told {
+    fn read(index: &Index, row: &SegmentRow, spares: Option<(u8, Duration)>) -> Result<Self, IndexError> {
+        let spared = match spares {
+            Some((level, around)) => {
+                let before = row.wall_start.minus(around);
+                let range = TimeRange::new(before, row.wall_end.plus(around)).unwrap_or(row.range());
+                let rows = index.fragments(row.id.stream, range)?;
+                let entries: Vec<_> = rows.into_iter().flat_map(|row| row.fragments).collect();
+                spared(&entries, level, around)
+            }
+            None => Vec::new(),
+        };
+        let next = index.segments_from(row.id.stream, row.wall_start.plus_micros(1), 1)?;
+        let next = match next.into_iter().find(|next| next.id.seq == row.id.seq + 1) {
+            Some(next) => index.table(&next)?.into_iter().next().map(|entry| (next, entry)),
+            None => None,
+        };
+        Ok(Self {
+            entries: index.table(row)?,
+            spared,
+            next,
+        })
+    }
+}
 
 /// What one pass rests on.
 #[derive(Copy, Clone, Debug)]
@@ -225,25 +260,7 @@ impl Thinner {
         if index.thinning(row)?.is_some() || !may_thin(&index, row, at.now)? {
             return Ok(());
         }
-        let keep = rule.thin_keep.unwrap_or_default().0;
-        let spared = match rule.spares() {
-            Some((level, around)) => {
-                let before = row.wall_start.minus(around);
-                let range = TimeRange::new(before, row.wall_end.plus(around)).unwrap_or(row.range());
-                let rows = index.fragments(row.id.stream, range)?;
-                let entries: Vec<_> = rows.into_iter().flat_map(|row| row.fragments).collect();
-                spared(&entries, level, around)
-            }
-            None => Vec::new(),
-        };
-        let entries = index.table(row)?;
-        let next = index
-            .segments_from(row.id.stream, row.wall_start.plus_micros(1), 1)?
-            .pop();
-        let next = match next.filter(|next| next.id.seq == row.id.seq + 1) {
-            Some(next) => index.table(&next)?.into_iter().next().map(|entry| (next, entry)),
-            None => None,
-        };
+        let (keep, spares) = (rule.thin_keep.unwrap_or_default().0, rule.spares());
         let tier = index.copies(row)?.nearest();
         // What would have to be restored first is left where it costs little.
         if stores
@@ -263,22 +280,24 @@ impl Thinner {
         let (tell, ended) = mpsc::channel();
         let (pool, now, of) = (self.pool.clone(), at.now, row.clone());
         let work = move || -> Outcome {
+            let told = || Told::read(&index, &of, spares);
+            let told = with_tables(&index, &disk, &stores, told).map_err(IndexError::into_archive)?;
             let open = |row: &SegmentRow, tier| {
                 let name = segment_path(&stream, &row.name());
                 SegmentReader::on(tier, &disk, &stores, &name, row.bytes)
             };
             // Without a segment behind it, it is not known what that needs.
-            let leaned_on = match next {
+            let leaned_on = match told.next {
                 Some((next, first)) => leans(&first, &open(&next, next.tier)?.samples(&first)?),
                 None => true,
             };
             let how = archive::segment::Thinning {
                 keep,
-                spared: &spared,
+                spared: &told.spared,
                 leaned_on,
                 at: now,
             };
-            thin(&disk, &pool, open(&of, tier)?, entries.into(), &how)
+            thin(&disk, &pool, open(&of, tier)?, told.entries.into(), &how)
         };
         let thread = std::thread::Builder::new().name("thinning".into());
         let started = thread.spawn(move || {

@@ -84,7 +84,8 @@ pub fn scan_tail(
                 offset = super::padded(offset + u64::from(f.row.entry.len));
                 fragments.push(f);
             }
-            Err(e @ ArchiveError::Io { .. }) => return Err(e),
+            // What cannot be read now is not damaged.
+            Err(e @ (ArchiveError::Io { .. } | ArchiveError::Store(_))) => return Err(e),
             Err(e) => {
                 stopped = Some(e.to_string());
                 break;

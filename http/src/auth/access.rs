@@ -17,8 +17,8 @@ use archive::{
     StreamNo, TenantId, TimeRange, WallTime,
 };
 use indexer::{
-    Batch, CameraRow, Damage, Fault, Forecast, HourCoverage, Index, IndexError, IndexMemory, Live, Pulse,
-    SegmentFragments, SegmentRow, SegmentState, StreamStatus, Timeline,
+    Batch, CameraRow, Damage, Fault, Forecast, HourCoverage, Index, IndexError, IndexMemory, Live, Loan,
+    Pulse, SegmentFragments, SegmentRow, SegmentState, StreamStatus, Timeline, fetch_tables,
 };
 use tokio::sync::watch;
 
@@ -91,6 +91,11 @@ impl Footage {
             stores,
             clock,
         }
+    }
+
+    /// Has the tables of segments at hand. Blocks while stores are asked.
+    pub(crate) fn fetch(&self, rows: &[SegmentRow]) -> Result<Vec<Loan>, Problem> {
+        Ok(fetch_tables(&self.index, &self.disk, &self.stores, rows)?)
     }
 
     /// Lets `principal` do `action` with `camera`, or says why not.

@@ -217,12 +217,5 @@ fn cut_out(pieces: &[Bytes], start: u64, range: &Range<u64>) -> Vec<Bytes> {
 
 /// An index that fails while media is read is one more way in which it cannot be read.
 pub(super) fn unreadable(error: IndexError) -> ArchiveError {
-    match error {
-        IndexError::Archive(e) => e,
-        e => ArchiveError::Io {
-            op: "look up",
-            path: "the fragments of a segment".into(),
-            source: std::io::Error::other(e),
-        },
-    }
+    error.into_archive()
 }

@@ -145,7 +145,7 @@ pub(super) async fn put(
                 "footage is held"
             );
             let place = format!("/api/v1/holds/{}", hold.id);
-            let mut response = json::answer(StatusCode::CREATED, &shown(hold, now, Some(gone)))?;
+            let mut response = json::answer(StatusCode::CREATED, &shown(hold.clone(), now, Some(gone)))?;
             let place = HeaderValue::from_str(&place).map_err(Problem::internal)?;
             response.headers_mut().insert(header::LOCATION, place);
             Ok(response)

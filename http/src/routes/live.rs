@@ -102,6 +102,7 @@ pub(super) async fn index(
 /// The newest fragments of a stream.
 pub(super) async fn media(
     Caller(caller): Caller,
+    Client(client): Client,
     State(app): AppState,
     Path((camera, stream)): Path<(String, String)>,
     uri: Uri,
@@ -112,31 +113,40 @@ pub(super) async fn media(
         .stream(Some(&stream))?;
     Query::parse(&uri, &[])?;
     let now = app.clock.wall();
-    let until = live_until(&stream, now).ok_or_else(|| not_live(&stream, now))?;
     // Read from memory unless something was recorded since; then it is a few rows.
     let watched = app.lives.of(stream.no());
+    let text = match text(&stream, &watched, now) {
+        Err(problem) if !problem.elsewhere().is_empty() => {
+            app.desk
+                .work(client, move || text(&stream, &watched, now))
+                .await?
+        }
+        text => text?,
+    };
+    Ok(playlist(text))
+}
+
+fn text(stream: &StreamHandle, watched: &Mutex<Watched>, now: WallTime) -> Result<Bytes, Problem> {
+    let until = live_until(stream, now).ok_or_else(|| not_live(stream, now))?;
     let mut watched = watched.lock().unwrap_or_else(PoisonError::into_inner);
     let commits = stream.live().borrow().commits;
     let recorded = watched.text.is_empty() || watched.commits != commits;
     if recorded {
-        refresh(&mut watched.window, &stream, until)?;
+        refresh(&mut watched.window, stream, until)?;
     }
     let shown = watched
         .window
         .begin()
         .and_then(|from| TimeRange::new(from, until.max(from)));
     let damage = shown.map_or(Ok(Vec::new()), |range| stream.damage(range))?;
-    let is_damaged = |segment: &SegmentRow, entry: &FragmentEntry| {
-        damage
-            .iter()
-            .any(|d| d.segment == segment.id && d.offset == entry.offset)
-    };
+    let is_damaged =
+        |segment: &SegmentRow, entry: &FragmentEntry| damage.iter().any(|d| d.is_of(segment.id, entry));
     if watched.window.mark(is_damaged) || recorded {
-        let text = watched.window.text().ok_or_else(|| not_live(&stream, now))?;
+        let text = watched.window.text().ok_or_else(|| not_live(stream, now))?;
         watched.text = Bytes::from(text);
         watched.commits = commits;
     }
-    Ok(playlist(watched.text.clone()))
+    Ok(watched.text.clone())
 }
 
 /// Brings `window` up to `until`.

@@ -1,13 +1,14 @@
 //! `GET /api/v1/cameras/{camera}/seek?at&stream`: the fragment that holds a time, or the first one after it.
 
-use archive::{TimeRange, WallTime};
+use archive::{FragmentEntry, TimeRange, WallTime};
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{Response, StatusCode, Uri};
+use indexer::SegmentRow;
 use serde::Serialize;
 
 use super::AppState;
-use crate::auth::Ahead;
+use crate::auth::{Ahead, StreamHandle};
 use crate::config::Action;
 use crate::gate::{Caller, Client};
 use crate::hls::file_name;
@@ -48,13 +49,14 @@ pub(super) async fn seek(
     let query = Query::parse(&uri, &["at", "stream"])?;
     let at = query.required_time("at")?;
     let stream = camera.stream(query.get("stream"))?;
-    let found = stream.seek(at)?.ok_or_else(|| stream.no_media(at))?;
-    // Segment and fragment of one version: the segment may have been thinned meanwhile.
-    let instant = TimeRange::starting(found.entry.wall_start.max(at), 1);
-    let rows = stream.fragments(instant)?;
-    let row = rows.into_iter().next().ok_or_else(|| stream.no_media(at))?;
-    let (row, entry) = (row.segment, row.fragments.into_iter().next());
-    let entry = entry.ok_or_else(|| stream.no_media(at))?;
+    // What is on the disk is looked up at once.
+    let (row, entry) = match find(&stream, at) {
+        Err(problem) if !problem.elsewhere().is_empty() => {
+            let stream = stream.clone();
+            app.desk.work(client, move || find(&stream, at)).await?
+        }
+        found => found?,
+    };
     if stream.is_archived(&row)? {
         let (stream, row) = (stream.clone(), row.clone());
         let restoring = move || stream.ensure_readable([&row], Ahead::Playing);
@@ -82,4 +84,14 @@ pub(super) async fn seek(
             fragment,
         },
     )
+}
+
+/// Segment and fragment of one version: the segment may be thinned meanwhile.
+fn find(stream: &StreamHandle, at: WallTime) -> Result<(SegmentRow, FragmentEntry), Problem> {
+    let none = || stream.no_media(at);
+    let found = stream.seek(at)?.ok_or_else(none)?;
+    let instant = TimeRange::starting(found.entry.wall_start.max(at), 1);
+    let row = stream.fragments(instant)?.into_iter().next().ok_or_else(none)?;
+    let entry = row.fragments.into_iter().next().ok_or_else(none)?;
+    Ok((row.segment, entry))
 }

@@ -22,6 +22,10 @@ const MEET_MAX: Duration = Duration::from_secs(45);
 /// Footage that is younger may be on its way into its first copy.
 const BEHIND_S: f64 = 10.0;
 
+/// More than there are turns for answers; what they ask for has left the disk, and is not on the third tier yet.
+const OTHERS: usize = 12;
+const OTHERS_AT: Duration = Duration::from_secs(11);
+
 /// Each in turn. Shares below 100 let the client's own retries come through at times.
 const FAULTS: [Fault; 12] = [
     Fault::Broken(30),
@@ -119,6 +123,53 @@ fn look(api: &Api, camera: &str) -> Result<(), String> {
     api.hash(&fragment).map(drop)
 }
 
+/// People who ask for what lies in the store alone, whether or not they get it.
+struct Others {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<(u64, u64)>>,
+}
+
+impl Others {
+    fn of(api: &Api, cameras: &[String]) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let ask = |n: usize| {
+            let (api, camera, stopped) = (api.clone(), cameras.get(n % cameras.len()).cloned(), stop.clone());
+            std::thread::spawn(move || {
+                let (camera, mut answers) = (camera.expect("a camera"), (0, 0));
+                while !stopped.load(Ordering::Acquire) {
+                    let at = now().minus(OTHERS_AT);
+                    let seek = format!("/api/v1/cameras/{camera}/seek?at={}", at.micros());
+                    let list = format!(
+                        "/hls/{camera}/main/media.m3u8?from={}&to={}",
+                        at.micros(),
+                        at.micros() + 1
+                    );
+                    for path in [seek, list] {
+                        match api.get(&path, None) {
+                            Ok((200, _)) => answers.0 += 1,
+                            _ => answers.1 += 1,
+                        }
+                    }
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+                answers
+            })
+        };
+        let threads = (0..OTHERS).map(ask).collect();
+        Self { stop, threads }
+    }
+
+    /// How many answers they got, and how often there was none.
+    fn stop(self) -> (u64, u64) {
+        self.stop.store(true, Ordering::Release);
+        let answers = self
+            .threads
+            .into_iter()
+            .map(|thread| thread.join().expect("no panic"));
+        answers.fold((0, 0), |all, of| (all.0 + of.0, all.1 + of.1))
+    }
+}
+
 fn figure(service: &Service, name: &str) -> f64 {
     Metrics::read(&service.api()).expect("metrics").get(name)
 }
@@ -162,6 +213,7 @@ fn run(lengths: &Lengths) {
     oracle.watch(&service);
     let begun = now();
     let viewer = Viewer::of(service.api(), cameras.clone());
+    let others = Others::of(&service.api(), &cameras);
     wait_for_a_copy(&service);
 
     // The store is away: nothing leaves the disk uncopied, and afterwards copies come twice as fast as footage.
@@ -213,6 +265,9 @@ fn run(lengths: &Lengths) {
         });
     }
     let looks = viewer.assert_undisturbed();
+    let (answers, none) = others.stop();
+    println!("of what lies in the store, {answers} answers were given and {none} were not");
+    assert!(answers > 0 && none > 0, "{answers}, {none}");
     oracle.assert_kept(&service, &mut chance);
     for (camera, timeline) in oracle.timelines(&service.api()) {
         // Before the first picture there is one, of the connection.

@@ -8,6 +8,7 @@ use archive::{ArchiveError, FragmentEntry, Sha256, StreamId, Tier};
 
 use super::{Checker, Invariant};
 use crate::copies::CopyState;
+use crate::coverage::Borders;
 use crate::error::IndexError;
 use crate::index::Index;
 use crate::rows::{SegmentRow, SegmentState};
@@ -47,8 +48,12 @@ impl Checker<'_> {
                 return Ok(());
             }
         };
-        let entries = self.index.table(row)?;
-        if let Err((invariant, what)) = self.media(row, &reader, &entries, before) {
+        let known = match row.state {
+            SegmentState::Sealed => self.index.stored_table(row)?,
+            _ => Some(self.index.table(row)?),
+        };
+        let borders = self.index.copies(row)?.borders;
+        if let Err((invariant, what)) = self.media(row, &reader, (known, borders), before) {
             let remedy = match invariant {
                 Invariant::Readable | Invariant::RowsHaveBytes => {
                     "restore the file from a copy; until then readers leave out what does not match"
@@ -118,7 +123,7 @@ impl Checker<'_> {
         &self,
         row: &SegmentRow,
         reader: &SegmentReader,
-        entries: &[FragmentEntry],
+        (known, borders): (Option<Vec<FragmentEntry>>, Option<Borders>),
         before: &mut Option<(u64, Sha256)>,
     ) -> Result<(), (Invariant, String)> {
         let broken = |e: archive::ArchiveError| (Invariant::Readable, e.to_string());
@@ -154,13 +159,13 @@ impl Checker<'_> {
                     .into_iter()
                     .map(|f| (f.row.entry, f.row.leaf))
                     .collect();
-                if whole.len() < entries.len() {
+                let expected = known.as_ref().map_or(0, Vec::len);
+                if whole.len() < expected {
                     return Err((
                         Invariant::Readable,
                         format!(
-                            "{} of {} fragments are whole: {}",
+                            "{} of {expected} fragments are whole: {}",
                             whole.len(),
-                            entries.len(),
                             scanned.stopped.unwrap_or_default()
                         ),
                     ));
@@ -168,8 +173,12 @@ impl Checker<'_> {
                 whole
             }
         };
-        let known: BTreeSet<u64> = entries.iter().map(|e| e.offset).collect();
-        if known.len() != entries.len() || row.fragments as usize != entries.len() {
+        let entries = match known {
+            Some(entries) => entries,
+            None => told_alone(&found, borders)?,
+        };
+        let offsets: BTreeSet<u64> = entries.iter().map(|e| e.offset).collect();
+        if offsets.len() != entries.len() || row.fragments as usize != entries.len() {
             return Err((
                 Invariant::TablesAgree,
                 format!(
@@ -180,10 +189,7 @@ impl Checker<'_> {
             ));
         }
         for (entry, (told, _)) in entries.iter().zip(&found) {
-            let told = FragmentEntry {
-                notes: Vec::new(),
-                ..told.clone()
-            };
+            let told = without_notes(told);
             if *entry != told {
                 return Err((
                     Invariant::TablesAgree,
@@ -215,4 +221,25 @@ impl Checker<'_> {
         }
         Ok(())
     }
+}
+
+fn without_notes(entry: &FragmentEntry) -> FragmentEntry {
+    FragmentEntry {
+        notes: Vec::new(),
+        ..entry.clone()
+    }
+}
+
+/// The fragments of a segment whose table the index does not have, which is right when it knows what remains of it.
+fn told_alone(
+    found: &[(FragmentEntry, Sha256)],
+    borders: Option<Borders>,
+) -> Result<Vec<FragmentEntry>, (Invariant, String)> {
+    let entries: Vec<_> = found.iter().map(|(entry, _)| without_notes(entry)).collect();
+    let what = match borders {
+        Some(borders) if Borders::of(&entries) == Some(borders) => return Ok(entries),
+        Some(_) => "what the index says it adds to coverage is not what it tells",
+        None => "the index has no table of its fragments",
+    };
+    Err((Invariant::TablesAgree, what.to_owned()))
 }

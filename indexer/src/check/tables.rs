@@ -3,15 +3,64 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use archive::layout::segment_path;
-use archive::{GapCause, StreamId, StreamNo, TimeRange, WallTime};
+use archive::{FragmentEntry, GapCause, StreamId, StreamNo, TimeRange, WallTime};
 
 use super::{Checker, Invariant};
 use crate::certificates::{is_certified, uncertified};
 use crate::coverage::{HourCoverage, contribution};
 use crate::error::IndexError;
+use crate::footers::{fetch_tables, with_tables};
+use crate::lent::Loan;
 use crate::rows::{SegmentRow, SegmentState};
 
+/// Segments whose tables are fetched at a time.
+const GROUP: usize = 256;
+
+/// What the segments of a stream tell of time.
+#[derive(Default)]
+struct Told {
+    /// Recorded times, joined where they meet; each is media.
+    spans: Vec<(WallTime, WallTime, bool)>,
+    /// Of what is being deleted or cannot be read.
+    unknown: Vec<TimeRange>,
+}
+
+impl Told {
+    fn add(&mut self, entries: &[FragmentEntry]) {
+        for f in entries {
+            match self.spans.last_mut() {
+                Some((_, end, _)) if *end == f.wall_start => *end = f.wall_end(),
+                _ => self.spans.push((f.wall_start, f.wall_end(), true)),
+            }
+        }
+    }
+}
+
 impl Checker<'_> {
+    /// Has the tables of the next segments at hand. What cannot be fetched is asked for one by one.
+    fn lend(&self, rows: &[SegmentRow]) -> Result<Vec<Loan>, IndexError> {
+        let mut elsewhere = Vec::new();
+        for row in rows
+            .iter()
+            .take(GROUP)
+            .filter(|row| row.state == SegmentState::Sealed)
+        {
+            if self.index.stored_table(row)?.is_none() {
+                elsewhere.push(row.clone());
+            }
+        }
+        Ok(fetch_tables(self.index, self.disk, self.stores, &elsewhere).unwrap_or_default())
+    }
+
+    /// The fragments of a segment; `None` when neither the index nor the segment tells them.
+    fn entries(&self, row: &SegmentRow) -> Result<Option<Vec<FragmentEntry>>, IndexError> {
+        match with_tables(self.index, self.disk, self.stores, || self.index.table(row)) {
+            Ok(entries) => Ok(Some(entries).filter(|entries| !entries.is_empty())),
+            Err(IndexError::Archive(_) | IndexError::Elsewhere(_)) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Sequences, order, accounted time, coverage: what needs no media.
     pub(super) fn stream(
         &mut self,
@@ -23,8 +72,14 @@ impl Checker<'_> {
         let name = stream.to_string();
         let mut last: Option<&SegmentRow> = None;
         let mut hours = BTreeMap::new();
+        // Hours of which it is not known what they should be, and times that explain themselves.
         let mut changing = BTreeSet::new();
-        for row in rows {
+        let mut told = Told::default();
+        let mut _loans = Vec::new();
+        for (i, row) in rows.iter().enumerate() {
+            if i % GROUP == 0 {
+                _loans = self.lend(rows.get(i..).unwrap_or_default())?;
+            }
             if let Some(last) = last {
                 if row.id.seq != last.id.seq + 1 && !self.is_deleted_between(last, row)? {
                     let what = format!("segment {} is followed by {}", last.id.seq, row.id.seq);
@@ -44,16 +99,23 @@ impl Checker<'_> {
                     REBUILD,
                 );
             }
-            if row.state == SegmentState::Deleting {
-                // Counted until its row is gone.
+            // What is being deleted counts until its row is gone; of what cannot be read `segment` says so.
+            let entries = match row.state {
+                SegmentState::Deleting => None,
+                _ => self.entries(row)?,
+            };
+            let Some(entries) = entries else {
                 let mut hour = row.wall_start.hour();
                 while hour < row.wall_end {
                     changing.insert(hour);
                     hour = hour.plus_micros(archive::time::HOUR_US);
                 }
-            }
+                told.unknown.push(row.range());
+                continue;
+            };
+            told.add(&entries);
             if row.state == SegmentState::Sealed {
-                for (hour, part) in contribution(&self.index.table(row)?) {
+                for (hour, part) in contribution(&entries) {
                     hours
                         .entry(hour)
                         .or_insert_with(|| HourCoverage::empty(hour))
@@ -98,7 +160,7 @@ impl Checker<'_> {
             let remedy = "restore the files below `.certificates` from a store, then run `tierline rebuild`";
             self.find(Invariant::DeletionsAreCertified, &name, what, remedy);
         }
-        self.accounted(no, stream, rows)
+        self.accounted(no, stream, told)
     }
 
     /// Whether segments are missing between two because they were deleted: the first of them was held.
@@ -114,25 +176,13 @@ impl Checker<'_> {
     }
 
     /// From the first to the last instant: recorded, or a gap with a cause, and never both.
-    fn accounted(&mut self, no: StreamNo, stream: &StreamId, rows: &[SegmentRow]) -> Result<(), IndexError> {
-        let mut spans: Vec<(WallTime, WallTime, bool)> = Vec::new();
-        for row in rows.iter().filter(|r| r.state != SegmentState::Deleting) {
-            for f in self.index.table(row)? {
-                match spans.last_mut() {
-                    Some((_, end, _)) if *end == f.wall_start => *end = f.wall_end(),
-                    _ => spans.push((f.wall_start, f.wall_end(), true)),
-                }
-            }
-        }
+    fn accounted(&mut self, no: StreamNo, stream: &StreamId, told: Told) -> Result<(), IndexError> {
+        let mut spans = told.spans;
         let Some(end) = self.index.span(no)?.map(|s| s.to()) else {
             return Ok(());
         };
         // What is being deleted explains itself, with the gaps inside it.
-        let going: Vec<_> = rows
-            .iter()
-            .filter(|r| r.state == SegmentState::Deleting)
-            .map(SegmentRow::range)
-            .collect();
+        let going = told.unknown;
         spans.extend(going.iter().map(|r| (r.from(), r.to(), false)));
         let gaps = self.index.gap_rows(no, TimeRange::ALL)?;
         let gaps = gaps

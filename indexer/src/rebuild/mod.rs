@@ -5,7 +5,7 @@
 
 mod adopt;
 mod places;
-mod pool;
+
 mod remembered;
 mod told;
 
@@ -25,9 +25,9 @@ use crate::rows::SegmentState;
 pub use self::adopt::adopt;
 use self::places::{Everywhere, Found};
 pub use self::places::{SegmentFiles, list_segments};
-use self::pool::in_order;
 use self::remembered::remembered;
 use self::told::{Told, read_own};
+use crate::pool::in_order;
 
 /// Threads that read files: more than cores, because they wait for the disk.
 const READERS_PER_CORE: usize = 2;
@@ -175,7 +175,7 @@ struct Filling<'a, P> {
 impl<P: FnMut(&Rebuilt)> Filling<'_, P> {
     fn take(&mut self, item: &Item<'_>, told: Result<(Told, bool), ArchiveError>) -> Result<(), IndexError> {
         let why = match told {
-            Ok((told, _)) if told.entries.is_empty() => "no whole fragment".to_owned(),
+            Ok((told, _)) if told.row.fragments == 0 => "no whole fragment".to_owned(),
             Ok((told, is_remembered)) => {
                 let before = self.pending.as_mut();
                 let mut before = before.filter(|before| before.row.id.stream == told.row.id.stream);
@@ -206,8 +206,9 @@ impl<P: FnMut(&Rebuilt)> Filling<'_, P> {
         let Some(told) = self.pending.take() else {
             return Ok(());
         };
+        let (copies, parts) = (told.copies.as_ref(), told.parts);
         self.loader
-            .add(&told.row, &told.entries, told.copies.as_ref(), &told.init)?;
+            .add(&told.row, &told.entries, copies, parts, &told.init)?;
         self.loader.add_known(&told.gaps, &told.incidents)?;
         if let Some(former) = &told.former {
             self.loader.add_former(former)?;

@@ -10,7 +10,7 @@ use archive::{ArchiveError, Epoch, StreamId, Tier, WallTime};
 
 use crate::copies::Copies;
 use crate::error::IndexError;
-use crate::rebuild::pool::in_order;
+use crate::pool::in_order;
 
 /// Streams whose objects are listed side by side.
 const LISTS_AT_ONCE: usize = 8;

@@ -7,6 +7,7 @@ use archive::{SegmentId, Tier, TimeRange, WallTime};
 
 use super::Item;
 use super::told::Told;
+use crate::copies::CopyState;
 use crate::error::IndexError;
 use crate::index::Index;
 use crate::rows::{SegmentRow, SegmentState};
@@ -45,6 +46,21 @@ pub(super) fn remembered(
     let (Some(init), true) = (init, found.places().next().is_some()) else {
         return Ok(None);
     };
+    let mut copies = found.copies(row.bytes);
+    let (entries, parts) = match checkpoint.stored_table(&row)? {
+        Some(entries) => (entries, None),
+        None => {
+            // It is told by its own footer, and what else counts by the row of its copies, unless it is hot once more.
+            let (Some(borders), Some(of)) = (checkpoint.copies(&row)?.borders, copies.as_mut()) else {
+                return Ok(None);
+            };
+            if of.state(Tier::Hot) != CopyState::Absent {
+                return Ok(None);
+            }
+            of.borders = Some(borders);
+            (Vec::new(), Some(checkpoint.parts(&row)?))
+        }
+    };
     let before = match seq.checked_sub(1) {
         Some(seq) => checkpoint.segment(SegmentId { stream, seq })?,
         None => None,
@@ -56,11 +72,12 @@ pub(super) fn remembered(
     Ok(Some(Told {
         prev: before.map(|before| before.head).unwrap_or_default(),
         init: (*init).clone(),
-        entries: checkpoint.table(&row)?,
+        entries,
+        parts,
         leaves: Vec::new(),
         gaps,
         incidents: checkpoint.incidents(stream, since)?,
-        copies: found.copies(row.bytes),
+        copies,
         former: None,
         row: SegmentRow {
             id: SegmentId { stream: item.no, seq },

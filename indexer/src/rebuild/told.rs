@@ -7,6 +7,7 @@ use archive::{
 };
 
 use crate::copies::Copies;
+use crate::coverage::Parts;
 use crate::rows::{Incident, SegmentRow, SegmentState};
 use crate::thinning::{Thinning, ThinningStep};
 
@@ -22,6 +23,8 @@ pub(super) struct Told {
     /// What another index knew of the time before it and within it: entries that were read tell it by their notes.
     pub(super) gaps: Vec<Gap>,
     pub(super) incidents: Vec<Incident>,
+    /// What it adds to coverage, where that is known without its entries.
+    pub(super) parts: Option<Parts>,
     /// Where its copies are, if there are any but the one on the hot tier.
     pub(super) copies: Option<Copies>,
     /// What it was before it was thinned, if that is still there.
@@ -135,6 +138,7 @@ fn read(
             leaves: Vec::new(),
             gaps: Vec::new(),
             incidents: Vec::new(),
+            parts: None,
             copies: None,
             former: None,
         });
@@ -158,6 +162,7 @@ fn read(
         leaves,
         gaps: Vec::new(),
         incidents: Vec::new(),
+        parts: None,
         copies: None,
         former: None,
     })

@@ -7,9 +7,10 @@ use archive::segment::{Restored, SegmentReader, restore};
 use archive::store::{Content, Crc64, PART_BYTES, Store, StoreError};
 use archive::{ArchiveError, Tier, WallTime};
 use indexer::{Batch, Copies, CopyState, Damage, Event, Fault, Incident, IncidentKind, Index, IndexError};
-use indexer::{SegmentRow, SegmentState};
+use indexer::{SegmentRow, SegmentState, with_tables};
 use object_store::PutPayload;
 
+use super::is_passing;
 use super::look::{Look, Places, Subject};
 use super::plan::sources;
 
@@ -97,7 +98,7 @@ impl Repair<'_> {
         }
     }
 
-    fn subject(&self, fault: &Fault) -> Result<Option<(Subject, Copies)>, IndexError> {
+    fn subject(&self, fault: &Fault) -> Result<Option<(Subject, Copies)>, Stopped> {
         let row = self.index.segment(fault.segment)?;
         let (Some(row), Some(stream)) = (row, self.index.stream_id(fault.segment.stream)) else {
             return Ok(None);
@@ -106,7 +107,13 @@ impl Repair<'_> {
             return Ok(None);
         }
         let copies = self.index.copies(&row)?;
-        let fragments = self.index.table(&row)?;
+        let Places { disk, stores, .. } = self.places;
+        let fragments = match with_tables(self.index, disk, stores, || self.index.table(&row)) {
+            // No copy tells them any more.
+            Err(IndexError::Archive(e)) if !is_passing(&e) => Vec::new(),
+            Err(IndexError::Archive(e)) => return Err(e.into()),
+            fragments => fragments?,
+        };
         Ok(Some((Subject::new(&stream, row, fragments), copies)))
     }
 
@@ -248,7 +255,8 @@ impl Repair<'_> {
             Ok(unreadable) => unreadable,
             Err(e) => return Ok(Outcome::Later(e.to_string())),
         };
-        if unreadable.is_empty() {
+        let is_untold = what.fragments.is_empty();
+        if unreadable.is_empty() && !is_untold {
             return Ok(Outcome::Later("no copy is right throughout".to_owned()));
         }
         let row = &what.row;
@@ -259,6 +267,9 @@ impl Repair<'_> {
             if !known.iter().any(is_known) {
                 batch.damage(Damage::of(row.id, entry, self.now));
             }
+        }
+        if is_untold {
+            batch.damage(Damage::of_all(row, self.now));
         }
         if !fault.lost {
             let kind = IncidentKind::Lost { seq: row.id.seq };

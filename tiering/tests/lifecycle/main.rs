@@ -11,6 +11,7 @@ mod archive_of_segments;
 mod certificates;
 mod checkpoint;
 mod clock_jumps;
+mod footers;
 mod forecast;
 mod full_disk;
 mod holds;

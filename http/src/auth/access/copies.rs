@@ -2,8 +2,8 @@
 
 use archive::layout::segment_path;
 use archive::segment::{CheckedReader, SegmentReader};
-use archive::{ArchiveError, Tier};
-use indexer::{CopyState, SegmentRow};
+use archive::{ArchiveError, FragmentEntry, Malformed, Tier};
+use indexer::{CopyState, IndexError, SegmentRow};
 
 use super::StreamHandle;
 use crate::auth::footage_file::{FootageFile, unreadable};
@@ -70,13 +70,16 @@ impl StreamHandle {
     }
 
     fn checked(&self, row: &SegmentRow, reader: SegmentReader) -> Result<CheckedReader, ArchiveError> {
-        let mut fragments = self.footage.index.table(row).map_err(unreadable)?;
-        // Of a segment that was thinned since, the index has the fragments no more; its own footer has.
-        if !self.is_current(row).map_err(unreadable)?
-            && let Some(footer) = reader.footer()?
-        {
-            fragments = footer.fragments.into_iter().map(|f| f.entry).collect();
-        }
+        // Of what has left the hot tier or was thinned since, the index has no fragments; its own footer has.
+        let known = match self.is_current(row).map_err(unreadable)? {
+            true => self.footage.index.table(row),
+            false => Err(IndexError::Elsewhere(Vec::new())),
+        };
+        let fragments = match known {
+            Ok(fragments) => fragments,
+            Err(IndexError::Elsewhere(_)) => told(&reader)?,
+            Err(e) => return Err(unreadable(e)),
+        };
         Ok(CheckedReader::new(reader, fragments.into()))
     }
 
@@ -84,4 +87,12 @@ impl StreamHandle {
         let name = segment_path(&self.id, &row.name());
         SegmentReader::on(tier, &self.footage.disk, &self.footage.stores, &name, row.bytes)
     }
+}
+
+/// The fragments of a sealed segment, as its footer tells them.
+fn told(reader: &SegmentReader) -> Result<Vec<FragmentEntry>, ArchiveError> {
+    const NONE: Malformed = Malformed("a sealed segment without a footer");
+    let footer = reader.footer_without_samples()?;
+    let footer = footer.ok_or(ArchiveError::Malformed(NONE))?;
+    Ok(footer.fragments.into_iter().map(|f| f.entry).collect())
 }

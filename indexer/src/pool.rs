@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Pieces that a thread takes at a time.
-const CHUNK: usize = 16;
+/// Pieces that a thread takes at a time, where there are many for each.
+const CHUNK_MAX: usize = 16;
 /// Chunks that may be done and not taken yet, for each thread.
 const AHEAD: usize = 8;
 
@@ -51,13 +51,14 @@ impl<R> Drop for Guard<'_, R> {
 
 /// Does `work` for all `items` on `threads` threads, and gives what comes of each to `take`, in the order of the items.
 /// The first error of `take` ends it.
-pub(super) fn in_order<T: Sync, R: Send, E>(
+pub(crate) fn in_order<T: Sync, R: Send, E>(
     items: &[T],
     threads: usize,
     work: impl Fn(&T) -> R + Sync,
     mut take: impl FnMut(&T, R) -> Result<(), E>,
 ) -> Result<(), E> {
-    let chunks = items.len().div_ceil(CHUNK);
+    let size = (items.len() / threads.max(1) / AHEAD).clamp(1, CHUNK_MAX);
+    let chunks = items.len().div_ceil(size);
     let threads = threads.clamp(1, chunks.max(1));
     let board = Board {
         state: Mutex::new(State {
@@ -86,7 +87,7 @@ pub(super) fn in_order<T: Sync, R: Send, E>(
                     }
                     state.next += 1;
                     drop(state);
-                    let of_chunk = items.chunks(CHUNK).nth(chunk).unwrap_or_default();
+                    let of_chunk = items.chunks(size).nth(chunk).unwrap_or_default();
                     let done: Vec<R> = of_chunk.iter().map(&work).collect();
                     board.lock().done.insert(chunk, done);
                     board.changed.notify_all();
@@ -95,7 +96,7 @@ pub(super) fn in_order<T: Sync, R: Send, E>(
             });
         }
         let mut guard = Guard(&board, false);
-        for (chunk, of_chunk) in items.chunks(CHUNK).enumerate() {
+        for (chunk, of_chunk) in items.chunks(size).enumerate() {
             let mut state = board.lock();
             let done = loop {
                 match state.done.remove(&chunk) {
