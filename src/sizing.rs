@@ -5,9 +5,11 @@ const DAY_S: f64 = 86_400.0;
 const MONTH_DAYS: f64 = 30.0;
 /// Objects that are larger go up in parts of this size.
 const PART_BYTES: f64 = archive::store::PART_BYTES as f64;
-/// Bytes of the index a segment, as measured with 100 million of them (docs/benchmarks.md), and a row of its copies.
-const ROW_BYTES: f64 = 69.1 + 16.0;
-/// Bytes of the index a fragment (docs/decisions/0003).
+/// Bytes of the index a segment, with the row of its copies (indexer/tests/size.rs).
+const ROW_BYTES: f64 = 99.2;
+/// Bytes of the index an hour of a stream: presence and activity by minute.
+const HOUR_BYTES: f64 = 44.9;
+/// Bytes of the index a fragment, on the disk alone (docs/decisions/0003): what has left it is told by footers.
 const FRAGMENT_BYTES: f64 = 10.0;
 
 /// A site. Rates are those of one camera.
@@ -86,7 +88,8 @@ impl Site {
             cold_writes_day: segments_day * puts * cools,
             reads_day: segments_day * reads,
             index_bytes: segments_day * days * ROW_BYTES
-                + self.cameras * DAY_S / self.gop_s * days * FRAGMENT_BYTES,
+                + self.cameras * DAY_S / 3600.0 * days * HOUR_BYTES
+                + self.cameras * DAY_S / self.gop_s * hot * FRAGMENT_BYTES,
         }
     }
 }
@@ -135,8 +138,9 @@ mod tests {
             (14_400.0 * 11.0, 14_400.0 * 11.0)
         );
         assert_eq!(sizing.reads_day, 14_400.0 * (4.0 + 4.0 + 9.0));
-        // 43,200 fragments a camera and day.
-        let index = 14_400.0 * 90.0 * 85.1 + 100.0 * 43_200.0 * 90.0 * 10.0;
+        // 43,200 fragments a camera and day, for seven days.
+        let hours = 100.0 * 24.0 * 90.0;
+        let index = 14_400.0 * 90.0 * 99.2 + hours * 44.9 + 100.0 * 43_200.0 * 7.0 * 10.0;
         assert!((sizing.index_bytes - index).abs() < 1.0);
     }
 
