@@ -15,6 +15,7 @@ use crate::error::IndexError;
 use crate::holds::HoldView;
 use crate::lent::Lent;
 use crate::live::{Live, LiveBoard};
+use crate::orphans::Orphans;
 use crate::pulse::Pulse;
 use crate::registry::CameraRow;
 use crate::status::{StatusBoard, StreamStatus};
@@ -67,6 +68,7 @@ pub struct Index {
     status: StatusBoard,
     pulse: Pulse,
     suspects: Suspects,
+    orphans: Orphans,
     pub(crate) lent: Lent,
     inits: RwLock<HashMap<Sha256, Arc<InitSegment>>>,
     registry: watch::Sender<u64>,
@@ -143,6 +145,7 @@ impl Index {
             status: StatusBoard::default(),
             pulse: Pulse::default(),
             suspects: Suspects::default(),
+            orphans: Orphans::default(),
             lent: Lent::default(),
             inits: RwLock::default(),
             registry: watch::Sender::default(),
@@ -381,6 +384,11 @@ impl Index {
     /// How recording keeps up.
     pub fn pulse(&self) -> &Pulse {
         &self.pulse
+    }
+
+    /// Objects of which no row is known.
+    pub fn orphans(&self) -> &Orphans {
+        &self.orphans
     }
 
     /// Copies that a reader found wrong.

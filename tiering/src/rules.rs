@@ -19,6 +19,8 @@ pub(crate) const REMOVED_GRACE: Duration = Duration::from_secs(90 * 86_400);
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RetentionRule {
+    /// Of which tenants: globs of their names, `["*"]` by default. Footage of this version is filed under `default`.
+    pub tenants: Vec<Glob>,
     /// Whose footage: globs of camera ids, `["*"]` by default.
     pub cameras: Vec<Glob>,
     /// Which of their streams: globs of stream names, `["*"]` by default.
@@ -61,6 +63,7 @@ pub struct RetentionRule {
 impl Default for RetentionRule {
     fn default() -> Self {
         Self {
+            tenants: vec![Glob::from("*")],
             cameras: vec![Glob::from("*")],
             streams: vec![Glob::from("*")],
             hot: None,
@@ -85,7 +88,9 @@ impl RetentionRule {
     /// Whether it is about this stream.
     pub fn governs(&self, stream: &StreamId) -> bool {
         let any = |globs: &[Glob], text: &str| globs.iter().any(|g| g.matches(text));
-        any(&self.cameras, stream.camera.as_str()) && any(&self.streams, stream.stream.as_str())
+        any(&self.tenants, stream.tenant.as_str())
+            && any(&self.cameras, stream.camera.as_str())
+            && any(&self.streams, stream.stream.as_str())
     }
 
     /// The age at which footage is deleted; `None` when age alone deletes nothing. The end of the last tier is the
@@ -170,11 +175,16 @@ impl RetentionRule {
 
     fn governs_everything(&self) -> bool {
         let all = |globs: &[Glob]| globs.iter().any(Glob::is_everything);
-        all(&self.cameras) && all(&self.streams)
+        all(&self.tenants) && all(&self.cameras) && all(&self.streams)
     }
 
     fn problem(&self, below: Below) -> Option<Problem> {
-        for (key, globs) in [("cameras", &self.cameras), ("streams", &self.streams)] {
+        let globs = [
+            ("tenants", &self.tenants),
+            ("cameras", &self.cameras),
+            ("streams", &self.streams),
+        ];
+        for (key, globs) in globs {
             if globs.is_empty() {
                 return Some(Problem::NoGlob(key));
             }
@@ -487,6 +497,21 @@ mod tests {
         );
         assert_eq!(rule("lobby", "sub").quota, Some(500_000_000_000));
         assert_eq!(rule("lobby", "main"), &RetentionRule::default());
+    }
+
+    #[test]
+    fn a_rule_may_be_about_one_tenant() {
+        let text = "[[rules]]\ntenants = [\"acme\"]\nhot = \"1d\"\n[[rules]]\nhot = \"2d\"";
+        let rules = Rules::new(read(text)).expect("sound");
+        let days = |tenant: &str| {
+            let stream = StreamId {
+                tenant: tenant.parse().expect("id"),
+                ..stream("lobby", "main")
+            };
+            let rule = rules.rule_for(&stream).expect("a rule");
+            rule.age_max(Below::default()).map(|age| age.as_secs() / 86_400)
+        };
+        assert_eq!((days("acme"), days("default")), (Some(1), Some(2)));
     }
 
     #[test]

@@ -14,11 +14,11 @@ use archive::store::Stores;
 use archive::time::SECOND_US;
 use archive::{
     ArchiveError, CameraId, Clock, FragmentRef, Gap, InitSegment, SegmentId, Sha256, StreamId, StreamName,
-    StreamNo, TenantId, TimeRange, WallTime,
+    StreamNo, TenantId, Tier, TimeRange, WallTime,
 };
 use indexer::{
     Batch, CameraRow, Damage, Fault, Forecast, HourCoverage, Index, IndexError, IndexMemory, Live, Loan,
-    Pulse, SegmentFragments, SegmentRow, SegmentState, StreamStatus, Timeline, fetch_tables,
+    Orphan, Pulse, SegmentFragments, SegmentRow, SegmentState, StreamStatus, Timeline, fetch_tables,
 };
 use tokio::sync::watch;
 
@@ -183,6 +183,17 @@ impl Footage {
             found.extend(stream.zip(row).map(|(stream, row)| (fault, stream, row)));
         }
         Ok(found)
+    }
+
+    /// How many objects there are of which the index knows nothing, and the first of them.
+    pub(crate) fn orphans(
+        &self,
+        principal: &Principal,
+        count: usize,
+    ) -> Result<(usize, Vec<(Tier, Orphan)>), Problem> {
+        self.survey(principal)?;
+        let all = self.index.orphans();
+        Ok((all.count(), all.first(count)))
     }
 
     /// What becomes of the footage of the whole service; `None` until that was looked at.

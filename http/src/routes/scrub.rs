@@ -11,7 +11,7 @@ use crate::gate::{Caller, Client};
 use crate::json;
 use crate::problem::Problem;
 
-/// Copies that are wrong, in one answer.
+/// Copies that are wrong, and unknown objects, in one answer.
 const FAULTS_MAX: usize = 1000;
 
 #[derive(Serialize)]
@@ -27,6 +27,17 @@ struct Answer {
     repaired: u64,
     passed_over: u64,
     faults: Vec<FaultRow>,
+    /// Objects of which the index knows nothing, and the first of them.
+    orphans: usize,
+    first_orphans: Vec<OrphanRow>,
+}
+
+#[derive(Serialize)]
+struct OrphanRow {
+    tier: Tier,
+    name: String,
+    bytes: u64,
+    found: WallTime,
 }
 
 #[derive(Serialize)]
@@ -56,6 +67,7 @@ pub(super) async fn scrub(
     let all = app.clone();
     let work = move || {
         let faults = all.footage.faults(&caller, FAULTS_MAX)?;
+        let (orphans, first) = all.footage.orphans(&caller, FAULTS_MAX)?;
         let scrubbed = all.footage.pulse().scrubbed().unwrap_or_default();
         let tiers = Tier::ALL.into_iter().zip(scrubbed.oldest_s);
         json::answer(
@@ -79,6 +91,16 @@ pub(super) async fn scrub(
                         kind: fault.kind.as_str(),
                         found: fault.found,
                         lost: fault.lost,
+                    })
+                    .collect(),
+                orphans,
+                first_orphans: first
+                    .into_iter()
+                    .map(|(tier, orphan)| OrphanRow {
+                        tier,
+                        name: orphan.name,
+                        bytes: orphan.bytes,
+                        found: orphan.found,
                     })
                     .collect(),
             },

@@ -142,7 +142,8 @@ async fn two_cameras_arrive_bit_exact_under_their_own_clocks() {
     assert!(logged(&camsim, 0).iter().all(|(_, hash)| samples.contains(hash)));
     assert_eq!((camsim.counters().active, camsim.counters().stalls), (2, 0));
     camsim.stop();
-    assert!(next_frame(&mut first).await.is_none());
+    // What was under way arrives.
+    while next_frame(&mut first).await.is_some() {}
 }
 
 #[tokio::test]

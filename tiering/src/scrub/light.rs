@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 
 use archive::layout::{segment_path, stream_dir};
+use archive::store::Objects;
 use archive::{StreamNo, Tier, WallTime};
-use indexer::{CopyState, IndexError, SegmentState, Sweep, SweepState};
+use indexer::{CopyState, IndexError, ORPHANS_MAX, SegmentState, Sweep, SweepState};
 
 use super::look::{Look, Subject};
 use super::{PAGE_ROWS, Scrubber};
@@ -34,22 +35,29 @@ impl Scrubber {
             let failed = |error| tracing::warn!(%tier, %error, "a store cannot be listed now");
             told.map_err(failed).ok().map(|()| there)
         };
-        let listed = [None, list(Tier::Warm), list(Tier::Cold)];
+        let mut listed = [None, list(Tier::Warm), list(Tier::Cold)];
         let mut from = WallTime::MIN;
         loop {
             let rows = self.index.segments_from(stream, from, PAGE_ROWS)?;
             let is_last = rows.len() < PAGE_ROWS;
             for row in rows {
                 from = row.wall_start.plus_micros(1);
-                if row.state == SegmentState::Deleting {
-                    continue;
+                if let Some(thinning) = self.index.thinning(&row)? {
+                    let former = segment_path(&id, &thinning.before.name());
+                    listed.iter_mut().flatten().for_each(|there| {
+                        there.remove(&former);
+                    });
                 }
                 let (name, copies) = (segment_path(&id, &row.name()), self.index.copies(&row)?);
-                for (tier, listed) in Tier::ALL.into_iter().zip(&listed) {
-                    let expected = match tier {
-                        Tier::Hot => None,
-                        _ => listed.as_ref().map(|there| there.get(&name) == Some(&row.bytes)),
-                    };
+                let is_going = row.state == SegmentState::Deleting;
+                for (tier, listed) in Tier::ALL.into_iter().zip(&mut listed) {
+                    let known = is_going || copies.state(tier) != CopyState::Absent;
+                    // What is left in the end is known to no row.
+                    let expected = (listed.as_mut().filter(|_| known))
+                        .map(|there| there.remove(&name) == Some(row.bytes));
+                    if is_going {
+                        continue;
+                    }
                     let is_suspect = expected.map_or(tier == Tier::Hot, |is_right| !is_right);
                     if copies.state(tier) != CopyState::Whole || !is_suspect {
                         continue;
@@ -63,6 +71,11 @@ impl Scrubber {
             }
             if is_last {
                 break;
+            }
+        }
+        for (tier, listed) in Tier::ALL.into_iter().zip(&listed) {
+            if let (Some(there), Some(objects)) = (listed, self.places.stores.of(tier)) {
+                self.orphans(stream, tier, objects, there, now);
             }
         }
         // A store that did not answer was not looked at.
@@ -82,5 +95,34 @@ impl Scrubber {
             self.index.set_sweep(Sweep::Light, stream, &state)?;
         }
         Ok(())
+    }
+
+    /// Tells of objects that no row knows. The list may be stale: each is asked for.
+    fn orphans(
+        &self,
+        stream: StreamNo,
+        tier: Tier,
+        objects: &Objects,
+        there: &HashMap<String, u64>,
+        now: WallTime,
+    ) {
+        let mut names: Vec<_> = there.keys().collect();
+        names.sort_unstable();
+        let mut found = Vec::new();
+        for name in names.into_iter().take(ORPHANS_MAX) {
+            match objects.runtime.block_on(objects.store.stat(name)) {
+                Ok(Some(stat)) => found.push((name.clone(), stat.len)),
+                Ok(None) => {}
+                // It is looked at again tomorrow.
+                Err(_) => return,
+            }
+        }
+        let (count, first) = (found.len(), found.first().map(|(name, _)| name.clone()));
+        if self.index.orphans().found(stream, tier, found, now) {
+            tracing::warn!(
+                %tier, count, first,
+                "objects of which the index knows nothing: if footage is missing run `tierline rebuild`, else remove them by hand"
+            );
+        }
     }
 }

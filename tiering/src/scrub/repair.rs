@@ -211,6 +211,10 @@ impl Repair<'_> {
             tracing::warn!(segment = %what.name, "the checksum of the whole was another one before");
         }
         copies.crc64 = crc64;
+        // What is under a hold is locked in its store: the object that was had its lock for itself.
+        if self.index.held(row.id.stream, row.range(), self.now)? {
+            wait.block_on(store.legal_hold(&what.name, true))?;
+        }
         copies = copies.after(Event::Copied(tier), self.now)?;
         self.commit(row, copies)?;
         Ok(Outcome::Repaired)

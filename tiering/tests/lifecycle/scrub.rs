@@ -308,3 +308,30 @@ fn how_far_a_sweep_is_outlives_the_process() {
     let bytes: u64 = t.archive.rows(StreamNo(1)).iter().map(|row| row.bytes).sum();
     assert_eq!(before + second.scrubbed().bytes, bytes);
 }
+
+#[test]
+fn objects_that_no_row_knows_are_told_and_stay() {
+    let (t, stream) = site(2);
+    let rows = t.archive.rows(stream);
+    let strange = t.file(&rows[0], Tier::Warm).with_file_name("59-59Z.77.1.mp4");
+    std::fs::write(&strange, b"what is this").expect("write");
+    let hands = Hands::default();
+    let mut scrubber = scrubber(&t, &hands);
+    settle(&mut scrubber, days(2));
+    let told = t.archive.index.orphans().first(10);
+    assert_eq!(told.len(), 1, "{told:?}");
+    let (tier, orphan) = &told[0];
+    assert!(
+        orphan.name.ends_with("59-59Z.77.1.mp4") && orphan.bytes == 12,
+        "{orphan:?}"
+    );
+    assert_eq!((*tier, orphan.found), (Tier::Warm, days(2)));
+    settle(&mut scrubber, days(4));
+    let again = t.archive.index.orphans().first(10);
+    assert_eq!(again[0].1.found, days(2), "the first time counts");
+    assert!(strange.exists());
+    std::fs::remove_file(strange).expect("removed");
+    settle(&mut scrubber, days(6));
+    assert_eq!(t.archive.index.orphans().count(), 0);
+    assert_sound(&t);
+}
