@@ -197,6 +197,8 @@ impl FootageFile {
         if let Err(error) = self.stream.note(batch) {
             tracing::error!(%error, "the damage could not be noted");
         }
+        // If only the way to the copy was bad, the look at it says so, and the damage is forgotten.
+        self.stream.suspect(&self.row, self.tier);
     }
 }
 
