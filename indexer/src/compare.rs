@@ -4,6 +4,7 @@ use std::fmt::Debug;
 
 use archive::{FragmentEntry, GapCause, StreamId, TimeRange};
 
+use crate::coverage::Borders;
 use crate::error::IndexError;
 use crate::index::Index;
 use crate::rows::{IncidentKind, SegmentRow, SegmentState};
@@ -75,12 +76,15 @@ pub fn compare(a: &Index, b: &Index) -> Result<Vec<Difference>, IndexError> {
         pairwise("segments", segments(a, na)?, segments(b, nb)?, &mut differ);
         for (x, y) in a.segments(na, all)?.iter().zip(&b.segments(nb, all)?) {
             // What has left the hot tier tells its fragments itself.
-            if let (Some(fx), Some(fy)) = (kept_table(a, x)?, kept_table(b, y)?) {
-                pairwise("fragments", fx, fy, &mut differ);
-            }
-            let (bx, by) = (a.copies(x)?.borders, b.copies(y)?.borders);
-            if bx.is_some() && by.is_some() {
-                differ("borders", &bx, &by, bx == by);
+            let (tx, ty) = (kept_table(a, x)?, kept_table(b, y)?);
+            let borders = |i: &Index, row, table: &Option<Vec<_>>| match table {
+                Some(table) => Ok(Borders::of(table)),
+                None => i.copies(row).map(|copies| copies.borders),
+            };
+            let (bx, by) = (borders(a, x, &tx)?, borders(b, y, &ty)?);
+            differ("borders", &bx, &by, bx == by);
+            if let (Some(tx), Some(ty)) = (tx, ty) {
+                pairwise("fragments", tx, ty, &mut differ);
             }
         }
         let gaps = |i: &Index, no| -> Result<Vec<_>, IndexError> {
@@ -88,7 +92,8 @@ pub fn compare(a: &Index, b: &Index) -> Result<Vec<Difference>, IndexError> {
             gaps.retain(|g| {
                 g.cause != GapCause::Retention
                     && g.to.is_some_and(|to| to <= sa.to())
-                    && g.from >= first_media(sa)
+                    // Those before belong to footage that may be deleted by now.
+                    && g.from >= sa.from()
             });
             Ok(gaps)
         };
@@ -120,11 +125,6 @@ fn kept_table(index: &Index, row: &SegmentRow) -> Result<Option<Vec<FragmentEntr
         Err(IndexError::Elsewhere(_)) => Ok(None),
         table => table.map(Some),
     }
-}
-
-/// Gaps before the first media belong to footage that may be deleted by now.
-fn first_media(span: TimeRange) -> archive::WallTime {
-    span.from()
 }
 
 fn pairwise<T: PartialEq + Debug>(

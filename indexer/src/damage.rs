@@ -22,6 +22,8 @@ pub struct Damage {
     pub range: TimeRange,
     /// When it was found.
     pub found: WallTime,
+    /// Whether it is all of the segment from there on, of which nothing is known any more but its time.
+    pub rest: bool,
 }
 
 impl Damage {
@@ -32,23 +34,31 @@ impl Damage {
             offset: entry.offset,
             range: entry.range(),
             found,
+            rest: false,
         }
     }
 
-    /// The damage of a segment of which nothing can be read, not even what its fragments were.
-    pub fn of_all(row: &SegmentRow, found: WallTime) -> Self {
-        Self {
+    /// The damage of a segment of which only `fragments` can be told, and none where there are none. `None` when these
+    /// are all.
+    pub fn of_rest(row: &SegmentRow, fragments: &[FragmentEntry], found: WallTime) -> Option<Self> {
+        let last = fragments.last();
+        let from = last.map_or(row.wall_start, FragmentEntry::wall_end);
+        (fragments.len() < row.fragments as usize).then(|| Self {
             segment: row.id,
-            // No fragment begins there: the head of the file does.
-            offset: 0,
-            range: row.range(),
+            offset: last.map_or(0, |last| last.offset + u64::from(last.len)),
+            range: TimeRange::new(from, row.wall_end).unwrap_or(row.range()),
             found,
-        }
+            rest: true,
+        })
     }
 
     /// Whether it is this fragment's.
     pub fn is_of(&self, segment: SegmentId, entry: &FragmentEntry) -> bool {
-        self.segment == segment && (self.offset == entry.offset || self.offset == 0)
+        let is_there = match self.rest {
+            true => self.offset <= entry.offset,
+            false => self.offset == entry.offset,
+        };
+        self.segment == segment && is_there
     }
 
     /// What a timeline tells of it.
@@ -66,6 +76,9 @@ impl Damage {
         e.varint(self.offset);
         e.varint(self.range.micros());
         e.wall(self.found);
+        if self.rest {
+            e.u8(1);
+        }
         e.0
     }
 
@@ -77,6 +90,7 @@ impl Damage {
             offset: d.varint()?,
             range: TimeRange::starting(at, d.varint()?),
             found: d.wall()?,
+            rest: !d.0.is_empty() && d.u8()? == 1,
         };
         d.end()?;
         Ok(damage)
@@ -106,7 +120,7 @@ impl Index {
         };
         let damage = Damage::decode(row.id.stream, row.wall_start, &bytes);
         let damage = damage.map_err(IndexError::bad_row(DAMAGE))?;
-        Ok(damage.segment == row.id && damage.offset == 0)
+        Ok(damage.segment == row.id && damage.rest)
     }
 
     /// Takes damaged fragments out of what was found in `range`.

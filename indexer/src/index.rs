@@ -25,7 +25,7 @@ use crate::suspects::Suspects;
 const INITS_MAX: usize = 4096;
 
 /// The version of the rows; a newer one is refused.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// How the index is opened.
 #[derive(Clone, Debug)]

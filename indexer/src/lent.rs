@@ -46,13 +46,21 @@ impl Tables {
         Some(Arc::clone(&table.encoded))
     }
 
-    fn put(&mut self, key: Key, encoded: Arc<[u8]>) {
+    /// Two who fetched the same one share what came first.
+    fn put(&mut self, key: Key, encoded: Arc<[u8]>) -> Arc<[u8]> {
+        if let Some(there) = self.get(key).filter(|there| **there == *encoded) {
+            return there;
+        }
         self.uses += 1;
         self.bytes += encoded.len();
-        let used = self.uses;
-        if let Some(before) = self.by_segment.insert(key, Table { encoded, used }) {
+        let table = Table {
+            encoded: Arc::clone(&encoded),
+            used: self.uses,
+        };
+        if let Some(before) = self.by_segment.insert(key, table) {
             self.bytes -= before.encoded.len();
         }
+        encoded
     }
 
     /// Lets go of what was not used for the longest time, down to half of what may be kept, so that it is seldom done.
@@ -107,11 +115,22 @@ impl Index {
             const OTHER: Malformed = Malformed("the footer of a segment is not what the index says of it");
             return Err(archive::ArchiveError::Malformed(OTHER).into());
         }
-        let encoded: Arc<[u8]> = rows::encode_table(fragments).into();
+        Ok(self.keep(row, fragments))
+    }
+
+    /// The same with what can still be told of a segment whose end is damaged: its first fragments, each of which is
+    /// chained to the one before, from the head that the row names on.
+    pub(crate) fn lend_beginning(&self, row: &SegmentRow, fragments: &[FragmentEntry]) -> Option<Loan> {
+        let first = fragments.first()?;
+        let fits = first.wall_start == row.wall_start && fragments.len() < row.fragments as usize;
+        fits.then(|| self.keep(row, fragments))
+    }
+
+    fn keep(&self, row: &SegmentRow, fragments: &[FragmentEntry]) -> Loan {
         let mut lent = self.lent.lock();
-        lent.put(key(row), Arc::clone(&encoded));
+        let kept = lent.put(key(row), rows::encode_table(fragments).into());
         lent.trim(KEPT_BYTES);
-        Ok(Loan(encoded))
+        Loan(kept)
     }
 
     /// A table that is at hand already.
@@ -140,7 +159,7 @@ mod tests {
         let table = || -> Arc<[u8]> { vec![0; 100].into() };
         let held = table();
         tables.put(segment(0), Arc::clone(&held));
-        (1..=10).for_each(|n| tables.put(segment(n), table()));
+        (1..=10).for_each(|n| drop(tables.put(segment(n), table())));
         assert!(tables.get(segment(1)).is_some());
         tables.trim(1000);
         let left = (0..=10).filter(|n| tables.by_segment.contains_key(&segment(*n)));
@@ -150,8 +169,10 @@ mod tests {
             "half of what may be kept"
         );
         assert_eq!(tables.bytes, 500);
-        drop(held);
-        tables.put(segment(0), table());
-        assert_eq!(tables.bytes, 500, "the same one counts once");
+        let again = tables.put(segment(0), table());
+        assert!(Arc::ptr_eq(&again, &held), "who fetched it too has the same one");
+        assert_eq!(tables.bytes, 500);
+        tables.put(segment(0), vec![1; 100].into());
+        assert_eq!(tables.bytes, 500, "another one takes its place");
     }
 }

@@ -323,9 +323,12 @@ impl Index {
         Ok(None)
     }
 
-    /// The recorded instants around `at`.
+    /// The recorded instants around `at`. Where the table of a segment is not at hand it counts as recorded throughout.
     pub fn nearest(&self, stream: StreamNo, at: WallTime) -> Result<Nearest, IndexError> {
-        let after = self.seek(stream, at)?.map(|f| f.entry.wall_start.max(at));
+        let after = match self.seek(stream, at) {
+            Err(IndexError::Elsewhere(rows)) => rows.first().map(|row| row.wall_start.max(at)),
+            found => found?.map(|f| f.entry.wall_start.max(at)),
+        };
         let mut it = self.iter(SEGMENTS, stream)?;
         it.seek_for_prev(keys::at(stream, at));
         let mut before = None;
@@ -333,12 +336,12 @@ impl Index {
             let start = keys::parse_at(key).map_or(WallTime::MIN, |k| k.1);
             let row = SegmentRow::decode(stream, start, value).map_err(IndexError::bad_row(SEGMENTS))?;
             if row.state != SegmentState::Deleting {
-                let entries = self.readable(&row)?;
-                before = entries
-                    .iter()
-                    .rev()
-                    .find(|f| f.wall_start <= at)
-                    .map(|f| f.wall_end().min(at));
+                let mut known = match self.readable(&row) {
+                    Err(IndexError::Elsewhere(_)) => vec![row.range()],
+                    entries => entries?.iter().map(FragmentEntry::range).collect(),
+                };
+                known.retain(|range| range.from() <= at);
+                before = known.last().map(|range| range.to().min(at));
             }
             it.prev();
         }

@@ -93,9 +93,13 @@ impl Footage {
         }
     }
 
-    /// Has the tables of segments at hand. Blocks while stores are asked.
-    pub(crate) fn fetch(&self, rows: &[SegmentRow]) -> Result<Vec<Loan>, Problem> {
-        Ok(fetch_tables(&self.index, &self.disk, &self.stores, rows)?)
+    /// Has the tables of segments at hand. Blocks while stores are asked; gives up when `go_on` says so.
+    pub(crate) fn fetch(
+        &self,
+        rows: &[SegmentRow],
+        go_on: impl Fn() -> bool + Sync,
+    ) -> Result<Vec<Loan>, IndexError> {
+        fetch_tables(&self.index, &self.disk, &self.stores, rows, go_on)
     }
 
     /// Lets `principal` do `action` with `camera`, or says why not.

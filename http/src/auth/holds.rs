@@ -59,8 +59,10 @@ impl CameraHandle {
     /// that is all there ever was, there is no hold.
     pub(crate) fn hold(&self, hold: &Hold, now: WallTime) -> Result<Vec<Gone>, Problem> {
         let index = self.footage().index();
-        if index.holds()?.len() >= HOLDS_MAX {
-            let detail = format!("There are {HOLDS_MAX} holds, which is as many as are kept.");
+        if index.holds()?.iter().filter(|hold| hold.is_active(now)).count() >= HOLDS_MAX {
+            let detail = format!(
+                "There are {HOLDS_MAX} holds in force, which is as many as there may be: release some."
+            );
             return Err(Problem::new(Code::TooManyRequests, detail));
         }
         if hold.to <= now && self.is_all_gone(hold)? {

@@ -49,7 +49,7 @@ impl Checker<'_> {
                 elsewhere.push(row.clone());
             }
         }
-        Ok(fetch_tables(self.index, self.disk, self.stores, &elsewhere).unwrap_or_default())
+        Ok(fetch_tables(self.index, self.disk, self.stores, &elsewhere, || true).unwrap_or_default())
     }
 
     /// The fragments of a segment; `None` when neither the index nor the segment tells them.
@@ -142,7 +142,12 @@ impl Checker<'_> {
                 Invariant::Readable,
                 row.map_or_else(|| name.clone(), |row| segment_path(stream, &row.name())),
                 format!(
-                    "the fragment at byte {}, {} to {}, was found damaged at {}; readers pass it over",
+                    "{} byte {}, {} to {}, was found damaged at {}; readers pass it over",
+                    if damage.rest {
+                        "all from"
+                    } else {
+                        "the fragment at"
+                    },
                     damage.offset,
                     damage.range.from(),
                     damage.range.to(),

@@ -115,13 +115,15 @@ impl Index {
     /// Adds a hold, or a later version of one; durable, and in force, when it returns. An older version than the one
     /// that is known changes nothing. Tells what it covers and came too late for.
     pub fn put_hold(&self, hold: &Hold) -> Result<Vec<Gone>, IndexError> {
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         if self
             .hold(&hold.id)?
             .is_none_or(|known| known.version < hold.version)
         {
             self.write_hold(hold)?;
         }
+        // What began to be deleted before is known as that, or as a gap: recording need not wait while it is looked for.
+        drop(writing);
         self.gone(hold)
     }
 

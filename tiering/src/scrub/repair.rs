@@ -7,7 +7,7 @@ use archive::segment::{Restored, SegmentReader, restore};
 use archive::store::{Content, Crc64, PART_BYTES, Store, StoreError};
 use archive::{ArchiveError, Tier, WallTime};
 use indexer::{Batch, Copies, CopyState, Damage, Event, Fault, Incident, IncidentKind, Index, IndexError};
-use indexer::{SegmentRow, SegmentState, with_tables};
+use indexer::{SegmentRow, SegmentState, fetch_tables, with_tables};
 use object_store::PutPayload;
 
 use super::is_passing;
@@ -108,6 +108,15 @@ impl Repair<'_> {
         }
         let copies = self.index.copies(&row)?;
         let Places { disk, stores, .. } = self.places;
+        // What was lost as a whole may have come back: its copies are asked, whatever was noted.
+        let is_lost = self.index.table(&row).is_ok_and(|table| table.is_empty());
+        let asked =
+            is_lost.then(|| fetch_tables(self.index, disk, stores, std::slice::from_ref(&row), || true));
+        let _loan = match asked.transpose() {
+            Err(IndexError::Archive(e)) if is_passing(&e) => return Err(e.into()),
+            Err(IndexError::Archive(_)) => None,
+            loan => loan?,
+        };
         let fragments = match with_tables(self.index, disk, stores, || self.index.table(&row)) {
             // No copy tells them any more.
             Err(IndexError::Archive(e)) if !is_passing(&e) => Vec::new(),
@@ -259,21 +268,19 @@ impl Repair<'_> {
             Ok(unreadable) => unreadable,
             Err(e) => return Ok(Outcome::Later(e.to_string())),
         };
-        let is_untold = what.fragments.is_empty();
-        if unreadable.is_empty() && !is_untold {
+        let row = &what.row;
+        let untold = Damage::of_rest(row, &what.fragments, self.now);
+        if unreadable.is_empty() && untold.is_none() {
             return Ok(Outcome::Later("no copy is right throughout".to_owned()));
         }
-        let row = &what.row;
         let known = self.index.damage(row.id.stream, row.range())?;
         let mut batch = Batch::default();
-        for entry in &unreadable {
-            let is_known = |d: &Damage| d.segment == row.id && d.offset == entry.offset;
-            if !known.iter().any(is_known) {
-                batch.damage(Damage::of(row.id, entry, self.now));
-            }
-        }
-        if is_untold {
-            batch.damage(Damage::of_all(row, self.now));
+        // All that is wrong now takes the place of what was known.
+        batch.mended(row);
+        let wrong = unreadable.iter().map(|entry| Damage::of(row.id, entry, self.now));
+        for damage in wrong.chain(untold) {
+            let is_it = |d: &&Damage| (d.segment, d.offset, d.rest) == (row.id, damage.offset, damage.rest);
+            batch.damage(known.iter().find(is_it).copied().unwrap_or(damage));
         }
         if !fault.lost {
             let kind = IncidentKind::Lost { seq: row.id.seq };
