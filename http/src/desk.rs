@@ -1,30 +1,35 @@
 //! Work that takes turns, so that what is asked for at once never takes more than this machine has.
 //!
 //! Work that needs tables which have left the index with their footage says so, gives its turn back while they are
-//! fetched, and is done again. It changes nothing before.
+//! fetched, and is done again; and so does work that has to read from object stores, which has turns of its own. It
+//! changes nothing before.
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::http::Response;
 use http_body::Body as _;
-use indexer::Loan;
+use indexer::{Loan, SegmentRow};
 
 use crate::auth::Footage;
 use crate::media::Held;
 use crate::places::Places;
-use crate::problem::Problem;
+use crate::problem::{Needs, Problem};
 use crate::turns::{Scarce, Turn, Turns};
 
 /// Answers that are computed at once; a few, since recording needs the cores too.
 const TURNS: usize = 4;
 /// Bodies of media that are under way at once. Each holds up to three pieces of a MiB.
 const READERS: usize = 256;
-/// Answers for which tables are fetched at once: others wait, and hold nothing that is needed for what lies on the disk.
-const FETCHES: usize = 4;
-/// No answer needs tables more often: for a time, for the keyframe before it, and for what follows.
-const ROUNDS_MAX: usize = 32;
+/// Answers for which object stores are asked at once: others wait, and hold nothing that is needed for what lies on the
+/// disk.
+const FAR_TURNS: usize = 4;
+/// Tables are fetched for so long, and what was fetched counts for who asks again.
+const FETCH_MAX: Duration = Duration::from_secs(20);
+/// Segments may be moved, thinned and deleted while their tables are fetched, but not so often.
+const IDLE_ROUNDS_MAX: usize = 8;
 /// Bytes of computed answers that are under way at once.
 const BYTES: usize = 128 << 20;
 /// What takes no more than this is sent without asking: every connection may have as much.
@@ -33,7 +38,7 @@ const SMALL_BYTES: usize = 64 << 10;
 /// Answers that have to be computed: playlists, timelines, layouts of exports.
 pub(crate) struct Desk {
     turns: Turns,
-    fetches: Turns,
+    far: Turns,
     bytes: Room,
     footage: Footage,
 }
@@ -43,7 +48,7 @@ impl Desk {
     pub(crate) fn new(footage: Footage, places: Arc<Places>, share: impl Fn(usize) -> usize) -> Self {
         Self {
             turns: Turns::new(TURNS, share(TURNS)),
-            fetches: Turns::new(FETCHES, share(FETCHES)),
+            far: Turns::new(FAR_TURNS, share(FAR_TURNS)),
             bytes: Room::new(BYTES, share(BYTES), places),
             footage,
         }
@@ -55,7 +60,17 @@ impl Desk {
         client: IpAddr,
         work: impl Fn() -> Result<T, Problem> + Send + Sync + 'static,
     ) -> Result<T, Problem> {
-        let (done, _) = self.done(client, work).await?;
+        let (done, _) = self.done(client, Place::Near, move |_| work()).await?;
+        Ok(done)
+    }
+
+    /// Does work that reads footage from object stores, when it is its turn.
+    pub(crate) async fn work_far<T: Send + 'static>(
+        &self,
+        client: IpAddr,
+        work: impl Fn() -> Result<T, Problem> + Send + Sync + 'static,
+    ) -> Result<T, Problem> {
+        let (done, _) = self.done(client, Place::Far, move |_| work()).await?;
         Ok(done)
     }
 
@@ -64,10 +79,10 @@ impl Desk {
         &self,
         client: IpAddr,
         size: impl FnOnce(&T) -> u64,
-        work: impl Fn() -> Result<T, Problem> + Send + Sync + 'static,
+        work: impl Fn(Place) -> Result<T, Problem> + Send + Sync + 'static,
     ) -> Result<(T, Option<Turn>), Problem> {
         // The turn lasts until there is room, so that no more wait for it than are computed at once.
-        let (done, _turn) = self.done(client, work).await?;
+        let (done, _turn) = self.done(client, Place::Near, work).await?;
         let leave = self.leave(client, size(&done)).await?;
         Ok((done, leave))
     }
@@ -79,7 +94,7 @@ impl Desk {
         work: impl Fn() -> Result<Response<Body>, Problem> + Send + Sync + 'static,
     ) -> Result<Response<Body>, Problem> {
         let size = |answer: &Response<Body>| answer.body().size_hint().lower();
-        let (answer, leave) = self.work_to_send(client, size, work).await?;
+        let (answer, leave) = self.work_to_send(client, size, move |_| work()).await?;
         Ok(answer.map(|body| Body::new(Held::new(body, leave))))
     }
 
@@ -96,34 +111,56 @@ impl Desk {
     async fn done<T: Send + 'static>(
         &self,
         client: IpAddr,
-        work: impl Fn() -> Result<T, Problem> + Send + Sync + 'static,
+        mut place: Place,
+        work: impl Fn(Place) -> Result<T, Problem> + Send + Sync + 'static,
     ) -> Result<(T, Turn), Problem> {
         let work = Arc::new(work);
-        let mut loans = Vec::new();
-        for _ in 0..ROUNDS_MAX {
-            let turn = self.turns.take(client, 1).await?;
+        let (mut loans, mut idle) = (Vec::new(), 0);
+        loop {
+            let turns = match place {
+                Place::Near => &self.turns,
+                Place::Far => &self.far,
+            };
+            let turn = turns.take(client, 1).await?;
             let work = Arc::clone(&work);
-            let done = blocking(move || work().map(|done| (done, turn))).await;
+            let done = blocking(move || work(place).map(|done| (done, turn))).await;
             match done {
-                Err(problem) if !problem.elsewhere().is_empty() => {
-                    loans.extend(self.fetch(client, problem).await?);
-                }
+                Err(problem) if idle < IDLE_ROUNDS_MAX => match problem.needs() {
+                    Some(Needs::Tables(rows)) => {
+                        let fetched = self.fetch(client, rows.clone()).await?;
+                        idle += usize::from(fetched.is_empty());
+                        loans.extend(fetched);
+                    }
+                    Some(Needs::Far) => (place, idle) = (Place::Far, idle + 1),
+                    None => return Err(problem),
+                },
                 done => return done,
             }
         }
-        Err(Problem::internal("the tables of an answer are never all at hand"))
     }
 
-    /// Has the tables at hand that `problem` names.
-    async fn fetch(&self, client: IpAddr, problem: Problem) -> Result<Vec<Loan>, Problem> {
-        let turn = self.fetches.take(client, 1).await?;
+    /// Has tables at hand. Ends soon after nobody waits for them any more.
+    async fn fetch(&self, client: IpAddr, rows: Vec<SegmentRow>) -> Result<Vec<Loan>, Problem> {
+        let turn = self.far.take(client, 1).await?;
         let footage = self.footage.clone();
-        blocking(move || {
+        let waits = Arc::new(());
+        let (is_waited_for, begun) = (Arc::downgrade(&waits), Instant::now());
+        let go_on = move || is_waited_for.strong_count() > 0 && begun.elapsed() < FETCH_MAX;
+        let fetched = blocking(move || {
             let _turn = turn;
-            Ok(footage.fetch(problem.elsewhere(), || true)?)
+            Ok(footage.fetch(&rows, go_on)?)
         })
-        .await
+        .await;
+        drop(waits);
+        fetched
     }
+}
+
+/// Which turn work has: one for what is on the disk, or one for who asks object stores.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Place {
+    Near,
+    Far,
 }
 
 async fn blocking<T: Send + 'static>(

@@ -93,6 +93,15 @@ pub(crate) struct NearestTimes {
 /// How long whoever waits for a restore is told to wait, in seconds: it may be over sooner than one can tell.
 const RETRY_AFTER_S: (i64, i64) = (30, 3600);
 
+/// What is needed before a request can be carried out.
+#[derive(Clone, Debug)]
+pub(crate) enum Needs {
+    /// The tables of these segments.
+    Tables(Vec<SegmentRow>),
+    /// A turn for those who read from object stores.
+    Far,
+}
+
 /// Why a request was not carried out.
 #[derive(Clone, Debug)]
 pub(crate) struct Problem(Box<Parts>);
@@ -104,8 +113,8 @@ struct Parts {
     nearest: Option<NearestTimes>,
     ready_at: Option<WallTime>,
     headers: Vec<(HeaderName, HeaderValue)>,
-    /// No answer: what has to be at hand first.
-    elsewhere: Vec<SegmentRow>,
+    /// No answer: what is needed first.
+    needs: Option<Needs>,
     /// For the log only.
     cause: Option<Arc<str>>,
 }
@@ -119,7 +128,7 @@ impl Problem {
             nearest: None,
             ready_at: None,
             headers: Vec::new(),
-            elsewhere: Vec::new(),
+            needs: None,
             cause: None,
         }))
     }
@@ -175,10 +184,22 @@ impl Problem {
         self
     }
 
-    /// The segments whose tables have to be fetched before the request can be carried out; none for a problem that is
-    /// one.
-    pub(crate) fn elsewhere(&self) -> &[SegmentRow] {
-        &self.0.elsewhere
+    /// What has to be read from object stores does not belong into a turn that is meant for what lies on the disk.
+    pub(crate) fn far() -> Self {
+        let mut problem =
+            Self::internal("footage in a store was to be read in a turn for what is on the disk");
+        problem.0.needs = Some(Needs::Far);
+        problem
+    }
+
+    /// What is needed before the request can be carried out; `None` for a problem that is one.
+    pub(crate) fn needs(&self) -> Option<&Needs> {
+        self.0.needs.as_ref()
+    }
+
+    /// Whether tables have to be fetched first.
+    pub(crate) fn needs_tables(&self) -> bool {
+        matches!(self.0.needs, Some(Needs::Tables(_)))
     }
 
     /// What is wrong.
@@ -208,7 +229,7 @@ impl From<IndexError> for Problem {
         match error {
             IndexError::Elsewhere(rows) => {
                 let mut problem = Self::internal("a table that has to be fetched was not");
-                problem.0.elsewhere = rows;
+                problem.0.needs = Some(Needs::Tables(rows));
                 problem
             }
             IndexError::Archive(error) => error.into(),

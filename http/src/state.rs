@@ -19,6 +19,8 @@ use crate::routes::{EventLists, LiveWindows};
 
 /// Stills are decoded by this many processes at once: each takes a core for some hundred milliseconds.
 const DECODERS: usize = 2;
+/// Stills whose media is read from object stores at once.
+const FAR_STILLS: usize = 4;
 
 /// Whether a camera may have a URL; the error says why not.
 pub type CameraUrlRule = Arc<dyn Fn(&Url) -> Result<(), String> + Send + Sync>;
@@ -60,6 +62,7 @@ pub(crate) struct Shared {
     pub(crate) desk: Desk,
     pub(crate) readers: Readers,
     pub(crate) decoders: Semaphore,
+    pub(crate) far_stills: Semaphore,
     pub(crate) lives: LiveWindows,
     pub(crate) events: EventLists,
     pub(crate) body_timeout: Duration,
@@ -88,6 +91,7 @@ impl Shared {
             readers: Readers::new(Arc::clone(&places), share),
             places,
             decoders: Semaphore::new(DECODERS),
+            far_stills: Semaphore::new(FAR_STILLS),
             lives: LiveWindows::default(),
             events: EventLists::default(),
             body_timeout: config.timeouts.body,

@@ -376,8 +376,11 @@ impl Index {
             return Ok(part.unwrap_or_else(|| HourCoverage::empty(hour)));
         }
         let borders = self.copies(row)?.borders;
-        let borders = borders.ok_or_else(|| IndexError::Elsewhere(vec![row.clone()]))?;
-        Ok(borders.part(row.range(), &self.coverage_row(row.id.stream, hour)?))
+        Ok(Borders::part(
+            borders,
+            row.range(),
+            &self.coverage_row(row.id.stream, hour)?,
+        ))
     }
 
     /// What a sealed segment adds to each hour that it touches.

@@ -96,20 +96,21 @@ impl Borders {
         })
     }
 
-    /// What a segment with these borders adds to the hour that is now `hour`.
-    pub(crate) fn part(&self, segment: TimeRange, hour: &HourCoverage) -> HourCoverage {
+    /// What a segment adds to the hour that is now `hour`. Where its borders are not known, these minutes count as its own.
+    pub(crate) fn part(borders: Option<Self>, segment: TimeRange, hour: &HourCoverage) -> HourCoverage {
         let mut part = HourCoverage::empty(hour.hour);
         let (first, last) = (minute_of(segment.from()), last_minute(segment.to()));
         let begin = minute_of(hour.hour);
         for minute in first.max(begin)..=last.min(begin + 59) {
-            let known = if minute == first {
-                Some(self.first)
-            } else if minute == last {
-                Some(self.last)
-            } else {
-                hour.minute(minute)
+            let at_border = match borders {
+                Some(borders) if minute == first => Some(borders.first),
+                Some(borders) if minute == last => Some(borders.last),
+                _ => None,
             };
-            part.set(minute, known.unwrap_or_default());
+            part.set(
+                minute,
+                at_border.or_else(|| hour.minute(minute)).unwrap_or_default(),
+            );
         }
         part
     }
@@ -214,7 +215,8 @@ mod tests {
             let borders = Borders::decode(&mut Decoder(&borders.0)).expect("decoded");
             let range = TimeRange::new(entries[0].wall_start, entries[entries.len() - 1].wall_end());
             for (hour, part) in contribution(entries) {
-                assert_eq!(borders.part(range.expect("range"), &sums[&hour]), part, "{hour}");
+                let told = Borders::part(Some(borders), range.expect("range"), &sums[&hour]);
+                assert_eq!(told, part, "{hour}");
             }
         }
     }

@@ -126,6 +126,14 @@ impl Index {
         fits.then(|| self.keep(row, fragments))
     }
 
+    /// Forgets a table that was lent, because the segment may tell more now.
+    pub fn recall(&self, row: &SegmentRow) {
+        let mut lent = self.lent.lock();
+        if let Some(table) = lent.by_segment.remove(&key(row)) {
+            lent.bytes -= table.encoded.len();
+        }
+    }
+
     fn keep(&self, row: &SegmentRow, fragments: &[FragmentEntry]) -> Loan {
         let mut lent = self.lent.lock();
         let kept = lent.put(key(row), rows::encode_table(fragments).into());

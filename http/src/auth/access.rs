@@ -13,12 +13,13 @@ use archive::disk::Disk;
 use archive::store::Stores;
 use archive::time::SECOND_US;
 use archive::{
-    ArchiveError, CameraId, Clock, FragmentRef, Gap, InitSegment, SegmentId, Sha256, StreamId, StreamName,
-    StreamNo, TenantId, Tier, TimeRange, WallTime,
+    ArchiveError, CameraId, Clock, FragmentEntry, FragmentRef, Gap, InitSegment, SegmentId, Sha256, StreamId,
+    StreamName, StreamNo, TenantId, Tier, TimeRange, WallTime,
 };
 use indexer::{
     Batch, CameraRow, Damage, Fault, Forecast, HourCoverage, Index, IndexError, IndexMemory, Live, Loan,
     Orphan, Pulse, SegmentFragments, SegmentRow, SegmentState, StreamStatus, Timeline, fetch_tables,
+    with_tables,
 };
 use tokio::sync::watch;
 
@@ -100,6 +101,11 @@ impl Footage {
         go_on: impl Fn() -> bool + Sync,
     ) -> Result<Vec<Loan>, IndexError> {
         fetch_tables(&self.index, &self.disk, &self.stores, rows, go_on)
+    }
+
+    /// All fragments of a segment, wherever they are told. Blocks while stores are asked.
+    fn table(&self, row: &SegmentRow) -> Result<Vec<FragmentEntry>, IndexError> {
+        with_tables(&self.index, &self.disk, &self.stores, || self.index.table(row))
     }
 
     /// Lets `principal` do `action` with `camera`, or says why not.

@@ -12,6 +12,8 @@ use indexer::SegmentFragments;
 use super::Codecs;
 use super::media::{Lines, header};
 
+/// Stands before the lines of a fragment that cannot be fetched.
+const GAP: &str = "#EXT-X-GAP\n";
 /// Lines are frozen into shared pieces of about this size.
 const PIECE_BYTES: usize = 64 << 10;
 
@@ -46,6 +48,22 @@ impl EventList {
             end: from,
             damaged: HashSet::new(),
             replaced: None,
+        }
+    }
+
+    /// Marks all fragments of the segment `seq` from `offset` on, of which nothing can be read, as [`mark`](Self::mark)
+    /// marks one.
+    pub(crate) fn mark_rest(&mut self, seq: u64, offset: u64) {
+        if !self.damaged.insert((seq, offset)) {
+            return;
+        }
+        all_with_gap(&mut self.tail, seq, offset);
+        for piece in &mut self.frozen {
+            let mut text = String::from_utf8_lossy(piece).into_owned();
+            if all_with_gap(&mut text, seq, offset) {
+                self.frozen_bytes += text.len() - piece.len();
+                *piece = Bytes::from(text);
+            }
         }
     }
 
@@ -123,10 +141,28 @@ impl EventList {
 }
 
 /// Puts a tag before the lines of the fragment whose lines end with one that begins with `line`, if they are here.
+/// Tags every fragment of the segment `seq` that begins at `offset` or later; whether there are any.
+fn all_with_gap(text: &mut String, seq: u64, offset: u64) -> bool {
+    let uri = format!("\nseg/{seq}.");
+    let begins = |end: usize| {
+        let before = text.get(..end)?;
+        let at: u64 = before.rsplit_once('@')?.1.parse().ok()?;
+        (at >= offset).then_some(())?;
+        let begin = before.rfind("#EXTINF:")?;
+        (!text.get(..begin)?.ends_with(GAP)).then_some(begin)
+    };
+    let found: Vec<usize> = text
+        .match_indices(&uri)
+        .filter_map(|(end, _)| begins(end))
+        .collect();
+    found.iter().rev().for_each(|begin| text.insert_str(*begin, GAP));
+    !found.is_empty()
+}
+
 fn with_gap(text: &mut String, line: &str) -> bool {
     let begin = text.find(line).and_then(|end| text.get(..end)?.rfind("#EXTINF:"));
     if let Some(begin) = begin {
-        text.insert_str(begin, "#EXT-X-GAP\n");
+        text.insert_str(begin, GAP);
     }
     begin.is_some()
 }

@@ -171,6 +171,38 @@ fn a_growing_playlist_keeps_the_line_of_what_is_found_damaged_and_says_so() {
     assert_eq!(list.bytes(), kept);
 }
 
+#[test]
+fn a_growing_playlist_says_of_every_line_of_a_segment_that_it_is_lost_from_there_on() {
+    let mut list = EventList::new(at(0));
+    let all: Vec<FragmentEntry> = (0..3000).map(|n| fragment(n * 2, 2)).collect();
+    let rows = [(1, &all[..1500]), (2, &all[1500..2990]), (12, &all[2990..])];
+    let rows = rows.map(|(seq, part)| segment(seq, b"a", part.to_vec()));
+    list.extend(&rows, &codecs());
+    let before = String::from_utf8(list.pieces().concat()).expect("text");
+    list.mark(2, all[1700].offset);
+    list.mark_rest(2, all[1600].offset);
+    list.mark_rest(2, all[1600].offset);
+    let text = String::from_utf8(list.pieces().concat()).expect("text");
+    assert_eq!(count(&text, "#EXT-X-GAP"), 1390, "from 1600 to 2989");
+    assert_eq!(text.replace("#EXT-X-GAP\n", ""), before);
+    for (n, is_lost) in [
+        (1599, false),
+        (1600, true),
+        (1700, true),
+        (2989, true),
+        (2990, false),
+    ] {
+        let line = format!(
+            "#EXT-X-GAP\n#EXTINF:2.000000,\n#EXT-X-BYTERANGE:4000@{}\n",
+            all[n].offset
+        );
+        assert_eq!(text.contains(&line), is_lost, "{n}");
+    }
+    list.mark_rest(12, 0);
+    let text = String::from_utf8(list.pieces().concat()).expect("text");
+    assert_eq!(count(&text, "#EXT-X-GAP"), 1400);
+}
+
 /// What a player remembers of a live playlist: each fragment's number and its discontinuity number.
 fn numbered(text: &str) -> BTreeMap<u64, (u64, String)> {
     let mut sequence: u64 = value(text, "#EXT-X-MEDIA-SEQUENCE:").parse().expect("number");

@@ -96,7 +96,7 @@ pub(super) async fn media(
 ) -> Result<Response<Body>, Problem> {
     let lists = app.clone();
     let size = |pieces: &Vec<Bytes>| pieces.iter().map(|piece| piece.len() as u64).sum();
-    let work = move || pieces(&lists.events, &stream, from);
+    let work = move |_| pieces(&lists.events, &stream, from);
     let (pieces, leave) = app.desk.work_to_send(client, size, work).await?;
     let len = size(&pieces);
     let body = ReadAhead::begin(pieces.into_iter().map(Job::Ready), len).await?;
@@ -109,7 +109,10 @@ fn pieces(lists: &EventLists, stream: &StreamHandle, from: WallTime) -> Result<V
     let mut list = shared.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(all) = TimeRange::new(from.plus_micros(-LOOK_BACK_US), WallTime::MAX) {
         for damage in stream.damage(all)? {
-            list.mark(damage.segment.seq, damage.offset);
+            match damage.rest {
+                true => list.mark_rest(damage.segment.seq, damage.offset),
+                false => list.mark(damage.segment.seq, damage.offset),
+            }
         }
     }
     // Segments that it names were thinned: their lines name files that are about to go.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use archive::export::{Assembly, EXPORT_DURATION_MAX_US, ExportError, ExportFragment, ExportInput};
-use archive::{InitSegment, Sha256, TimeRange};
+use archive::{InitSegment, Sha256, Tier, TimeRange};
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, header};
@@ -15,6 +15,7 @@ use indexer::SegmentRow;
 use super::AppState;
 use crate::auth::{Ahead, StreamHandle};
 use crate::config::Action;
+use crate::desk::Place;
 use crate::gate::{Caller, Client};
 use crate::keyframe::begin;
 use crate::media::{ExportReads, ReadAhead, Representation, answer};
@@ -45,7 +46,7 @@ pub(super) async fn export(
     let stream = camera.stream(query.get("stream"))?;
     let of = stream.clone();
     let size = |laid: &Laid| laid.assembly.head_len();
-    let work = move || lay_out(&of, range);
+    let work = move |place| lay_out(&of, range, place);
     let (laid, leave) = app.desk.work_to_send(client, size, work).await?;
     let what = Representation {
         len: laid.assembly.len(),
@@ -66,7 +67,7 @@ pub(super) async fn export(
 }
 
 /// Blocks while it reads sample tables.
-fn lay_out(stream: &StreamHandle, range: TimeRange) -> Result<Laid, Problem> {
+fn lay_out(stream: &StreamHandle, range: TimeRange, place: Place) -> Result<Laid, Problem> {
     let nothing = || stream.no_media(range.from());
     let start = begin(stream, range.from())?
         .filter(|start| *start < range.to())
@@ -79,6 +80,9 @@ fn lay_out(stream: &StreamHandle, range: TimeRange) -> Result<Laid, Problem> {
     let mut rows = HashMap::new();
     let needed = stream.fragments(around)?;
     stream.ensure_readable(needed.iter().map(|row| &row.segment), Ahead::None)?;
+    if place == Place::Near && needed.iter().any(|row| row.segment.tier != Tier::Hot) {
+        return Err(Problem::far());
+    }
     for row in needed {
         let segment = row.segment;
         let init = match inits.get(&segment.init) {

@@ -116,7 +116,7 @@ pub(super) async fn media(
     // Read from memory unless something was recorded since; then it is a few rows.
     let watched = app.lives.of(stream.no());
     let text = match text(&stream, &watched, now) {
-        Err(problem) if !problem.elsewhere().is_empty() => {
+        Err(problem) if problem.needs_tables() => {
             app.desk
                 .work(client, move || text(&stream, &watched, now))
                 .await?

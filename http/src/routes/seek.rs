@@ -51,7 +51,7 @@ pub(super) async fn seek(
     let stream = camera.stream(query.get("stream"))?;
     // What is on the disk is looked up at once.
     let (row, entry) = match find(&stream, at) {
-        Err(problem) if !problem.elsewhere().is_empty() => {
+        Err(problem) if problem.needs_tables() => {
             let stream = stream.clone();
             app.desk.work(client, move || find(&stream, at)).await?
         }

@@ -1,7 +1,7 @@
 //! `GET /api/v1/cameras/{camera}/snapshot.jpg?at&width&stream`: a still.
 
 use archive::time::SECOND_US;
-use archive::{TimeRange, Timescale, WallTime};
+use archive::{Tier, TimeRange, Timescale, WallTime};
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderName, HeaderValue, Response, Uri, header};
@@ -44,9 +44,19 @@ pub(super) async fn snapshot(
     let at = query.time("at")?;
     let width = query.get("width").map(width).transpose()?;
     let stream = camera.stream(query.get("stream"))?;
-    // Nothing is read for a picture that has to wait.
-    let turn = decoder::turn(&app.decoders).await?;
-    let source = app.desk.work(client, move || source(&stream, at)).await?;
+    let of = stream.clone();
+    let spot = app.desk.work(client, move || locate(&of, at)).await?;
+    // Nothing is read for a picture that has to wait; but what a store is asked for keeps no turn of the decoder.
+    let is_far = spot.rows.iter().any(|row| row.segment.tier != Tier::Hot);
+    let (_far, turn, source) = if is_far {
+        let far = decoder::turn(&app.far_stills).await?;
+        let source = app.desk.work_far(client, move || source(&stream, &spot)).await?;
+        (Some(far), decoder::turn(&app.decoders).await?, source)
+    } else {
+        let turn = decoder::turn(&app.decoders).await?;
+        let source = app.desk.work(client, move || source(&stream, &spot)).await?;
+        (None, turn, source)
+    };
     let taken = source.at;
     let picture = decoder::picture(turn, source.bytes, source.offset_us, width).await?;
     let leave = app.desk.leave(client, picture.len() as u64).await?;
@@ -71,8 +81,15 @@ fn width(text: &str) -> Result<u32, Problem> {
     })
 }
 
-/// The media for the picture at `at`, or for the newest one. Blocks.
-fn source(stream: &StreamHandle, at: Option<WallTime>) -> Result<Source, Problem> {
+/// Where a picture is: in the last of these, whose first begins with the keyframe that it needs.
+struct Spot {
+    rows: Vec<SegmentFragments>,
+    start: WallTime,
+    at: WallTime,
+}
+
+/// Where the picture at `at` is, or the newest one.
+fn locate(stream: &StreamHandle, at: Option<WallTime>) -> Result<Spot, Problem> {
     let newest = stream.live().borrow().durable_until;
     let at = at
         .or(newest.map(|until| until.plus_micros(-1)))
@@ -101,17 +118,24 @@ fn source(stream: &StreamHandle, at: Option<WallTime>) -> Result<Source, Problem
             "The keyframe lies too far before this time.",
         ));
     }
+    stream.ensure_readable(rows.iter().map(|row| &row.segment), Ahead::None)?;
+    Ok(Spot { rows, start, at })
+}
+
+/// The media for a picture. Blocks while it is read.
+fn source(stream: &StreamHandle, spot: &Spot) -> Result<Source, Problem> {
+    let Spot { rows, start, at } = spot;
+    let (start, at) = (*start, *at);
     let first = rows.first().ok_or_else(|| stream.no_media(at))?;
     let init = stream.init(&first.segment.init)?;
     let pixels = init.video().map(|v| u32::from(v.width) * u32::from(v.height));
     if pixels > Some(PIXELS_MAX) {
         return Err(Problem::new(Code::DecoderFailed, "The picture is too large."));
     }
-    stream.ensure_readable(rows.iter().map(|row| &row.segment), Ahead::None)?;
     let mut bytes = vec![init.bytes.clone()];
     let start = first.fragments.first().map_or(start, |entry| entry.wall_start);
     let mut offset_us = at.micros_since(start).clamp(0, 3600 * SECOND_US);
-    for row in &rows {
+    for row in rows {
         let mut file = stream.open(&row.segment)?;
         for entry in &row.fragments {
             bytes.extend(file.fragment(entry)?);

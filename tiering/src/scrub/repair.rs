@@ -108,10 +108,14 @@ impl Repair<'_> {
         }
         let copies = self.index.copies(&row)?;
         let Places { disk, stores, .. } = self.places;
-        // What was lost as a whole may have come back: its copies are asked, whatever was noted.
-        let is_lost = self.index.table(&row).is_ok_and(|table| table.is_empty());
-        let asked =
-            is_lost.then(|| fetch_tables(self.index, disk, stores, std::slice::from_ref(&row), || true));
+        // What was lost may have come back: its copies are asked, whatever is known.
+        let is_cut = |table: Vec<_>| table.len() < row.fragments as usize;
+        let is_cut = self.index.table(&row).is_ok_and(is_cut);
+        let ask = || {
+            self.index.recall(&row);
+            fetch_tables(self.index, disk, stores, std::slice::from_ref(&row), || true)
+        };
+        let asked = is_cut.then(ask);
         let _loan = match asked.transpose() {
             Err(IndexError::Archive(e)) if is_passing(&e) => return Err(e.into()),
             Err(IndexError::Archive(_)) => None,

@@ -34,6 +34,30 @@ fn warm_for_ever() -> RetentionRule {
     }
 }
 
+/// Marks the tiers, as a start does.
+fn marked(t: &Tiered) {
+    for tier in [Tier::Warm, Tier::Cold] {
+        let objects = t.stores.of(tier).expect("store");
+        let marked = objects.store.put_bytes(MARKER, b"ours".to_vec());
+        t.runtime.block_on(marked).expect("marker");
+    }
+    std::fs::write(t.archive.disk.path(MARKER), "ours").expect("marker");
+}
+
+/// Looks at everything, as a service that has just begun does.
+fn scrub(t: &Tiered) {
+    let mut scrubber = Scrubber::new(
+        t.archive.index.clone(),
+        t.archive.disk.clone(),
+        t.stores.clone(),
+        ScrubConfig::default(),
+        Hands::default(),
+        Pace::new(|_| {}),
+    );
+    let now = minute(120).plus_micros(DAY_US);
+    while scrubber.step(now, DAY_US.unsigned_abs()).expect("index") {}
+}
+
 fn cause() -> Cause {
     Cause {
         reason: "age".to_owned(),
@@ -148,21 +172,52 @@ fn a_segment_whose_footer_is_damaged_tells_its_fragments_itself_and_the_one_copy
     assert_eq!(table, tables[0]);
     // Another segment under its name is none of its copies.
     std::fs::copy(t.file(&rows[0], Tier::Warm), t.file(&rows[1], Tier::Warm)).expect("copy");
-    let error = fetch_tables(index, disk, stores, &rows[1..]).expect_err("another one");
+    let error = fetch_tables(index, disk, stores, &rows[1..], || true).expect_err("another one");
     assert!(matches!(error, IndexError::Archive(_)), "{error}");
     assert_eq!(index.suspects().take(), Some((rows[1].id, Tier::Warm)));
+}
+
+#[test]
+fn what_can_still_be_told_of_a_segment_that_was_cut_short_is_served_and_the_rest_is_lost() {
+    let (t, stream, tables) = moved(2);
+    let (index, disk, stores) = (&t.archive.index, &t.archive.disk, &t.stores);
+    marked(&t);
+    let rows = t.archive.rows(stream);
+    let path = t.file(&rows[0], Tier::Warm);
+    let whole = std::fs::read(&path).expect("read");
+    let cut = tables[0][40].offset as usize + 1000;
+    std::fs::write(&path, &whole[..cut]).expect("write");
+    let all = TimeRange::new(minute(0), minute(20)).expect("range");
+    let read = || with_tables(index, disk, stores, || index.fragments(stream, all));
+    let left = read().expect("the rest");
+    assert_eq!(left[0].fragments, tables[0][..40]);
+    scrub(&t);
+    let lost = |index: &Index| {
+        let mut gaps = index.gaps(stream, all).expect("gaps");
+        gaps.retain(|gap| gap.cause == GapCause::Lost);
+        gaps.iter().map(|gap| (gap.from, gap.to)).collect::<Vec<_>>()
+    };
+    let from = tables[0][40].wall_start;
+    assert_eq!(lost(index), [(from, Some(minute(10)))]);
+    assert_eq!(read().expect("the rest")[0].fragments, tables[0][..40]);
+    // It comes back, but for one fragment.
+    let mut bytes = whole.clone();
+    bytes[tables[0][7].offset as usize + 1500] ^= 1;
+    std::fs::write(&path, bytes).expect("write");
+    scrub(&t);
+    let seventh = &tables[0][7];
+    assert_eq!(lost(index), [(seventh.wall_start, Some(seventh.wall_end()))]);
+    std::fs::write(&path, whole).expect("write");
+    scrub(&t);
+    assert_eq!(lost(index), []);
+    assert_eq!(t.findings(), []);
 }
 
 #[test]
 fn a_segment_that_is_gone_from_everywhere_is_lost_as_a_whole_and_the_rest_is_served() {
     let (t, stream, tables) = moved(3);
     let (index, disk, stores) = (&t.archive.index, &t.archive.disk, &t.stores);
-    for tier in [Tier::Warm, Tier::Cold] {
-        let objects = t.stores.of(tier).expect("store");
-        let marked = objects.store.put_bytes(MARKER, b"ours".to_vec());
-        t.runtime.block_on(marked).expect("marker");
-    }
-    std::fs::write(disk.path(MARKER), "ours").expect("marker");
+    marked(&t);
     let rows = t.archive.rows(stream);
     std::fs::remove_file(t.file(&rows[1], Tier::Warm)).expect("removed");
     let all = TimeRange::new(minute(0), minute(30)).expect("range");
@@ -173,16 +228,7 @@ fn a_segment_that_is_gone_from_everywhere_is_lost_as_a_whole_and_the_rest_is_ser
         "{error}"
     );
 
-    let mut scrubber = Scrubber::new(
-        t.archive.index.clone(),
-        disk.clone(),
-        stores.clone(),
-        ScrubConfig::default(),
-        Hands::default(),
-        Pace::new(|_| {}),
-    );
-    let now = minute(120).plus_micros(DAY_US);
-    while scrubber.step(now, DAY_US.unsigned_abs()).expect("index") {}
+    scrub(&t);
     let left = read().expect("the rest");
     let left: Vec<_> = left.into_iter().map(|s| s.fragments).collect();
     assert_eq!(left, [tables[0].clone(), tables[2].clone()]);

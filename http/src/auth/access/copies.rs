@@ -3,7 +3,7 @@
 use archive::layout::segment_path;
 use archive::segment::{CheckedReader, SegmentReader};
 use archive::{ArchiveError, FragmentEntry, Malformed, Tier};
-use indexer::{CopyState, IndexError, SegmentRow};
+use indexer::{CopyState, SegmentRow};
 
 use super::StreamHandle;
 use crate::auth::footage_file::{FootageFile, unreadable};
@@ -11,12 +11,14 @@ use crate::auth::footage_file::{FootageFile, unreadable};
 impl StreamHandle {
     /// Opens a segment of this stream, wherever it lies. Blocks.
     pub(crate) fn open(&self, row: &SegmentRow) -> Result<FootageFile, ArchiveError> {
-        let (tier, reader) = match self.read_from(row, row.tier) {
-            Ok(reader) => (row.tier, self.checked(row, reader)?),
-            // It has left the disk since its row was read.
-            Err(e) if e.is_not_found() => self.reader(row)?,
-            Err(e) => return Err(e),
+        let first = self.read_from(row, row.tier);
+        let opened = match first.and_then(|reader| self.checked(row, reader)) {
+            Ok(reader) => Ok((row.tier, reader)),
+            // It has moved since its row was read.
+            Err(e) if e.is_not_found() => self.reader(row),
+            Err(e) => Err(e),
         };
+        let (tier, reader) = opened.inspect_err(|e| self.is_archived_after_all(row, e))?;
         Ok(FootageFile::new(self.clone(), row.clone(), tier, reader))
     }
 
@@ -30,8 +32,9 @@ impl StreamHandle {
             now => now,
         };
         let tier = now.map_or(row.tier, |now| now.tier);
-        match self.read_from(row, tier) {
-            Ok(reader) => Ok((tier, self.checked(row, reader)?)),
+        let first = self.read_from(row, tier);
+        match first.and_then(|reader| self.checked(row, reader)) {
+            Ok(reader) => Ok((tier, reader)),
             Err(e) if e.is_not_found() => {
                 let other = self.elsewhere(row, tier)?.into_iter().next().ok_or(e)?;
                 self.suspect(row, tier);
@@ -70,15 +73,10 @@ impl StreamHandle {
     }
 
     fn checked(&self, row: &SegmentRow, reader: SegmentReader) -> Result<CheckedReader, ArchiveError> {
-        // Of what has left the hot tier or was thinned since, the index has no fragments; its own footer has.
-        let known = match self.is_current(row).map_err(unreadable)? {
-            true => self.footage.index.table(row),
-            false => Err(IndexError::Elsewhere(Vec::new())),
-        };
-        let fragments = match known {
-            Ok(fragments) => fragments,
-            Err(IndexError::Elsewhere(_)) => told(&reader)?,
-            Err(e) => return Err(unreadable(e)),
+        let fragments = match self.is_current(row).map_err(unreadable)? {
+            true => self.footage.table(row).map_err(unreadable)?,
+            // Of what was thinned since, the index has the fragments no more; its own footer has.
+            false => told(row, &reader)?,
         };
         Ok(CheckedReader::new(reader, fragments.into()))
     }
@@ -89,10 +87,11 @@ impl StreamHandle {
     }
 }
 
-/// The fragments of a sealed segment, as its footer tells them.
-fn told(reader: &SegmentReader) -> Result<Vec<FragmentEntry>, ArchiveError> {
-    const NONE: Malformed = Malformed("a sealed segment without a footer");
+/// The fragments of a segment that is `row`, as its footer tells them.
+fn told(row: &SegmentRow, reader: &SegmentReader) -> Result<Vec<FragmentEntry>, ArchiveError> {
+    const OTHER: Malformed = Malformed("the footer of a segment is not what the index said of it");
     let footer = reader.footer_without_samples()?;
-    let footer = footer.ok_or(ArchiveError::Malformed(NONE))?;
+    let footer = footer.filter(|f| f.link() == row.head && f.fragments.len() == row.fragments as usize);
+    let footer = footer.ok_or(ArchiveError::Malformed(OTHER))?;
     Ok(footer.fragments.into_iter().map(|f| f.entry).collect())
 }
