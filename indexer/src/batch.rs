@@ -288,11 +288,6 @@ impl Index {
         stream: StreamNo,
         i: &Incident,
     ) -> Result<(), IndexError> {
-        let row = i.encode();
-        let mut key = keys::at(stream, i.at).to_vec();
-        // Several kinds may meet in one instant.
-        key.extend(row.first());
-        out.put_cf(self.cf(INCIDENTS)?, key, row);
         out.put_cf(self.cf(INCIDENTS)?, i.key(stream), i.encode());
         Ok(())
     }
