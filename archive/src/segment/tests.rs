@@ -1,3 +1,4 @@
+use super::footer::end_of;
 use super::*;
 use crate::buffer::Pool;
 use crate::disk::Disk;
@@ -282,6 +283,24 @@ fn what_an_index_takes_is_read_without_sample_tables_and_an_export_takes_none_th
     let samples = r.all_samples(&entries, true).expect("samples");
     let written: Vec<_> = footer.fragments.into_iter().map(|f| f.tracks).collect();
     assert_eq!(samples, written);
+}
+
+#[test]
+fn a_footer_that_does_not_stand_behind_its_fragments_is_none_of_theirs() {
+    let f = fixture();
+    let entries = sealed(&f, &[&[0], &[1]]);
+    let (mut bytes, trailer) = file_with(&f, &uuid::TRAILER);
+    let offset: [u8; 8] = bytes[trailer + 16..trailer + 24].try_into().expect("eight");
+    let moved = u64::from_be_bytes(offset) + BLOCK;
+    bytes[trailer + 16..trailer + 24].copy_from_slice(&moved.to_be_bytes());
+    let end = end_of(entries.last()) as usize;
+    bytes.splice(end..end, [0; BLOCK_BYTES]);
+    std::fs::write(f.disk.path(&path(&f)), &bytes).expect("write");
+    let r = SegmentReader::open(&f.disk, &path(&f)).expect("open");
+    for error in [r.footer().map(drop), r.contents().map(drop)] {
+        let error = error.expect_err("a block too far").to_string();
+        assert!(error.contains("does not stand behind its fragments"), "{error}");
+    }
 }
 
 #[test]
