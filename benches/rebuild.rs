@@ -77,14 +77,15 @@ fn main() -> Result<(), Failure> {
         let hot = dir.path().join("hot");
         let all = shape.make(&Disk::with_faults(&hot, Arc::new(WithoutSyncs))?)?;
         let disk = Disk::open(&hot)?;
-        let mut rates = Vec::new();
+        let (mut rates, mut cpu) = (Vec::new(), Vec::new());
         for run in 0..RUNS {
             let index = dir.path().join(format!("index-{run}"));
-            let begun = Instant::now();
+            let (begun, cpu_before) = (Instant::now(), process_cpu_us()?);
             let opened = Index::open(&index, &IndexOptions::default())?;
             let rebuilt = rebuild(&disk, &Stores::default(), &opened, |_| {})?;
             drop(opened);
             rates.push(all as f64 / begun.elapsed().as_secs_f64());
+            cpu.push((process_cpu_us()? - cpu_before) / all as f64);
             if rebuilt.segments != all as u64 || !rebuilt.left_out.is_empty() {
                 return Err(format!(
                     "{} of {all} segments: {:?}",
@@ -106,6 +107,7 @@ fn main() -> Result<(), Failure> {
         let times = rates.iter().map(|rate| 1e6 / rate).collect();
         report.add(shape.label, "segments/s", rates, None);
         report.add(format!("{}: each", shape.label), "µs", times, Some(50.0));
+        report.add(format!("{}: CPU of each", shape.label), "µs", cpu, None);
     }
     report.finish(&out)
 }
@@ -167,6 +169,14 @@ impl Shape {
             })
             .collect()
     }
+}
+
+/// CPU time of all threads so far, those that ended too, in the hundredths of a second that the system counts in.
+fn process_cpu_us() -> Result<f64, Failure> {
+    let text = std::fs::read_to_string("/proc/self/stat")?;
+    let fields = text.rsplit(')').next().unwrap_or_default();
+    let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<f64>);
+    Ok(ticks.sum::<Result<f64, _>>()? * 10_000.0)
 }
 
 fn folder_bytes(dir: &Path) -> Result<u64, Failure> {

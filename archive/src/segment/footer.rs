@@ -1,8 +1,11 @@
-//! The footer: everything that the index and the export need to know of a sealed segment.
+//! The end of a sealed segment: all that the index and the export need to know of it.
+//!
+//! The sample tables, which only exports need, stand in a box of their own. The footer behind it has a row a fragment and
+//! says which sample tables belong to it, so that who makes an index anew neither reads nor hashes those.
 #![deny(clippy::indexing_slicing)]
 
 use super::frame::{decode_flags, decode_notes, encode_flags, encode_notes};
-use super::{Origin, SegmentHeader, padding, uuid};
+use super::{Origin, SegmentHeader, padded, uuid};
 use crate::codec::{Decoder, Encoder};
 use crate::error::Malformed;
 use crate::fragment::{BLOCK_BYTES, FragmentEntry};
@@ -13,7 +16,12 @@ use crate::time::WallTime;
 const BLOCK: u64 = BLOCK_BYTES as u64;
 /// Rows in a footer, at most: a segment of many hours with two-second fragments.
 pub(super) const FRAGMENTS_MAX: u64 = 100_000;
+/// The version of the footer: before 4, sample tables stood among its rows.
+pub(super) const FOOTER_VERSION: u8 = 4;
+/// The least that a row takes: nine numbers of a byte, the leaf and the clock offset.
+const ROW_BYTES_MIN: usize = 9 + 32 + 8;
 const OFFSET_UNKNOWN: i64 = i64::MIN;
+const NO_FOOTER: &str = "no footer";
 
 /// One fragment in the footer.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -43,12 +51,42 @@ pub struct Footer {
     pub origin: Option<Origin>,
 }
 
-/// The rows of a footer as they are collected while the segment grows.
+/// What an index takes from the end of a sealed segment.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Contents {
+    /// The same as at the beginning of the file.
+    pub header: SegmentHeader,
+    /// What the next segment is chained to.
+    pub link: Sha256,
+    /// Its fragments, in order.
+    pub entries: Vec<FragmentEntry>,
+}
+
+/// The rows of a footer and the sample tables as they are collected while the segment grows.
 #[derive(Debug, Default)]
 pub(super) struct FooterRows {
     rows: Encoder,
+    samples: Encoder,
     count: u32,
     last: Last,
+}
+
+/// The boxes at the end of a segment that say what is in it.
+#[derive(Debug)]
+pub(super) struct FooterBoxes {
+    /// The sample tables.
+    pub(super) samples: Vec<u8>,
+    /// What stands right behind them.
+    pub(super) footer: Vec<u8>,
+}
+
+/// What a footer says of the box with the sample tables, which stands right before it.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) struct SampleTables {
+    /// The length of the box.
+    pub(super) len: u32,
+    /// The hash of the box.
+    pub(super) hash: Sha256,
 }
 
 /// What the next row is written as a difference to.
@@ -84,33 +122,73 @@ impl FooterRows {
         encode_notes(e, &entry.notes);
         e.hash(&f.leaf);
         e.i64(f.clock_offset_us.unwrap_or(OFFSET_UNKNOWN));
+        let e = &mut self.samples;
         e.u8(f.tracks.len() as u8);
         f.tracks.iter().for_each(|t| encode_samples(e, t, entry.offset));
         self.count += 1;
         self.last = Last::after(entry);
     }
 
-    /// The footer's box.
     pub(super) fn boxed(
         &self,
         header: &SegmentHeader,
         head: Sha256,
         wall_end: WallTime,
         origin: Option<&Origin>,
-    ) -> Vec<u8> {
+    ) -> FooterBoxes {
         debug_assert_eq!(header.generation > 0, origin.is_some());
-        let mut e = Encoder(uuid::FOOTER.to_vec());
+        let samples = boxed(&uuid::SAMPLES, &[&self.samples.0]);
+        let mut e = Encoder::default();
+        e.u8(FOOTER_VERSION);
+        e.u32(samples.len() as u32);
+        e.hash(&Sha256::of(&samples));
         header.encode(&mut e);
         e.wall(wall_end);
         e.hash(&head);
         e.varint(self.count.into());
-        e.bytes(&self.rows.0);
+        let mut behind = Encoder::default();
         if let Some(origin) = origin {
-            origin.encode(&mut e);
+            origin.encode(&mut behind);
         }
-        let mut w = BoxWriter::default();
-        w.boxed(b"uuid", |w| w.bytes(&e.0));
-        w.0
+        let footer = boxed(&uuid::FOOTER, &[&e.0, &self.rows.0, &behind.0]);
+        FooterBoxes { samples, footer }
+    }
+}
+
+fn boxed(kind: &[u8; 16], parts: &[&[u8]]) -> Vec<u8> {
+    let mut w = BoxWriter::default();
+    w.boxed(b"uuid", |w| {
+        w.bytes(kind);
+        parts.iter().for_each(|part| w.bytes(part));
+    });
+    w.0
+}
+
+fn content<'a>(bytes: &'a [u8], kind: &[u8; 16], none: &'static str) -> Result<&'a [u8], Malformed> {
+    let b = Boxes(bytes).next().ok_or(Malformed(none))??;
+    b.content.strip_prefix(kind).ok_or(Malformed(none))
+}
+
+impl SampleTables {
+    /// Reads what the footer in `bytes` says of them.
+    pub(super) fn of_footer(bytes: &[u8]) -> Result<Self, Malformed> {
+        Self::decode(&mut Decoder(content(bytes, &uuid::FOOTER, NO_FOOTER)?))
+    }
+
+    /// The beginning of a footer.
+    fn decode(d: &mut Decoder<'_>) -> Result<Self, Malformed> {
+        if d.u8()? != FOOTER_VERSION {
+            return Err(Malformed(
+                "the footer is of a version that this program does not read",
+            ));
+        }
+        let (len, hash) = (d.u32()?, d.hash()?);
+        Ok(Self { len, hash })
+    }
+
+    /// Whether these are the sample tables that the footer means.
+    pub(super) fn are(&self, bytes: &[u8]) -> bool {
+        bytes.len() == self.len as usize && Sha256::of(bytes) == self.hash
     }
 }
 
@@ -120,51 +198,107 @@ impl Footer {
         self.origin.as_ref().map_or(self.head, Origin::head)
     }
 
-    /// Where its fragments end: the byte at which a footer stands that belongs to them.
+    /// Where its fragments end: the byte at which sample tables and a footer stand that belong to them.
     pub fn end(&self) -> u64 {
-        let end = |e: &FragmentEntry| e.offset + u64::from(e.len);
-        let end = self.fragments.last().map_or(0, |f| end(&f.entry));
-        end + padding(end as usize) as u64
+        end_of(self.fragments.last().map(|f| &f.entry))
     }
 
-    /// Reads the box that [`FooterRows::boxed`] made; without `samples`, tracks are left out. The caller has checked
-    /// its hash.
-    pub(super) fn parse(bytes: &[u8], samples: bool) -> Result<Self, Malformed> {
-        let b = Boxes(bytes).next().ok_or(Malformed("no footer"))??;
-        let content = b
-            .content
-            .strip_prefix(&uuid::FOOTER)
-            .ok_or(Malformed("not a footer"))?;
-        let mut d = Decoder(content);
-        let header = SegmentHeader::decode(&mut d)?;
-        let (wall_end, head) = (d.wall()?, d.hash()?);
-        let count = d.varint()?;
-        if count > FRAGMENTS_MAX {
-            return Err(Malformed("too many fragments"));
-        }
-        let mut fragments = Vec::new();
-        let mut last = Last::default();
-        for _ in 0..count {
-            let f = decode_row(&mut d, &last, samples)?;
-            last = Last::after(&f.entry);
-            fragments.push(f);
-        }
-        let origin = match header.generation {
-            0 => None,
-            _ => Some(Origin::decode(&mut d)?),
+    /// Reads the box of the footer that [`FooterRows::boxed`] made, and what it says of the sample tables. Its fragments
+    /// have no tracks before [`take_samples`](Self::take_samples). The caller has checked the hash of `bytes`.
+    pub(super) fn parse(bytes: &[u8]) -> Result<(Self, SampleTables), Malformed> {
+        let p = parse(bytes, |f| f)?;
+        let footer = Self {
+            header: p.header,
+            wall_end: p.wall_end,
+            head: p.head,
+            fragments: p.rows,
+            origin: p.origin,
         };
-        d.end()?;
-        Ok(Self {
-            header,
-            wall_end,
-            head,
-            fragments,
-            origin,
-        })
+        Ok((footer, p.tables))
+    }
+
+    /// Reads the tracks of its fragments from the box of the sample tables. The caller has checked that it is theirs.
+    pub(super) fn take_samples(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
+        let mut d = Decoder(content(bytes, &uuid::SAMPLES, "no sample tables")?);
+        for f in &mut self.fragments {
+            for _ in 0..d.u8()? {
+                f.tracks.push(decode_samples(&mut d, f.entry.offset)?);
+            }
+        }
+        d.end()
     }
 }
 
-fn decode_row(d: &mut Decoder<'_>, last: &Last, samples: bool) -> Result<FooterFragment, Malformed> {
+impl Contents {
+    /// Reads the box of the footer, and what it says of the sample tables. The caller has checked its hash.
+    pub(super) fn parse(bytes: &[u8]) -> Result<(Self, SampleTables), Malformed> {
+        let p = parse(bytes, |f| f.entry)?;
+        let contents = Self {
+            header: p.header,
+            link: p.origin.as_ref().map_or(p.head, Origin::head),
+            entries: p.rows,
+        };
+        Ok((contents, p.tables))
+    }
+}
+
+impl From<Footer> for Contents {
+    fn from(footer: Footer) -> Self {
+        Self {
+            link: footer.link(),
+            header: footer.header,
+            entries: footer.fragments.into_iter().map(|f| f.entry).collect(),
+        }
+    }
+}
+
+/// Where fragments end of which this is the last one.
+pub(super) fn end_of(last: Option<&FragmentEntry>) -> u64 {
+    padded(last.map_or(0, |e| e.offset + u64::from(e.len)))
+}
+
+/// A footer with what is wanted of its rows.
+struct Parsed<T> {
+    tables: SampleTables,
+    header: SegmentHeader,
+    wall_end: WallTime,
+    head: Sha256,
+    rows: Vec<T>,
+    origin: Option<Origin>,
+}
+
+fn parse<T>(bytes: &[u8], keep: impl Fn(FooterFragment) -> T) -> Result<Parsed<T>, Malformed> {
+    let mut d = Decoder(content(bytes, &uuid::FOOTER, NO_FOOTER)?);
+    let tables = SampleTables::decode(&mut d)?;
+    let header = SegmentHeader::decode(&mut d)?;
+    let (wall_end, head) = (d.wall()?, d.hash()?);
+    let count = d.varint()?;
+    if count > FRAGMENTS_MAX {
+        return Err(Malformed("too many fragments"));
+    }
+    let mut rows = Vec::with_capacity((count as usize).min(d.0.len() / ROW_BYTES_MIN));
+    let mut last = Last::default();
+    for _ in 0..count {
+        let f = decode_row(&mut d, &last)?;
+        last = Last::after(&f.entry);
+        rows.push(keep(f));
+    }
+    let origin = match header.generation {
+        0 => None,
+        _ => Some(Origin::decode(&mut d)?),
+    };
+    d.end()?;
+    Ok(Parsed {
+        tables,
+        header,
+        wall_end,
+        head,
+        rows,
+        origin,
+    })
+}
+
+fn decode_row(d: &mut Decoder<'_>, last: &Last) -> Result<FooterFragment, Malformed> {
     const TOO_LARGE: Malformed = Malformed("number too large");
     let block = last.end_block.checked_add(d.varint()?).ok_or(TOO_LARGE)?;
     let offset = block.checked_mul(BLOCK).ok_or(TOO_LARGE)?;
@@ -179,15 +313,6 @@ fn decode_row(d: &mut Decoder<'_>, last: &Last, samples: bool) -> Result<FooterF
     let notes = decode_notes(d)?;
     let leaf = d.hash()?;
     let clock_offset_us = Some(d.i64()?).filter(|v| *v != OFFSET_UNKNOWN);
-    let count = d.u8()?;
-    let mut tracks = Vec::new();
-    for _ in 0..count {
-        if samples {
-            tracks.push(decode_samples(d, offset)?);
-        } else {
-            pass_over_samples(d)?;
-        }
-    }
     if wall_start.micros() != wall || offset.checked_add(len.into()).is_none() {
         return Err(TOO_LARGE);
     }
@@ -207,7 +332,7 @@ fn decode_row(d: &mut Decoder<'_>, last: &Last, samples: bool) -> Result<FooterF
         entry,
         leaf,
         clock_offset_us,
-        tracks,
+        tracks: Vec::new(),
     })
 }
 
@@ -236,18 +361,6 @@ fn encode_samples(e: &mut Encoder, t: &TrackSamples, fragment_offset: u64) {
 
 fn zigzag(v: i64) -> u64 {
     ((v << 1) ^ (v >> 63)) as u64
-}
-
-/// What [`decode_samples`] reads, unread.
-fn pass_over_samples(d: &mut Decoder<'_>) -> Result<(), Malformed> {
-    let (_track, _time, _offset, count) = (d.varint()?, d.varint()?, d.varint()?, d.varint()?);
-    for _ in 0..count {
-        if d.varint()? & 2 != 0 {
-            d.zigzag()?;
-        }
-        d.zigzag()?;
-    }
-    Ok(())
 }
 
 fn decode_samples(d: &mut Decoder<'_>, fragment_offset: u64) -> Result<TrackSamples, Malformed> {

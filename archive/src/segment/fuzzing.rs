@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
 
-use super::footer::FooterRows;
+use super::footer::{Contents, FOOTER_VERSION, FooterRows, SampleTables};
 use super::frame::Frame;
 use super::{
     CheckedReader, Closing, Footer, FragmentBuilder, Scan, SegmentHeader, SegmentReader, SegmentWriter, scan,
@@ -87,37 +87,52 @@ pub fn frame(data: &[u8]) {
     }
 }
 
-/// The footer: what is taken can be written again and says the same.
+/// Footer and sample tables: what is taken can be written again and says the same.
 pub fn footer(data: &[u8]) {
-    let mut content = Encoder(uuid::FOOTER.to_vec());
     let mut input = Input(data);
     // Most footers have a good header, so that their rows are reached.
-    if input.u8() & 1 == 1 {
+    let good = input.u8() & 1 == 1;
+    let samples = boxed(&uuid::SAMPLES, input.piece(4096));
+    let mut content = Encoder::default();
+    if good {
+        content.u8(FOOTER_VERSION);
+        content.u32(samples.len() as u32);
+        content.hash(&Sha256::of(&samples));
         some_header(Sha256::default()).encode(&mut content);
     }
     content.bytes(input.rest());
-    let mut w = BoxWriter::default();
-    w.boxed(b"uuid", |w| w.bytes(&content.0));
-    let short = Footer::parse(&w.0, false);
-    let Ok(read) = Footer::parse(&w.0, true) else {
+    let bytes = boxed(&uuid::FOOTER, &content.0);
+    let Ok((mut read, tables)) = Footer::parse(&bytes) else {
         return;
     };
-    let entries = |footer: &Footer| {
-        footer
-            .fragments
-            .iter()
-            .map(|f| f.entry.clone())
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(short.as_ref().map(entries), Ok(entries(&read)));
+    assert_eq!(SampleTables::of_footer(&bytes), Ok(tables));
+    let contents = Contents::parse(&bytes).expect("the footer was read");
+    assert_eq!(contents, (Contents::from(read.clone()), tables));
+    assert!(!good || tables.are(&samples));
+    let _ = read.end();
+    if read.take_samples(&samples).is_err() {
+        return;
+    }
     let mut rows = FooterRows::default();
     read.fragments.iter().for_each(|f| rows.push(f));
-    let bytes = rows.boxed(&read.header, read.head, read.wall_end, read.origin.as_ref());
+    let written = rows.boxed(&read.header, read.head, read.wall_end, read.origin.as_ref());
     assert!(
-        bytes.len() <= w.0.len(),
+        written.footer.len() <= bytes.len() && written.samples.len() <= samples.len(),
         "a footer grows when it is written again"
     );
-    assert_eq!(Footer::parse(&bytes, true), Ok(read));
+    let (mut again, tables) = Footer::parse(&written.footer).expect("what was written reads back");
+    assert!(tables.are(&written.samples));
+    assert_eq!(again.take_samples(&written.samples), Ok(()));
+    assert_eq!(again, read);
+}
+
+fn boxed(kind: &[u8; 16], content: &[u8]) -> Vec<u8> {
+    let mut w = BoxWriter::default();
+    w.boxed(b"uuid", |w| {
+        w.bytes(kind);
+        w.bytes(content);
+    });
+    w.0
 }
 
 /// A segment of a few fragments with damage done to it: whatever is still read from it as good is what was

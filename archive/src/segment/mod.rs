@@ -1,4 +1,4 @@
-//! Segments: `ftyp moov header [fragment]* footer mfra`, one file each. See `docs/segment-format.md`.
+//! Segments: `ftyp moov header [fragment]* samples footer mfra`, one file each. See `docs/segment-format.md`.
 
 mod builder;
 mod checked;
@@ -20,7 +20,7 @@ mod writer;
 
 pub use builder::{ClosedFragment, Closing, FragmentBuilder, hash_samples};
 pub use checked::{CheckedReader, ReadFailure};
-pub use footer::{Footer, FooterFragment};
+pub use footer::{Contents, Footer, FooterFragment};
 pub use header::SegmentHeader;
 pub use origin::{Keep, Origin, OriginFragment};
 pub use reader::{Pace, SegmentReader};
@@ -34,16 +34,17 @@ use crate::fragment::BLOCK_BYTES;
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
-/// The version of the format, in every box of ours.
+/// The version of the format in the head and the boxes of fragments; the footer has its own.
 pub const FORMAT_VERSION: u8 = 2;
 
-/// The version of header and footer of a segment that was thinned; its fragments are like all others.
+/// The version of the header of a segment that was thinned; its fragments are like all others.
 const THINNED_VERSION: u8 = 3;
 
 /// The `uuid` types of our boxes, which players pass over.
 mod uuid {
     pub(super) const HEADER: [u8; 16] = *b"tierline-segment";
     pub(super) const FRAGMENT: [u8; 16] = *b"tierlinefragment";
+    pub(super) const SAMPLES: [u8; 16] = *b"tierline-samples";
     pub(super) const FOOTER: [u8; 16] = *b"tierlines-footer";
     pub(super) const TRAILER: [u8; 16] = *b"tierline-trailer";
     /// Behind the last sample of a thinned fragment.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::footer::{Contents, SampleTables, end_of};
 use super::frame::Frame;
 use super::source::Source;
 use super::writer::end;
@@ -21,9 +22,11 @@ use crate::tier::Tier;
 const HEAD_BYTES_MAX: u64 = 128 << 10;
 /// And nearly always in this.
 const HEAD_BYTES: u64 = 8 << 10;
-/// What is read of the end of a file at first: the footer of ten minutes fits.
+/// What is read of the end of a file at first: sample tables and footer of ten minutes fit.
 const END_BYTES: u64 = 128 << 10;
-/// Footers larger than this are not ours.
+/// What is read of it where sample tables are not wanted. A store takes longer to answer than to send more.
+const END_BYTES_SHORT: u64 = 32 << 10;
+/// Footers and sample tables larger than this are not ours.
 const FOOTER_BYTES_MAX: u32 = 64 << 20;
 /// The trailer box: prefix, offset, length, two hashes.
 const TRAILER_BYTES: u64 = uuid::PREFIX_BYTES as u64 + 8 + 4 + 64;
@@ -48,13 +51,14 @@ struct End {
 }
 
 impl End {
-    fn read(file: &Source, len: u64) -> Result<Self, ArchiveError> {
-        // It has no more than what is asked for.
-        if matches!(file, Source::Outline(_)) {
-            let bytes = Bytes::new();
-            return Ok(Self { start: len, bytes });
-        }
-        let start = len.saturating_sub(END_BYTES).next_multiple_of(BLOCK).min(len);
+    fn read(file: &Source, len: u64, samples: bool) -> Result<Self, ArchiveError> {
+        let bytes = match file {
+            Source::File(_) if !samples => END_BYTES_SHORT,
+            Source::File(_) | Source::Object(..) => END_BYTES,
+            // It has no more than what is asked for.
+            Source::Outline(_) => 0,
+        };
+        let start = len.saturating_sub(bytes).next_multiple_of(BLOCK).min(len);
         let bytes = file.read_aligned(start, (len - start) as usize)?;
         Ok(Self { start, bytes })
     }
@@ -214,17 +218,37 @@ impl SegmentReader {
     /// like one, because a camera can send anything: whoever does not know that it is sealed compares the
     /// footer with the fragments.
     pub fn footer(&self) -> Result<Option<Footer>, ArchiveError> {
-        self.read_footer(true)
+        let Some((end, at, bytes)) = self.footer_box(true)? else {
+            return Ok(None);
+        };
+        let (mut footer, tables) = Footer::parse(&bytes).map_err(|e| self.malformed(at, &e))?;
+        let at = self.tables_at(at, &tables, footer.fragments.last().map(|f| &f.entry))?;
+        let bad = |e: Malformed| self.malformed(at, &e);
+        if tables.len > FOOTER_BYTES_MAX {
+            return Err(bad(Malformed("the sample tables are too large")));
+        }
+        let bytes = end.slice(&self.file, at, tables.len.into())?;
+        if !tables.are(&bytes) {
+            return Err(bad(Malformed("the sample tables do not match their hash")));
+        }
+        footer.take_samples(&bytes).map_err(bad)?;
+        Ok(Some(footer))
     }
 
-    /// The same without the samples of its fragments: what an index asks for, of many segments.
-    pub fn footer_without_samples(&self) -> Result<Option<Footer>, ArchiveError> {
-        self.read_footer(false)
+    /// What an index takes from the footer, for which the sample tables are neither read nor checked.
+    pub fn contents(&self) -> Result<Option<Contents>, ArchiveError> {
+        let Some((_, at, bytes)) = self.footer_box(false)? else {
+            return Ok(None);
+        };
+        let (contents, tables) = Contents::parse(&bytes).map_err(|e| self.malformed(at, &e))?;
+        self.tables_at(at, &tables, contents.entries.last())?;
+        Ok(Some(contents))
     }
 
-    fn read_footer(&self, samples: bool) -> Result<Option<Footer>, ArchiveError> {
+    /// The end of the file, and where in it the box of the footer stands, which matches its hash.
+    fn footer_box(&self, samples: bool) -> Result<Option<(End, u64, Bytes)>, ArchiveError> {
         let len = self.len()?;
-        let end = End::read(&self.file, len)?;
+        let end = End::read(&self.file, len, samples)?;
         let Some(trailer) = self.trailer_in(&end, len)? else {
             return Ok(None);
         };
@@ -232,45 +256,62 @@ impl SegmentReader {
         if Sha256::of(&bytes) != trailer.footer {
             return Err(self.malformed(trailer.offset, &Malformed("the footer does not match its hash")));
         }
-        let footer = Footer::parse(&bytes, samples).map_err(|e| self.malformed(trailer.offset, &e))?;
-        if !footer.fragments.is_empty() && footer.end() != trailer.offset {
-            let what = Malformed("the footer does not stand behind its fragments");
-            return Err(self.malformed(trailer.offset, &what));
-        }
-        Ok(Some(footer))
+        Ok(Some((end, trailer.offset, bytes)))
     }
 
-    /// The end of a sealed segment from its footer on, which begins at `offset`; every byte is as it was written.
+    /// Where the sample tables of a footer at `offset` stand: right before it, and behind its last fragment.
+    fn tables_at(
+        &self,
+        offset: u64,
+        tables: &SampleTables,
+        last: Option<&FragmentEntry>,
+    ) -> Result<u64, ArchiveError> {
+        let at = offset.checked_sub(tables.len.into());
+        at.filter(|at| last.is_none() || *at == end_of(last))
+            .ok_or_else(|| {
+                self.malformed(
+                    offset,
+                    &Malformed("the footer does not stand behind its fragments"),
+                )
+            })
+    }
+
+    /// The end of a sealed segment from its sample tables on, which begin at `offset`; every byte is as it was written.
     pub(super) fn checked_end(&self, offset: u64) -> Result<Bytes, ArchiveError> {
         let len = self.len()?;
         let bad = |what| Err(self.malformed(offset, &Malformed(what)));
-        let Some(trailer) = self.trailer(len)?.filter(|t| t.offset == offset) else {
+        let Some(trailer) = self.trailer(len)?.filter(|t| t.offset >= offset) else {
             return bad("no footer stands behind the last fragment");
         };
-        if len - offset > u64::from(FOOTER_BYTES_MAX) {
+        if len - offset > 2 * u64::from(FOOTER_BYTES_MAX) {
             return bad("the footer is too large");
         }
         let bytes = self.file.read_aligned(offset, (len - offset) as usize)?;
         let split = || {
-            let (footer, rest) = bytes.split_at_checked(trailer.len as usize)?;
+            let (samples, rest) = bytes.split_at_checked((trailer.offset - offset) as usize)?;
+            let (footer, rest) = rest.split_at_checked(trailer.len as usize)?;
             let (middle, mfra) = rest.split_at_checked(rest.len().checked_sub(trailer.mfra_len as usize)?)?;
-            Some((footer, middle, mfra))
+            Some((samples, footer, middle, mfra))
         };
-        let Some((footer, middle, mfra)) = split() else {
+        let Some((samples, footer, middle, mfra)) = split() else {
             return bad("the footer is cut off");
         };
-        let [pad, expected, _] = end(offset, footer, mfra);
+        let [pad, expected, _] = end(trailer.offset, footer, mfra);
         if Sha256::of(footer) != trailer.footer
             || Sha256::of(mfra) != trailer.mfra
             || middle != [pad, expected].concat()
         {
             return bad("the end of the file is not what was written");
         }
+        let tables = SampleTables::of_footer(footer).map_err(|e| self.malformed(offset, &e))?;
+        if !tables.are(samples) {
+            return bad("no footer stands behind the last fragment");
+        }
         Ok(bytes)
     }
 
     fn trailer(&self, len: u64) -> Result<Option<Trailer>, ArchiveError> {
-        self.trailer_in(&End::read(&self.file, len)?, len)
+        self.trailer_in(&End::read(&self.file, len, true)?, len)
     }
 
     fn trailer_in(&self, end: &End, len: u64) -> Result<Option<Trailer>, ArchiveError> {

@@ -1,6 +1,8 @@
+use super::footer::end_of;
 use super::*;
 use crate::buffer::Pool;
 use crate::disk::Disk;
+use crate::error::ArchiveError;
 use crate::fragment::{BLOCK_BYTES, FragmentEntry, GapCause, Note};
 use crate::id::{Epoch, Sha256, StreamId};
 use crate::layout::segment_path;
@@ -243,6 +245,84 @@ fn every_flipped_byte_is_found() {
     let in_padding = |at: &usize| (head..entries[0].offset as usize).contains(at);
     missed.retain(|at| !in_padding(at));
     assert!(missed.is_empty(), "flips not found at {missed:?}");
+}
+
+/// The content of the file and where the box of this type begins in it.
+fn file_with(f: &Fixture, kind: &[u8; 16]) -> (Vec<u8>, usize) {
+    let bytes = std::fs::read(f.disk.path(&path(f))).expect("read");
+    let at = bytes
+        .windows(16)
+        .rposition(|w| w == kind)
+        .expect("the box is there");
+    (bytes, at)
+}
+
+#[test]
+fn what_an_index_takes_is_read_without_sample_tables_and_an_export_takes_none_that_are_damaged() {
+    let f = fixture();
+    let entries = sealed(&f, &[&[0], &[1, 2]]);
+    let (mut bytes, at) = file_with(&f, &uuid::SAMPLES);
+    let r = SegmentReader::open(&f.disk, &path(&f)).expect("open");
+    let footer = r.footer().expect("footer").expect("sealed");
+    let contents = r.contents().expect("contents").expect("sealed");
+    assert_eq!(contents, Contents::from(footer.clone()));
+    assert_eq!(contents.entries, entries);
+
+    bytes[at + 16 + 40] ^= 1;
+    std::fs::write(f.disk.path(&path(&f)), &bytes).expect("write");
+    let r = SegmentReader::open(&f.disk, &path(&f)).expect("open");
+    assert_eq!(r.contents().expect("the rows are whole"), Some(contents));
+    let error = r.footer().expect_err("the sample tables are not").to_string();
+    assert!(
+        error.contains("the sample tables do not match their hash"),
+        "{error}"
+    );
+    let error = verify(&r).expect_err("not as it was written");
+    assert!(matches!(error, ArchiveError::Corrupt { .. }), "{error}");
+    // They are in the fragments too.
+    let samples = r.all_samples(&entries, true).expect("samples");
+    let written: Vec<_> = footer.fragments.into_iter().map(|f| f.tracks).collect();
+    assert_eq!(samples, written);
+}
+
+#[test]
+fn a_footer_that_does_not_stand_behind_its_fragments_is_none_of_theirs() {
+    let f = fixture();
+    let entries = sealed(&f, &[&[0], &[1]]);
+    let (mut bytes, trailer) = file_with(&f, &uuid::TRAILER);
+    let offset: [u8; 8] = bytes[trailer + 16..trailer + 24].try_into().expect("eight");
+    let moved = u64::from_be_bytes(offset) + BLOCK;
+    bytes[trailer + 16..trailer + 24].copy_from_slice(&moved.to_be_bytes());
+    let end = end_of(entries.last()) as usize;
+    bytes.splice(end..end, [0; BLOCK_BYTES]);
+    std::fs::write(f.disk.path(&path(&f)), &bytes).expect("write");
+    let r = SegmentReader::open(&f.disk, &path(&f)).expect("open");
+    for error in [r.footer().map(drop), r.contents().map(drop)] {
+        let error = error.expect_err("a block too far").to_string();
+        assert!(error.contains("does not stand behind its fragments"), "{error}");
+    }
+}
+
+#[test]
+fn a_footer_of_another_version_is_refused_by_its_name() {
+    let f = fixture();
+    sealed(&f, &[&[0]]);
+    let (mut bytes, at) = file_with(&f, &uuid::FOOTER);
+    bytes[at + 16] = 2;
+    let from = at - 8;
+    let len = u32::from_be_bytes(bytes[from..at - 4].try_into().expect("four")) as usize;
+    let hash = Sha256::of(&bytes[from..from + len]);
+    let (_, trailer) = file_with(&f, &uuid::TRAILER);
+    bytes[trailer + 28..trailer + 60].copy_from_slice(&hash.0);
+    std::fs::write(f.disk.path(&path(&f)), &bytes).expect("write");
+    let r = SegmentReader::open(&f.disk, &path(&f)).expect("open");
+    for error in [r.footer().map(drop), r.contents().map(drop)] {
+        let error = error.expect_err("another version").to_string();
+        assert!(
+            error.contains("a version that this program does not read"),
+            "{error}"
+        );
+    }
 }
 
 #[test]

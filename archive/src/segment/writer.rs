@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use super::footer::{FooterFragment, FooterRows};
+use super::footer::{FooterBoxes, FooterFragment, FooterRows};
 use super::scan::ScannedFragment;
-use super::{ClosedFragment, Origin, SegmentHeader, hash_samples, padding_box, uuid};
+use super::{BLOCK, ClosedFragment, Origin, SegmentHeader, hash_samples, padding_box, uuid};
 use crate::buffer::{Pool, SlabBuf};
 use crate::codec::Encoder;
 use crate::disk::{AppendFile, Disk};
@@ -181,10 +181,11 @@ impl Tail {
         pool: &Pool,
         origin: Option<&Origin>,
     ) -> Result<Sealed, ArchiveError> {
-        let footer = self.rows.boxed(header, self.head, self.wall_end, origin);
+        let FooterBoxes { samples, footer } = self.rows.boxed(header, self.head, self.wall_end, origin);
         let mut buf = SlabBuf::new(pool);
+        buf.extend(&samples);
         buf.extend(&footer);
-        end(file.len(), &footer, &mfra(&self.keyframes))
+        end(file.len() + samples.len() as u64, &footer, &mfra(&self.keyframes))
             .iter()
             .for_each(|part| buf.extend(part));
         file.append(&[&buf], 0)?;
@@ -207,7 +208,8 @@ pub(super) fn end(footer_offset: u64, footer: &[u8], mfra: &[u8]) -> [Vec<u8>; 3
     trailer.hash(&Sha256::of(mfra));
     let mut w = BoxWriter::default();
     w.boxed(b"uuid", |w| w.bytes(&trailer.0));
-    let pad = padding_box(footer.len() + w.0.len() + mfra.len());
+    let before = (footer_offset % BLOCK) as usize + footer.len();
+    let pad = padding_box(before + w.0.len() + mfra.len());
     [pad, w.0, mfra.to_vec()]
 }
 

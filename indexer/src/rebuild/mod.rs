@@ -1,7 +1,7 @@
 //! Makes the index anew from media files alone.
 //!
-//! Segments are read on several threads, the head and the footer of each in one read, and taken in the order of their
-//! streams; the rows of each are written at once.
+//! Segments are read on several threads, the head and the footer of each in one read, without the sample tables, and taken
+//! in the order of their streams; the rows of each are written at once.
 
 mod adopt;
 mod places;

@@ -1,7 +1,7 @@
 //! What a segment's own bytes tell of it.
 
 use archive::layout::{SegmentName, segment_path};
-use archive::segment::{Footer, SegmentHeader, SegmentReader, scan};
+use archive::segment::{Contents, SegmentHeader, SegmentReader, scan};
 use archive::{
     ArchiveError, FragmentEntry, Gap, InitSegment, SegmentId, Sha256, StreamId, StreamNo, Tier, WallTime,
 };
@@ -84,7 +84,7 @@ pub(super) fn read_own(
     stream: &StreamId,
     name: &SegmentName,
 ) -> Result<Told, ArchiveError> {
-    read(reader, no, stream, name, own_footer)
+    read(reader, no, stream, name, own_contents)
 }
 
 /// Reads a segment whose index may never have known it as sealed.
@@ -94,7 +94,7 @@ pub(super) fn read_proven(
     stream: &StreamId,
     name: &SegmentName,
 ) -> Result<Told, ArchiveError> {
-    read(reader, no, stream, name, |reader, _| proven_footer(reader))
+    read(reader, no, stream, name, |reader, _| proven_contents(reader))
 }
 
 fn read(
@@ -102,10 +102,10 @@ fn read(
     no: StreamNo,
     stream: &StreamId,
     name: &SegmentName,
-    footer: impl FnOnce(&SegmentReader, &SegmentHeader) -> Result<Option<Footer>, ArchiveError>,
+    contents: impl FnOnce(&SegmentReader, &SegmentHeader) -> Result<Option<Contents>, ArchiveError>,
 ) -> Result<Told, ArchiveError> {
     let (header, init, ..) = reader.head()?;
-    let footer = footer(reader, &header)?;
+    let contents = contents(reader, &header)?;
     if segment_path(&header.stream, &header.name()) != segment_path(stream, name) {
         return Err(refused(reader, "its content is that of another segment"));
     }
@@ -126,14 +126,17 @@ fn read(
         fragments: entries.len() as u32,
         generation: header.generation,
     };
-    if let Some(footer) = footer {
-        let link = footer.link();
-        let entries: Vec<_> = footer.fragments.into_iter().map(|f| f.entry).collect();
+    if let Some(contents) = contents {
+        let Contents {
+            header,
+            link,
+            entries,
+        } = contents;
         let (len, sealed) = (reader.len()?, SegmentState::Sealed);
         return Ok(Told {
             prev,
             init,
-            row: row(&footer.header, link, &entries, len, sealed),
+            row: row(&header, link, &entries, len, sealed),
             entries,
             leaves: Vec::new(),
             gaps: Vec::new(),
@@ -170,7 +173,7 @@ fn read(
 
 /// The footer of a segment whose index may never have known it as sealed: one that says what the fragments say.
 /// A torn one is none, and neither is one that a camera sent.
-fn proven_footer(reader: &SegmentReader) -> Result<Option<Footer>, ArchiveError> {
+fn proven_contents(reader: &SegmentReader) -> Result<Option<Contents>, ArchiveError> {
     let footer = match reader.footer() {
         Ok(Some(footer)) => footer,
         Ok(None) | Err(ArchiveError::Corrupt { .. }) => return Ok(None),
@@ -181,14 +184,14 @@ fn proven_footer(reader: &SegmentReader) -> Result<Option<Footer>, ArchiveError>
     let same = footer.header == found.header
         && footer.end() == found.valid_len
         && footer.fragments.iter().eq(found.fragments.iter().map(|f| &f.row));
-    Ok(same.then_some(footer))
+    Ok(same.then(|| footer.into()))
 }
 
 /// The footer of a segment of which nothing else is known. A camera may have sent one as the last picture of a
 /// file that was never sealed; the header, which holds the hash before it, it cannot know.
-fn own_footer(reader: &SegmentReader, header: &SegmentHeader) -> Result<Option<Footer>, ArchiveError> {
-    let footer = reader.footer_without_samples()?;
-    Ok(footer.filter(|footer| footer.header == *header))
+fn own_contents(reader: &SegmentReader, header: &SegmentHeader) -> Result<Option<Contents>, ArchiveError> {
+    let contents = reader.contents()?;
+    Ok(contents.filter(|contents| contents.header == *header))
 }
 
 pub(super) fn refused(reader: &SegmentReader, what: &str) -> ArchiveError {

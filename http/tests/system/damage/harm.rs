@@ -23,6 +23,7 @@ pub(crate) enum Part {
     Moof,
     Media,
     Padding,
+    /// With the sample tables before it.
     Footer,
     Trailer,
     Mfra,
@@ -214,7 +215,7 @@ fn boxes(part: Part, bytes: &[u8]) -> Vec<Range<usize>> {
             b"ftyp" | b"moov" => Part::Init,
             _ if uuid(b"tierline-segment") => Part::Header,
             _ if uuid(b"tierlinefragment") => Part::FragmentBox,
-            _ if uuid(b"tierlines-footer") => Part::Footer,
+            _ if uuid(b"tierline-samples") || uuid(b"tierlines-footer") => Part::Footer,
             _ if uuid(b"tierline-trailer") => Part::Trailer,
             b"moof" => Part::Moof,
             b"mdat" => Part::Media,
