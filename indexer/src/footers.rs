@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use archive::disk::Disk;
 use archive::layout::segment_path;
-use archive::segment::{SegmentReader, scan};
+use archive::segment::{Contents, SegmentReader, scan};
 use archive::store::{StoreError, Stores};
 use archive::{ArchiveError, FragmentEntry, Malformed, Sha256, Tier};
 use tokio::sync::Semaphore;
@@ -174,12 +174,8 @@ enum Told {
 
 /// Where its footer is damaged, the fragments of a segment tell it themselves.
 fn told(reader: &SegmentReader, row: &SegmentRow) -> Result<Told, ArchiveError> {
-    let error = match reader.footer_without_samples() {
-        Ok(Some(footer)) => {
-            let link = footer.link();
-            let fragments = footer.fragments.into_iter().map(|f| f.entry).collect();
-            return Ok(Told::All(fragments, link));
-        }
+    let error = match reader.contents() {
+        Ok(Some(Contents { entries, link, .. })) => return Ok(Told::All(entries, link)),
         Ok(None) => ArchiveError::Malformed(Malformed("a sealed segment without a footer")),
         Err(e) => e,
     };

@@ -90,8 +90,8 @@ impl StreamHandle {
 /// The fragments of a segment that is `row`, as its footer tells them.
 fn told(row: &SegmentRow, reader: &SegmentReader) -> Result<Vec<FragmentEntry>, ArchiveError> {
     const OTHER: Malformed = Malformed("the footer of a segment is not what the index said of it");
-    let footer = reader.footer_without_samples()?;
-    let footer = footer.filter(|f| f.link() == row.head && f.fragments.len() == row.fragments as usize);
-    let footer = footer.ok_or(ArchiveError::Malformed(OTHER))?;
-    Ok(footer.fragments.into_iter().map(|f| f.entry).collect())
+    let told = reader.contents()?;
+    let told = told.filter(|told| told.link == row.head && told.entries.len() == row.fragments as usize);
+    told.map(|told| told.entries)
+        .ok_or(ArchiveError::Malformed(OTHER))
 }
