@@ -69,6 +69,13 @@ impl Source {
         }
     }
 
+    /// Reads from now on end at `until`, or soon behind it.
+    pub(super) fn expect(&self, until: u64) {
+        if let Self::Object(object, _) = self {
+            object.expect(until);
+        }
+    }
+
     pub(super) fn distrust_cache(&self) -> Result<(), ArchiveError> {
         match self {
             Self::File(file) => file.distrust_cache(),

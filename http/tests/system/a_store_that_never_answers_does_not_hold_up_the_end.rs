@@ -47,7 +47,10 @@ fn a_store_that_never_answers_does_not_hold_up_the_end() {
         let began = Instant::now();
         service.stop();
         let took = began.elapsed();
-        println!("ended after {took:?}, {} connections to the store", connections.len());
+        println!(
+            "ended after {took:?}, {} connections to the store",
+            connections.len()
+        );
         assert!(took < END_MAX, "{took:?}");
         oracle.rest();
     }
