@@ -188,10 +188,11 @@ fn nothing_behind_what_somebody_asked_for_is_read_ahead() {
     let (site, counted) = Site::counted(&["a", "b"], 64 * MIB);
     site.request("a", 4 * MIB..30 * MIB);
     assert_eq!(counted.settled(), 26);
-    // Where nobody says it, no more than was read.
-    site.read(&site.reader("b"), 0..10 * MIB);
+    // Where nobody says it, as much as for a reader at all.
+    let reader = site.reader("b");
+    site.read(&reader, 0..10 * MIB);
     let ahead = counted.settled() - 26 - 10;
-    assert!((1..=10).contains(&ahead), "{ahead} blocks");
+    assert!((1..=16).contains(&ahead), "{ahead} blocks");
 }
 
 #[test]
@@ -235,16 +236,16 @@ fn many_readers_together_read_ahead_no_more_than_half_of_the_caches_memory() {
 fn a_reader_who_leaves_stops_asking() {
     let (site, counted) = Site::counted(&["a"], 64 * MIB);
     let reader = site.reader("a");
-    site.read(&reader, 0..10 * MIB);
+    site.read(&reader, 0..14 * MIB);
     let before = counted.settled();
     let held = counted.gate.write();
     // All of it is there already, and the next blocks are asked for.
-    site.read(&reader, 10 * MIB..12 * MIB);
+    site.read(&reader, 14 * MIB..16 * MIB);
     drop(reader);
     std::thread::sleep(Duration::from_millis(300));
     drop(held);
     let more = counted.settled() - before;
-    assert!(more <= 1, "{more} blocks are read of which one was under way");
+    assert_eq!(more, 1, "the block that was under way");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What is asked of a store before it is needed, for somebody who reads an object in order.
 //!
-//! Who has read some in order is read for ahead: no more than was read so far, nothing behind what was asked for, and
+//! Who has read some in order is read for ahead: at most twice what was read so far, nothing behind what was asked for, and
 //! within bounds for each reader and for all of them. The blocks lie here until they are read or their reader goes,
 //! since the cache may give them up before. With their reader ends what was not begun.
 
@@ -156,7 +156,7 @@ fn room_for(numbers: &Range<u64>, object: &Object) -> Option<OwnedSemaphorePermi
 /// How many blocks are read ahead for somebody who has read `read` bytes in order, where there is room for `free` more:
 /// nobody has more than what is left to others, so that nobody is left with nothing.
 fn blocks_ahead(read: u64, free: usize) -> u64 {
-    (read / BLOCK_BYTES).min(READER_BLOCKS).min(free as u64)
+    (2 * read / BLOCK_BYTES).min(READER_BLOCKS).min(free as u64)
 }
 
 /// The blocks from `next` on that are asked for by one request, if any are: all up to `needed`, and up to `end` as many
@@ -178,9 +178,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_more_is_read_ahead_than_was_read_and_than_is_left_to_others() {
-        assert_eq!(blocks_ahead(64 << 10, 32), 0);
-        assert_eq!(blocks_ahead(5 << 20, 32), 5);
+    fn no_more_is_read_ahead_than_was_read_twice_over_and_than_is_left_to_others() {
+        assert_eq!(blocks_ahead(500 << 10, 32), 0);
+        assert_eq!(blocks_ahead(5 << 20, 32), 10);
         assert_eq!(blocks_ahead(1 << 30, 32), READER_BLOCKS);
         assert_eq!(blocks_ahead(1 << 30, 3), 3);
     }

@@ -201,6 +201,13 @@ impl ObjectFile {
         self.order.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Where what is read from `offset` on without a copy ends.
+    pub(crate) fn piece_end(&self, offset: u64) -> Option<u64> {
+        self.blocks
+            .as_ref()
+            .map(|_| (offset / BLOCK_BYTES + 1) * BLOCK_BYTES)
+    }
+
     /// Says that the reads from now on end at `until`.
     pub(crate) fn expect(&self, until: u64) {
         self.order().expect(until.min(self.len));
