@@ -75,6 +75,8 @@ impl AsRef<[u8]> for Aligned {
 const READ_SLACK_BYTES: usize = 2 * SLAB_BYTES + 2 * BLOCK_BYTES;
 /// Smaller reads are not worth a large buffer.
 const READ_BYTES_POOLED_MIN: usize = 128 << 10;
+/// The same of what is kept for long, as in a cache.
+const KEPT_BYTES_POOLED_MIN: usize = 1 << 20;
 
 /// Read buffers of one size that are not in use. Clearing a fresh one costs as much as sending what is read into it.
 struct Shelf {
@@ -144,6 +146,48 @@ impl Drop for ReadBuffer {
                 free.push(memory);
             }
         }
+    }
+}
+
+/// Memory of the same kind that is filled piece by piece.
+pub(crate) struct Filling {
+    buffer: ReadBuffer,
+    filled: usize,
+    len: usize,
+}
+
+impl Filling {
+    /// Room for `len` bytes.
+    pub(crate) fn new(len: usize) -> Self {
+        let (buffer, filled) = (ReadBuffer::take(len), 0);
+        Self { buffer, filled, len }
+    }
+
+    /// The same for what is kept: little of it must not hold a large buffer.
+    pub(crate) fn to_keep(len: usize) -> Self {
+        if len >= KEPT_BYTES_POOLED_MIN {
+            return Self::new(len);
+        }
+        let (buffer, filled) = (ReadBuffer(Some(Aligned::zeroed(len))), 0);
+        Self { buffer, filled, len }
+    }
+
+    /// How many bytes there is room for.
+    pub(crate) fn room(&self) -> usize {
+        self.len - self.filled
+    }
+
+    /// Takes the beginning of `piece`, as far as there is room.
+    pub(crate) fn take(&mut self, piece: &mut Bytes) {
+        let now = piece.split_to(piece.len().min(self.room()));
+        let end = self.filled + now.len();
+        self.buffer.first(self.len)[self.filled..end].copy_from_slice(&now);
+        self.filled = end;
+    }
+
+    /// What was taken.
+    pub(crate) fn into_bytes(self) -> Bytes {
+        self.buffer.into_bytes(0..self.filled)
     }
 }
 

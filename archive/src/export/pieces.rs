@@ -104,6 +104,20 @@ impl Pieces {
     }
 }
 
+impl Pieces {
+    /// The last piece that is a file's: its segment, and where it ends there.
+    pub fn last_of_file(&self) -> Option<(SegmentId, u64)> {
+        let all = self.extents.get(self.next..)?;
+        let wanted = all.get(..all.partition_point(|e| e.start < self.rest.end))?;
+        wanted.iter().rev().find_map(|extent| match extent.source {
+            Source::File { segment, from } => {
+                Some((segment, from + extent.len.min(self.rest.end - extent.start)))
+            }
+            Source::Memory(_) => None,
+        })
+    }
+}
+
 impl Iterator for Pieces {
     type Item = Piece;
 

@@ -119,6 +119,7 @@ impl CheckedReader {
             return self.at_least(at, footer, self.reader.checked_end(footer)?);
         };
         let start = entry.offset + (at - entry.offset) / SUM * SUM;
+        let until = self.in_one_piece(start, until);
         let last = all.partition_point(|e| e.offset < until);
         let stop = all.get(last.wrapping_sub(1)).map_or(until, |e| {
             let wanted = until.min(end(e));
@@ -137,6 +138,19 @@ impl CheckedReader {
                 })?;
         }
         Ok((start, bytes))
+    }
+
+    /// How much of `start..until` to read at a time: what lies in one piece in memory is not copied for its end, which is
+    /// read with what it belongs to.
+    fn in_one_piece(&self, start: u64, until: u64) -> u64 {
+        let border = self.reader.piece_end(start).filter(|border| *border < until);
+        let Some(border) = border else { return until };
+        let next = self.fragments.partition_point(|e| e.offset <= border);
+        let entry = next.checked_sub(1).and_then(|of| self.fragments.get(of));
+        let whole = entry.map(|e| e.offset + (border - e.offset) / SUM * SUM);
+        whole
+            .filter(|whole| *whole > start)
+            .unwrap_or(until.min(start + SUM))
     }
 
     /// A file that ends before one of `wanted` does has lost that fragment.

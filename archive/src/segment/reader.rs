@@ -162,6 +162,17 @@ impl SegmentReader {
         self.file.distrust_cache()
     }
 
+    /// Says that somebody wants all up to `until`, in order, and nothing behind it: what lies in a store is read ahead so
+    /// far.
+    pub fn expect(&self, until: u64) {
+        self.file.expect(until);
+    }
+
+    /// Where what lies in one piece from `offset` on ends, where it comes in pieces.
+    pub(super) fn piece_end(&self, offset: u64) -> Option<u64> {
+        self.file.piece_end(offset)
+    }
+
     /// Bytes in aligned memory: for long sequential reads, with or without [`set_direct`](Self::set_direct).
     pub fn read_aligned(&self, offset: u64, len: usize) -> Result<Bytes, ArchiveError> {
         let bytes = self.file.read_aligned(offset, len)?;

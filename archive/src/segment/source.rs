@@ -69,6 +69,21 @@ impl Source {
         }
     }
 
+    /// Where what lies in one piece from `offset` on ends, where it comes in pieces.
+    pub(super) fn piece_end(&self, offset: u64) -> Option<u64> {
+        match self {
+            Self::Object(object, _) => object.piece_end(offset),
+            Self::File(_) | Self::Outline(_) => None,
+        }
+    }
+
+    /// Reads from now on end at `until`, or soon behind it.
+    pub(super) fn expect(&self, until: u64) {
+        if let Self::Object(object, _) = self {
+            object.expect(until);
+        }
+    }
+
     pub(super) fn distrust_cache(&self) -> Result<(), ArchiveError> {
         match self {
             Self::File(file) => file.distrust_cache(),

@@ -6,17 +6,22 @@
 
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use foyer::{
     BlockEngineConfig, DeviceBuilder, FsDeviceBuilder, HybridCache, HybridCacheBuilder, HybridCachePolicy,
     PsyncIoEngineConfig,
 };
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
 
+use super::ahead::Block;
+use super::playback::Ends;
+use super::stretch::Stretch;
 use super::{Store, StoreError};
 use crate::id::Sha256;
 
-/// What is asked of a store at a time.
+/// What is kept at a time.
 pub(super) const BLOCK_BYTES: u64 = 1 << 20;
 /// The disk is written and given up in files of this size, all of which stay open.
 const REGION_BYTES: usize = 64 << 20;
@@ -26,7 +31,7 @@ const WRITES_BYTES: usize = 32 << 20;
 /// How much is kept, and where.
 #[derive(Clone, Debug)]
 pub struct CacheConfig {
-    /// Bytes in memory.
+    /// Bytes in memory. What is read ahead and not in the cache any more takes half as much again at most.
     pub memory: usize,
     /// Bytes on disk; with 0 nothing is kept there.
     pub disk: usize,
@@ -36,7 +41,13 @@ pub struct CacheConfig {
 
 /// The cache of all stores. Cloning shares it.
 #[derive(Clone, Debug)]
-pub struct Cache(HybridCache<u128, Bytes>);
+pub struct Cache {
+    blocks: HybridCache<u128, Bytes>,
+    /// Leave for blocks that are read ahead.
+    room: Arc<Semaphore>,
+    /// Where requests ended.
+    ends: Arc<Ends>,
+}
 
 impl Cache {
     /// Opens the cache with what an earlier process left on disk. One that cannot be opened is begun anew; where not
@@ -63,6 +74,14 @@ impl Cache {
     }
 
     async fn with(config: &CacheConfig, disk: bool) -> foyer::Result<Self> {
+        Ok(Self {
+            blocks: Self::blocks(config, disk).await?,
+            room: Arc::new(Semaphore::new(config.memory / 2 / BLOCK_BYTES as usize)),
+            ends: Arc::default(),
+        })
+    }
+
+    async fn blocks(config: &CacheConfig, disk: bool) -> foyer::Result<HybridCache<u128, Bytes>> {
         let builder = HybridCacheBuilder::new()
             .with_name("media")
             // What was read is there after a restart too.
@@ -73,7 +92,7 @@ impl Cache {
             .with_weighter(|_, block: &Bytes| block.len())
             .storage();
         if !disk {
-            return Ok(Self(builder.build().await?));
+            return builder.build().await;
         }
         let device = FsDeviceBuilder::new(&config.folder)
             .with_capacity(config.disk)
@@ -85,71 +104,120 @@ impl Cache {
         let builder = builder
             .with_io_engine_config(PsyncIoEngineConfig::new())
             .with_engine_config(engine);
-        Ok(Self(builder.build().await?))
+        builder.build().await
     }
 
-    /// The bytes `range` of the object `name`, which is `len` bytes long: one piece a block. Several who want the
-    /// same block read it once.
-    pub async fn read(
-        &self,
-        store: &Store,
-        name: &str,
-        len: u64,
-        range: Range<u64>,
-    ) -> Result<Vec<Bytes>, StoreError> {
-        let mut pieces = Vec::new();
-        let mut at = range.start;
-        while at < range.end {
-            let number = at / BLOCK_BYTES;
-            let start = number * BLOCK_BYTES;
-            let block = self.block(store, name, len, number).await?;
-            let end = (start + block.len() as u64).min(range.end);
-            if end <= at {
-                return Err(StoreError::Wrong {
-                    name: name.to_owned(),
-                    why: format!("it ends before byte {}", range.end),
-                });
-            }
-            pieces.push(block.slice((at - start) as usize..(end - start) as usize));
-            at = end;
+    /// An object whose blocks come through the cache.
+    pub(super) fn object(&self, store: &Store, name: &str, len: u64) -> Object {
+        Object {
+            cache: self.clone(),
+            store: store.clone(),
+            name: name.into(),
+            len,
         }
-        Ok(pieces)
+    }
+}
+
+/// An object whose blocks come through a cache. Cloning shares both.
+#[derive(Clone, Debug)]
+pub(super) struct Object {
+    cache: Cache,
+    store: Store,
+    name: Arc<str>,
+    len: u64,
+}
+
+impl Object {
+    /// In bytes.
+    pub(super) fn len(&self) -> u64 {
+        self.len
     }
 
-    /// Has blocks of an object read before somebody asks for them.
-    pub async fn fetch_ahead(&self, store: &Store, name: &str, len: u64, numbers: Range<u64>) {
+    /// How many blocks it has.
+    pub(super) fn blocks(&self) -> u64 {
+        self.len.div_ceil(BLOCK_BYTES)
+    }
+
+    /// Leave for blocks that are read ahead, one for each.
+    pub(super) fn room(&self) -> &Arc<Semaphore> {
+        &self.cache.room
+    }
+
+    /// One block. Several who want the same one read it once.
+    pub(super) async fn block(&self, number: u64) -> Result<Bytes, StoreError> {
+        let (store, name, range) = (self.store.clone(), self.name.clone(), self.range(number));
+        self.block_by(number, async move { store.read(&name, range).await })
+            .await
+    }
+
+    /// Reads blocks before somebody asks for them, those that nobody has by one request, and tells `to` of each: no more
+    /// when nobody listens there any more.
+    pub(super) async fn fetch(
+        self,
+        numbers: Range<u64>,
+        mut room: OwnedSemaphorePermit,
+        to: Option<mpsc::Sender<Block>>,
+    ) {
+        let bytes = numbers.start * BLOCK_BYTES..self.len.min(numbers.end * BLOCK_BYTES);
+        let stretch = Arc::new(Mutex::new(Stretch::new(&self.store, &self.name, bytes)));
         for number in numbers {
-            if number * BLOCK_BYTES >= len || self.block(store, name, len, number).await.is_err() {
+            let (stretch, range) = (Arc::clone(&stretch), self.range(number));
+            let read = async move { stretch.lock().await.read(range).await };
+            let block = self.block_by(number, read).await;
+            let (failed, Some(room)) = (block.is_err(), room.split(1)) else {
+                return;
+            };
+            let gone = match &to {
+                Some(to) => to.send((block, room)).await.is_err() || to.is_closed(),
+                None => false,
+            };
+            if failed || gone {
                 return;
             }
         }
     }
 
-    async fn block(&self, store: &Store, name: &str, len: u64, number: u64) -> Result<Bytes, StoreError> {
-        let start = number * BLOCK_BYTES;
-        let range = start..(start + BLOCK_BYTES).min(len);
-        let fetch = || {
-            let (store, name) = (store.clone(), name.to_owned());
-            async move { store.read(&name, range).await }
-        };
-        let key = key(store.url(), name, number);
-        match self.0.get_or_fetch(&key, fetch).await {
+    async fn block_by(
+        &self,
+        number: u64,
+        read: impl Future<Output = Result<Bytes, StoreError>> + Send + 'static,
+    ) -> Result<Bytes, StoreError> {
+        match self.cache.blocks.get_or_fetch(&self.key(number), || read).await {
             Ok(entry) => Ok(entry.value().clone()),
             Err(e) => match e.downcast_ref::<StoreError>() {
                 Some(e) => Err(e.clone()),
                 None => {
                     tracing::warn!(error = %e, "the cache failed: the store is asked");
-                    store.read(name, start..(start + BLOCK_BYTES).min(len)).await
+                    self.store.read(&self.name, self.range(number)).await
                 }
             },
         }
     }
 
-    /// Forgets what the cache has of an object, which was found to be wrong.
-    pub fn forget(&self, store: &Store, name: &str, len: u64) {
-        for number in 0..len.div_ceil(BLOCK_BYTES) {
-            self.0.remove(&key(store.url(), name, number));
+    /// Whether somebody who begins at byte `start` goes on where another ended lately.
+    pub(super) fn goes_on(&self, start: u64) -> bool {
+        self.cache.ends.has(self.key(0), start)
+    }
+
+    /// Notes that somebody ended at byte `end`.
+    pub(super) fn note_end(&self, end: u64) {
+        self.cache.ends.note(self.key(0), end);
+    }
+
+    /// Forgets what the cache has of it, which was found to be wrong.
+    pub(super) fn forget(&self) {
+        for number in 0..self.blocks() {
+            self.cache.blocks.remove(&self.key(number));
         }
+    }
+
+    fn range(&self, number: u64) -> Range<u64> {
+        let start = number * BLOCK_BYTES;
+        start..(start + BLOCK_BYTES).min(self.len)
+    }
+
+    fn key(&self, number: u64) -> u128 {
+        key(self.store.url(), &self.name, number)
     }
 }
 

@@ -6,16 +6,19 @@
 //!
 //! Nothing here tries again for long: who calls knows what can wait. Each call ends within its time.
 
+mod ahead;
 mod away;
 mod cache;
 mod config;
 mod error;
 mod local;
 mod object_file;
+mod playback;
 mod presign;
 mod raw;
 mod restore;
 mod s3;
+mod stretch;
 mod upload;
 
 use std::ops::Range;
@@ -24,9 +27,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
-use object_store::{GetOptions, GetRange, ObjectStore};
+use object_store::{GetOptions, GetRange, GetResult, ObjectStore};
 
 pub use cache::{Cache, CacheConfig};
 pub use config::{Limits, StoreConfig};
@@ -185,7 +189,7 @@ impl Store {
         };
         match self.within(CALL_TIMEOUT, "list", &self.url, first).await {
             // A folder without objects.
-            Ok(_) | Err(StoreError::Missing { .. }) if matches!(self.backend, Backend::Folder(_)) => Ok(()),
+            Ok(_) | Err(StoreError::Missing { .. }) if self.is_folder() => Ok(()),
             Err(StoreError::Missing { .. }) => Err(StoreError::Refused {
                 what: format!("list {}", self.url),
                 why: "there is no such bucket: make it, or correct `url` or `endpoint`".to_owned(),
@@ -245,16 +249,8 @@ impl Store {
         if range.is_empty() {
             return Ok(Bytes::new());
         }
-        let path = self.path(name);
+        let read = async { self.get(name, &range).await?.bytes().await };
         self.step(Step::Fetch, "read", name)?;
-        let options = GetOptions {
-            range: Some(GetRange::Bounded(range.clone())),
-            ..GetOptions::default()
-        };
-        let read = async {
-            let found = self.backend.objects().get_opts(&path, options).await?;
-            found.bytes().await
-        };
         let bytes = self.within(READ_TIMEOUT, "read", name, read).await?;
         // A range beyond the end comes back shortened, and not as an error.
         if bytes.len() as u64 != range.end - range.start {
@@ -268,6 +264,30 @@ impl Store {
             });
         }
         Ok(bytes)
+    }
+
+    /// The same piece by piece: whoever asks takes them at once.
+    async fn read_in_pieces(
+        &self,
+        name: &str,
+        range: &Range<u64>,
+    ) -> Result<BoxStream<'static, object_store::Result<Bytes>>, StoreError> {
+        self.step(Step::Fetch, "read", name)?;
+        let asked = self.get(name, range);
+        let answer = self.within(READ_TIMEOUT, "read", name, asked).await?;
+        Ok(answer.into_stream())
+    }
+
+    async fn get(&self, name: &str, range: &Range<u64>) -> object_store::Result<GetResult> {
+        let options = GetOptions {
+            range: Some(GetRange::Bounded(range.clone())),
+            ..GetOptions::default()
+        };
+        self.backend.objects().get_opts(&self.path(name), options).await
+    }
+
+    fn is_folder(&self) -> bool {
+        matches!(self.backend, Backend::Folder(_))
     }
 
     /// Whether the object is `len` bytes whose CRC-64/NVME is `crc64`; it is downloaded only where the store keeps

@@ -1,19 +1,19 @@
 //! An object that is read like a file.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-use super::cache::{BLOCK_BYTES, Cache};
+use super::ahead::Order;
+use super::cache::{BLOCK_BYTES, Cache, Object};
 use super::{Store, StoreError};
+use crate::buffer::Filling;
 use crate::tier::Tier;
-
-/// Blocks that are asked for before they are needed, where somebody reads in order.
-const AHEAD_BLOCKS: u64 = 4;
 
 /// How objects are read: which store, which cache, and who waits for the network.
 #[derive(Clone, Debug)]
@@ -163,17 +163,21 @@ pub(crate) struct ObjectFile {
     objects: Objects,
     name: String,
     len: u64,
-    /// Where the last read ended.
-    last_end: Mutex<u64>,
+    /// Through the cache, where there is one.
+    blocks: Option<Object>,
+    /// How it was read until now. Who reads takes it, and puts it back.
+    order: Mutex<Order>,
 }
 
 impl ObjectFile {
     pub(crate) fn new(objects: &Objects, name: &str, len: u64) -> Self {
+        let blocks = |cache: &Cache| cache.object(&objects.store, name, len);
         Self {
             objects: objects.clone(),
             name: name.to_owned(),
             len,
-            last_end: Mutex::new(u64::MAX),
+            blocks: objects.cache.as_ref().map(blocks),
+            order: Mutex::default(),
         }
     }
 
@@ -193,36 +197,67 @@ impl ObjectFile {
         self.len
     }
 
+    fn order(&self) -> MutexGuard<'_, Order> {
+        self.order.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where what is read from `offset` on without a copy ends.
+    pub(crate) fn piece_end(&self, offset: u64) -> Option<u64> {
+        self.blocks
+            .as_ref()
+            .map(|_| (offset / BLOCK_BYTES + 1) * BLOCK_BYTES)
+    }
+
+    /// Says that the reads from now on end at `until`.
+    pub(crate) fn expect(&self, until: u64) {
+        self.order().expect(until.min(self.len));
+    }
+
     /// The bytes from `offset` on, in one piece.
     pub(crate) fn read(&self, offset: u64, len: usize) -> Result<Bytes, StoreError> {
         let range = offset..offset.saturating_add(len as u64);
         if range.end > self.len {
-            return Err(StoreError::Wrong {
-                name: self.name.clone(),
-                why: format!("it has {} bytes, and byte {} was asked for", self.len, range.end),
-            });
+            return Err(self.wrong(format!(
+                "it has {} bytes, and byte {} was asked for",
+                self.len, range.end
+            )));
         }
         let o = &self.objects;
-        let Some(cache) = &o.cache else {
+        let Some(blocks) = &self.blocks else {
             return o.wait(&self.name, self.read_all(range));
         };
-        let mut last_end = self.last_end.lock().unwrap_or_else(PoisonError::into_inner);
-        if range.start == *last_end && !range.is_empty() {
-            let next = (range.end - 1) / BLOCK_BYTES + 1;
-            let (cache, store, name, len) = (cache.clone(), o.store.clone(), self.name.clone(), self.len);
-            o.runtime.spawn(async move {
-                cache
-                    .fetch_ahead(&store, &name, len, next..next + AHEAD_BLOCKS)
-                    .await
-            });
-        }
-        *last_end = range.end;
-        drop(last_end);
-        let pieces = cache.read(&o.store, &self.name, self.len, range);
-        Ok(joined(o.wait(&self.name, pieces)?))
+        let mut order = std::mem::take(&mut *self.order());
+        order.read_on(&range, blocks, &o.runtime);
+        let pieces = o.wait(&self.name, self.read_blocks(blocks, &mut order, range))?;
+        *self.order() = order;
+        Ok(joined(pieces))
     }
 
-    async fn read_all(&self, range: std::ops::Range<u64>) -> Result<Bytes, StoreError> {
+    async fn read_blocks(
+        &self,
+        blocks: &Object,
+        order: &mut Order,
+        range: Range<u64>,
+    ) -> Result<Vec<Bytes>, StoreError> {
+        let mut pieces = Vec::new();
+        for number in range.start / BLOCK_BYTES..range.end.div_ceil(BLOCK_BYTES) {
+            let start = number * BLOCK_BYTES;
+            let block = order.block(blocks, number).await?;
+            let wanted = range.start.max(start) - start..range.end.min(start + BLOCK_BYTES) - start;
+            if wanted.end > block.len() as u64 {
+                return Err(self.wrong(format!("it ends before byte {}", range.end)));
+            }
+            pieces.push(block.slice(wanted.start as usize..wanted.end as usize));
+        }
+        Ok(pieces)
+    }
+
+    fn wrong(&self, why: String) -> StoreError {
+        let name = self.name.clone();
+        StoreError::Wrong { name, why }
+    }
+
+    async fn read_all(&self, range: Range<u64>) -> Result<Bytes, StoreError> {
         let mut pieces = Vec::new();
         let mut at = range.start;
         while at < range.end {
@@ -235,8 +270,18 @@ impl ObjectFile {
 
     /// Reads from now on ask the store itself.
     pub(crate) fn distrust_cache(&self) {
-        if let Some(cache) = &self.objects.cache {
-            cache.forget(&self.objects.store, &self.name, self.len);
+        *self.order() = Order::default();
+        if let Some(blocks) = &self.blocks {
+            blocks.forget();
+        }
+    }
+}
+
+impl Drop for ObjectFile {
+    fn drop(&mut self) {
+        let end = self.order().end();
+        if let Some((blocks, end)) = self.blocks.as_ref().zip(end) {
+            blocks.note_end(end);
         }
     }
 }
@@ -245,7 +290,8 @@ fn joined(mut pieces: Vec<Bytes>) -> Bytes {
     if pieces.len() == 1 {
         return pieces.pop().unwrap_or_default();
     }
-    let mut whole = BytesMut::with_capacity(pieces.iter().map(Bytes::len).sum());
-    pieces.iter().for_each(|piece| whole.extend_from_slice(piece));
-    whole.freeze()
+    let len = pieces.iter().map(Bytes::len).sum();
+    let mut whole = Filling::new(len);
+    pieces.iter_mut().for_each(|piece| whole.take(piece));
+    whole.into_bytes()
 }

@@ -59,6 +59,17 @@ struct Shared {
     free: Mutex<Option<Instant>>,
     /// The first answer to each list.
     lists: Mutex<HashMap<String, Vec<u8>>>,
+    reads: Mutex<Reads>,
+}
+
+/// What was asked for of objects.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Reads {
+    /// How many bytes, each time.
+    pub(crate) lens: Vec<u64>,
+    /// How many requests were under way at most.
+    pub(crate) at_once: u64,
+    under_way: u64,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -78,6 +89,7 @@ impl Proxy {
             dice: AtomicU64::new(1),
             free: Mutex::default(),
             lists: Mutex::default(),
+            reads: Mutex::default(),
         });
         let theirs = shared.clone();
         std::thread::spawn(move || {
@@ -102,6 +114,11 @@ impl Proxy {
         *locked(&self.shared.fault) = fault;
         *locked(&self.shared.free) = None;
         self.shared.happened.store(0, Ordering::Release);
+    }
+
+    /// What was read of objects until now.
+    pub(crate) fn reads(&self) -> Reads {
+        locked(&self.shared.reads).clone()
     }
 
     /// How often it happened since it was set.
@@ -221,6 +238,14 @@ impl Message {
         (words.next().unwrap_or_default(), words.next().unwrap_or_default())
     }
 
+    /// How many bytes are asked for; 0 for all.
+    fn range_len(&self) -> u64 {
+        let range = self.header("range").unwrap_or_default();
+        let ends = range.strip_prefix("bytes=").and_then(|ends| ends.split_once('-'));
+        ends.and_then(|(first, last)| Some(last.parse::<u64>().ok()? + 1 - first.parse::<u64>().ok()?))
+            .unwrap_or(0)
+    }
+
     /// The status of an answer.
     fn status(&self) -> u16 {
         self.text()
@@ -323,6 +348,9 @@ fn serve(shared: &Shared, client: TcpStream) -> io::Result<()> {
             }
             _ => {}
         }
+        if is_read {
+            locked(&shared.reads).begun(request.range_len());
+        }
         let mut answer = forward(shared, &request, &method)?;
         match fault {
             Some(Fault::LostAnswer(share)) if makes && answer.status() < 300 && shared.hits(share) => {
@@ -342,9 +370,20 @@ fn serve(shared: &Shared, client: TcpStream) -> io::Result<()> {
                 .entry(target)
                 .or_insert_with(|| answer.clone());
         }
+        if is_read {
+            locked(&shared.reads).under_way -= 1;
+        }
         client.write_all(&answer)?;
     }
     Ok(())
+}
+
+impl Reads {
+    fn begun(&mut self, len: u64) {
+        self.lens.push(len);
+        self.under_way += 1;
+        self.at_once = self.at_once.max(self.under_way);
+    }
 }
 
 /// What the server answers. Each request has a connection of its own, so that none meets one that is over.

@@ -47,6 +47,11 @@ impl FootageFile {
         }
     }
 
+    /// Says that somebody wants all up to `until`, in order, and nothing behind it.
+    pub(crate) fn expect(&self, until: u64) {
+        self.reader.unchecked().expect(until);
+    }
+
     /// The bytes `range`. When they are not what was written, they are read once more from the disk itself, and then
     /// from the other copies of the segment; if none has them, the fragment is said to be damaged, and readers pass it
     /// over from now on.

@@ -26,6 +26,8 @@ pub(crate) struct ExportReads {
 struct Files {
     stream: StreamHandle,
     rows: HashMap<u64, SegmentRow>,
+    /// The last segment, and where what is wanted of it ends.
+    last: Option<(u64, u64)>,
     open: Mutex<Option<(u64, FootageFile)>>,
 }
 
@@ -35,6 +37,7 @@ impl ExportReads {
         let files = Arc::new(Files {
             stream,
             rows,
+            last: pieces.last_of_file().map(|(segment, end)| (segment.seq, end)),
             open: Mutex::new(None),
         });
         Self {
@@ -120,6 +123,9 @@ impl Files {
         let mut file = self.stream.open(self.rows.get(&seq).ok_or_else(gone)?)?;
         // An export is read once, from end to end: the page cache is for others.
         file.set_direct();
+        if let Some((_, end)) = self.last.filter(|(last, _)| *last == seq) {
+            file.expect(end);
+        }
         Ok(file)
     }
 }

@@ -38,7 +38,11 @@ pub(crate) fn pieces(
             let mut open = file.lock().unwrap_or_else(PoisonError::into_inner);
             let file: &mut FootageFile = match open.as_mut() {
                 Some(file) => file,
-                None => open.insert(stream.open(&row)?),
+                None => {
+                    let file = open.insert(stream.open(&row)?);
+                    file.expect(range.end);
+                    file
+                }
             };
             if !cached {
                 file.set_direct();

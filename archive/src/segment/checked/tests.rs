@@ -1,8 +1,11 @@
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 
+use url::Url;
+
 use super::*;
 use crate::segment::tests::{Fixture, fixture, fragment, path, sealed, write};
+use crate::store::{Cache, CacheConfig, Objects, Store, StoreConfig};
 
 fn reader(f: &Fixture, entries: &[FragmentEntry]) -> CheckedReader {
     CheckedReader::new(
@@ -27,8 +30,41 @@ fn any_range_reads_as_it_was_written() {
     let f = fixture();
     let entries = sealed(&f, &[&[0], &[1, 2], &[3]]);
     let whole = std::fs::read(f.disk.path(&path(&f))).expect("read");
+    reads_as_written(&whole, || reader(&f, &entries));
+
+    // The same file as an object, which comes in blocks.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("threads");
+    let cache = CacheConfig {
+        memory: 64 << 20,
+        disk: 0,
+        folder: "none".into(),
+    };
+    let url = Url::from_directory_path(f.disk.root()).expect("url");
+    let objects = Objects {
+        cache: Some(runtime.block_on(Cache::open(&cache)).expect("cache")),
+        ..Objects::once(
+            Store::open(&StoreConfig::at(url)).expect("open"),
+            runtime.handle().clone(),
+        )
+    };
+    let object = || {
+        let reader = SegmentReader::of_object(&objects, &path(&f), whole.len() as u64);
+        CheckedReader::new(reader, entries.as_slice().into())
+    };
+    reads_as_written(&whole, object);
+    // What lies in one block is given out as it lies there.
+    let border = 5 << 20;
+    let read = object().read(border - 500_000..border + 500_000).expect("read");
+    assert!(read.len() > 1 && read.iter().all(|piece| piece.len() <= 1 << 20));
+}
+
+fn reads_as_written(whole: &[u8], open: impl Fn() -> CheckedReader) {
     let len = whole.len() as u64;
-    let mut r = reader(&f, &entries);
+    let mut r = open();
     let mut seed = 7u64;
     let mut random = |below: u64| {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -42,7 +78,7 @@ fn any_range_reads_as_it_was_written() {
     }
     // In sequence, too.
     let mut all = Vec::new();
-    let mut r = reader(&f, &entries);
+    let mut r = open();
     while (all.len() as u64) < len {
         let at = all.len() as u64;
         all.extend(r.read(at..(at + 100_000).min(len)).expect("read").concat());

@@ -1,0 +1,262 @@
+//! What is asked of a store before somebody needs it, and what is not.
+
+#[path = "rig/content.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod content;
+#[path = "rig/proxy.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod proxy;
+#[path = "rig/servers.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod servers;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
+
+use content::{Told, noise, server_store, store_at};
+use proxy::{Fault, Proxy};
+use servers::{Kind, Server};
+use tierline_archive::seam::{Answer, Faults, Step};
+use tierline_archive::segment::SegmentReader;
+use tierline_archive::store::{Cache, CacheConfig, Objects, Store, StoreConfig};
+use tokio::runtime::Runtime;
+use tokio::sync::Semaphore;
+
+const MIB: u64 = 1 << 20;
+/// What the cache keeps in memory; half of it may be read ahead.
+const MEMORY: u64 = 64 * MIB;
+/// What a body is read in.
+const PIECE: u64 = 2 * MIB;
+
+/// Counts the blocks that are read of a folder, and holds reads while `gate` is taken.
+#[derive(Debug, Default)]
+struct Counted {
+    blocks: AtomicUsize,
+    gate: RwLock<()>,
+    /// Reads that fail, the first of which is so far away.
+    fail: Mutex<Option<usize>>,
+}
+
+impl Faults for Counted {
+    fn at(&self, step: Step, _: &Path) -> Answer {
+        if step != Step::Fetch {
+            return Answer::GoOn;
+        }
+        let number = self.blocks.fetch_add(1, Ordering::AcqRel);
+        drop(self.gate.read());
+        let fail = *self.fail.lock().expect("no panic");
+        if fail == Some(number) {
+            return Answer::Fail(5);
+        }
+        Answer::GoOn
+    }
+}
+
+impl Counted {
+    /// How many blocks were read, when no more are.
+    fn settled(&self) -> u64 {
+        let mut before = usize::MAX;
+        loop {
+            let now = self.blocks.load(Ordering::Acquire);
+            if now == before {
+                return now as u64;
+            }
+            before = now;
+            std::thread::sleep(Duration::from_millis(300));
+        }
+    }
+}
+
+struct Site {
+    _runtime: Runtime,
+    objects: Objects,
+    bytes: Vec<u8>,
+    _folder: Option<tempfile::TempDir>,
+}
+
+impl Site {
+    /// Some objects, all of the same `len` bytes, which `through` reads.
+    fn new(truth: &Store, through: Store, names: &[&str], len: u64) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(4)
+            .enable_all()
+            .build()
+            .expect("threads");
+        let bytes = noise(len as usize, 7);
+        let cache = runtime.block_on(async {
+            for name in names {
+                truth.put(name, &mut Told::new(&bytes)).await.expect("put");
+            }
+            let config = CacheConfig {
+                memory: MEMORY as usize,
+                disk: 0,
+                folder: "none".into(),
+            };
+            Cache::open(&config).await.expect("a cache")
+        });
+        let objects = Objects {
+            store: through,
+            cache: Some(cache),
+            runtime: runtime.handle().clone(),
+            turns: Arc::new(Semaphore::new(64)),
+        };
+        Self {
+            _runtime: runtime,
+            objects,
+            bytes,
+            _folder: None,
+        }
+    }
+
+    /// The same in a folder whose reads are counted.
+    fn counted(names: &[&str], len: u64) -> (Self, Arc<Counted>) {
+        let folder = tempfile::tempdir().expect("folder");
+        let url = url::Url::from_directory_path(folder.path().join("store")).expect("url");
+        let store = Store::open(&StoreConfig::at(url)).expect("open");
+        let counted = Arc::new(Counted::default());
+        let through = store.clone().with_faults(counted.clone());
+        let mut site = Self::new(&store, through, names, len);
+        site._folder = Some(folder);
+        (site, counted)
+    }
+
+    fn reader(&self, name: &str) -> SegmentReader {
+        SegmentReader::of_object(&self.objects, name, self.bytes.len() as u64)
+    }
+
+    /// Reads a range as the body of an answer is read: a little first.
+    fn request(&self, name: &str, range: std::ops::Range<u64>) {
+        let reader = self.reader(name);
+        reader.expect(range.end);
+        let first = range.end.min(range.start + (64 << 10));
+        self.read(&reader, range.start..first);
+        self.read(&reader, first..range.end);
+    }
+
+    /// Reads in order, and looks that everything is right.
+    fn read(&self, reader: &SegmentReader, range: std::ops::Range<u64>) {
+        let mut at = range.start;
+        while at < range.end {
+            let end = range.end.min(at + PIECE);
+            let read = reader.read_aligned(at, (end - at) as usize).expect("read");
+            assert!(read == self.bytes[at as usize..end as usize], "bytes at {at}");
+            at = end;
+        }
+    }
+}
+
+#[test]
+fn a_reader_in_order_has_several_requests_under_way_and_asks_for_nothing_twice() {
+    let folder = tempfile::tempdir().expect("folder");
+    let server = Server::start(Kind::Minio, folder.path());
+    let proxy = Proxy::start(server.address());
+    let len = 50 * MIB + 4096;
+    let through = store_at(&proxy.endpoint(), folder.path(), None);
+    let site = Site::new(&server_store(&server, folder.path()), through, &["a"], len);
+    proxy.set(Some(Fault::Slow(200 * MIB)));
+
+    site.read(&site.reader("a"), 0..len);
+
+    let reads = proxy.reads();
+    assert!(reads.at_once >= 2, "{reads:?}");
+    assert_eq!(reads.lens.iter().sum::<u64>(), len, "{reads:?}");
+    assert!(reads.lens.len() <= 12, "few and large: {reads:?}");
+    assert!(reads.lens.iter().all(|len| *len <= 8 * MIB), "{reads:?}");
+}
+
+#[test]
+fn a_single_range_asks_for_its_own_blocks_and_nothing_else() {
+    let (site, counted) = Site::counted(&["a"], 64 * MIB);
+    let mut blocks = 0;
+    // Across a border, within one block, and again at the end.
+    for (start, touched) in [(5 * MIB + 300_000, 2), (20 * MIB + 4096, 2), (63 * MIB, 1)] {
+        site.request("a", start..(start + MIB).min(64 * MIB));
+        blocks += touched;
+        assert_eq!(counted.settled(), blocks, "from {start}");
+    }
+    // Nobody says where it ends.
+    let reader = site.reader("a");
+    site.read(&reader, 30 * MIB..30 * MIB + 65536);
+    site.read(&reader, 30 * MIB + 65536..31 * MIB);
+    assert_eq!(counted.settled(), blocks + 1);
+}
+
+#[test]
+fn nothing_behind_what_somebody_asked_for_is_read_ahead() {
+    let (site, counted) = Site::counted(&["a", "b"], 64 * MIB);
+    site.request("a", 4 * MIB..30 * MIB);
+    assert_eq!(counted.settled(), 26);
+    // Where nobody says it, as much as for a reader at all.
+    let reader = site.reader("b");
+    site.read(&reader, 0..10 * MIB);
+    let ahead = counted.settled() - 26 - 10;
+    assert!((1..=16).contains(&ahead), "{ahead} blocks");
+}
+
+#[test]
+fn a_player_finds_what_it_asks_for_next() {
+    let (site, counted) = Site::counted(&["a"], 64 * MIB);
+    site.request("a", 10 * MIB..11 * MIB);
+    assert_eq!(counted.settled(), 1, "nobody knows yet that it is one");
+    site.request("a", 11 * MIB..12 * MIB);
+    assert_eq!(counted.settled(), 6, "four behind the second");
+    let held = counted.gate.write();
+    site.request("a", 12 * MIB..13 * MIB);
+    drop(held);
+    assert_eq!(counted.settled(), 7);
+    // Nobody has read what lies before this.
+    site.request("a", 40 * MIB..41 * MIB);
+    assert_eq!(counted.settled(), 8);
+}
+
+#[test]
+fn many_readers_together_read_ahead_no_more_than_half_of_the_caches_memory() {
+    let names = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
+    let (site, counted) = Site::counted(&names, 40 * MIB);
+    let readers: Vec<_> = names.iter().map(|name| site.reader(name)).collect();
+    for at in (0..14 * MIB).step_by(PIECE as usize) {
+        for reader in &readers {
+            site.read(reader, at..at + PIECE);
+        }
+    }
+    let (read, half) = (14 * names.len() as u64, MEMORY / 2 / MIB);
+    let ahead = counted.settled() - read;
+    assert!((half / 2..=half).contains(&ahead), "{ahead} blocks");
+    // When they go, there is room for others.
+    drop(readers);
+    let before = counted.settled();
+    site.read(&site.reader("a"), 0..14 * MIB);
+    site.read(&site.reader("j"), 0..14 * MIB);
+    assert!(counted.settled() > before);
+}
+
+#[test]
+fn a_reader_who_leaves_stops_asking() {
+    let (site, counted) = Site::counted(&["a"], 64 * MIB);
+    let reader = site.reader("a");
+    site.read(&reader, 0..14 * MIB);
+    let before = counted.settled();
+    let held = counted.gate.write();
+    // All of it is there already, and the next blocks are asked for.
+    site.read(&reader, 14 * MIB..16 * MIB);
+    drop(reader);
+    std::thread::sleep(Duration::from_millis(300));
+    drop(held);
+    let more = counted.settled() - before;
+    assert_eq!(more, 1, "the block that was under way");
+}
+
+#[test]
+fn a_block_that_could_not_be_read_ahead_is_asked_for_when_it_is_needed() {
+    let (site, counted) = Site::counted(&["a"], 32 * MIB);
+    *counted.fail.lock().expect("no panic") = Some(9);
+    let reader = site.reader("a");
+    site.read(&reader, 0..8 * MIB);
+    counted.settled();
+    // A store that failed is left alone for a second.
+    std::thread::sleep(Duration::from_millis(1100));
+    site.read(&reader, 8 * MIB..32 * MIB);
+    assert_eq!(counted.settled(), 33);
+}
