@@ -23,7 +23,7 @@ if [ -d /dev/shm ] && [ -w /dev/shm ]; then export TMPDIR=${TMPDIR:-/dev/shm}; f
 # The longest input of a target: what is a list of instructions says all it can in little.
 longest() {
 	case "$1" in
-	align | clock_map | fragmenter | layout | playlists | query | segment | timeline) echo 1024 ;;
+	align | chain | clock_map | fragmenter | layout | playlists | query | segment | thinned | timeline) echo 1024 ;;
 	config | rtsp_session) echo 4096 ;;
 	*) echo 16384 ;;
 	esac

@@ -62,8 +62,16 @@ impl SiteKey {
     }
 }
 
-/// Whether `signature` is that of `bytes` by the holder of `public`, both in hexadecimal.
+/// Whether `signature` is that of `bytes` by the holder of `public`, both in hexadecimal as [`SiteKey`] writes it: of one
+/// signature there is one text.
 pub fn is_signed(public: &str, bytes: &[u8], signature: &str) -> bool {
+    if [public, signature]
+        .concat()
+        .bytes()
+        .any(|b| b.is_ascii_uppercase())
+    {
+        return false;
+    }
     let key = hex::<32>(public).and_then(|key| VerifyingKey::from_bytes(&key).ok());
     let signature = hex::<64>(signature).map(|s| Signature::from_bytes(&s));
     let both = key.zip(signature);
@@ -120,6 +128,8 @@ mod tests {
         let signature = key.sign(b"deleted");
         assert!(is_signed(&key.public(), b"deleted", &signature));
         assert!(!is_signed(&key.public(), b"delete", &signature));
+        assert!(!is_signed(&key.public(), b"deleted", &signature.to_uppercase()));
+        assert!(!is_signed(&key.public().to_uppercase(), b"deleted", &signature));
         let other = SiteKey::from_secret([7; 32]);
         assert!(!is_signed(&other.public(), b"deleted", &signature));
         for bad in ["", "zz", &"0".repeat(128), &"é".repeat(64)] {

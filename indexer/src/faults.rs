@@ -54,15 +54,19 @@ impl Fault {
     }
 
     pub(crate) fn put(&self, index: &Index, out: &mut WriteBatch) -> Result<(), IndexError> {
+        out.put_cf(index.cf(META)?, Self::key(self.segment, self.tier), self.encode());
+        Ok(())
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut e = Encoder::default();
         e.u8(self.kind as u8);
         e.u8(self.lost.into());
         e.wall(self.found);
-        out.put_cf(index.cf(META)?, Self::key(self.segment, self.tier), e.0);
-        Ok(())
+        e.0
     }
 
-    fn decode(key: &[u8], value: &[u8]) -> Result<Self, Malformed> {
+    pub(crate) fn decode(key: &[u8], value: &[u8]) -> Result<Self, Malformed> {
         let mut k = Decoder(key.strip_prefix(PREFIX).ok_or(Malformed("key"))?);
         let segment = SegmentId {
             stream: StreamNo(k.u32()?),

@@ -4,18 +4,31 @@ use archive::codec::{Decoder, Encoder};
 use archive::fuzzing::{Input, Target};
 use archive::{Gap, StreamNo, TimeRange, WallTime};
 
+use crate::certificates::{ChainEnd, read_stretch, stretch_row};
+use crate::copies::{Copies, CopyState};
 use crate::coverage::{HourCoverage, contribution};
+use crate::deletions::Deletion;
+use crate::faults::Fault;
 use crate::keys;
 use crate::registry::CameraRow;
+use crate::restores::Restore;
 use crate::rows::{
     Ended, Incident, SegmentRow, decode_entry, decode_gap, decode_table, encode_entry, encode_gap,
     encode_table,
 };
+use crate::thinning::Thinning;
 use crate::timeline;
+
+pub use crate::certificates::fuzzing::{certificates, chain};
+pub use crate::holds::fuzzing::holds;
 
 /// The parsers of this crate.
 pub const TARGETS: &[Target] = &[
     Target::new("camera_row", camera_row),
+    Target::new("certificates", certificates),
+    Target::new("chain", chain),
+    Target::new("holds", holds),
+    Target::new("moved_rows", moved_rows),
     Target::new("rows", rows),
     Target::new("timeline", timelines),
 ];
@@ -82,6 +95,70 @@ pub fn rows(data: &[u8]) {
             if let Some((stream, at)) = keys::parse_at(bytes) {
                 let key = keys::at(stream, at);
                 assert_eq!(keys::parse_at(&key), Some((stream, at)));
+            }
+        }
+    }
+}
+
+/// Rows of segments that move, are restored, thinned or deleted: those that are taken say the same when they are written
+/// again, and one whole copy counts.
+pub fn moved_rows(data: &[u8]) {
+    let mut input = Input(data);
+    let kind = input.u8();
+    let at = WallTime::from_micros(input.i64());
+    let (stream, bytes) = (StreamNo(3), input.rest());
+    match kind % 7 {
+        0 => {
+            if let Ok(copies) = Copies::decode(bytes) {
+                assert_eq!(copies.state(copies.authority), CopyState::Whole);
+                assert_eq!(copies.state(copies.nearest()), CopyState::Whole);
+                assert!(copies.nearest() <= copies.authority);
+                assert_eq!(Copies::decode(&copies.encode()), Ok(copies));
+            }
+        }
+        1 => {
+            if let Ok(restore) = Restore::decode(stream, at, bytes) {
+                assert!(restore.range.from() == at && restore.range.to() >= at);
+                assert!(!restore.is_readable(at) || !restore.is_over(at));
+                assert_eq!(Restore::decode(stream, at, &restore.encode()), Ok(restore));
+            }
+        }
+        2 => {
+            if let Ok(thinning) = Thinning::decode(stream, at, bytes) {
+                let next = thinning.next();
+                assert!(next.generation > thinning.before.generation, "both have one name");
+                assert_ne!(next.name(), thinning.before.name());
+                assert_eq!(Thinning::decode(stream, at, &thinning.encode()), Ok(thinning));
+            }
+        }
+        3 => {
+            let (key, value) = bytes.split_at(bytes.len().min(19));
+            if let Ok(fault) = Fault::decode(key, value) {
+                assert_eq!(Fault::key(fault.segment, fault.tier), key);
+                assert_eq!(Fault::decode(key, &fault.encode()), Ok(fault));
+            }
+        }
+        4 => {
+            if let Ok(deletion) = serde_json::from_slice::<Deletion>(bytes) {
+                let json = serde_json::to_vec(&deletion).expect("rows are written as JSON");
+                assert_eq!(serde_json::from_slice(&json).ok(), Some(deletion));
+            }
+        }
+        5 => {
+            let (key, row) = bytes.split_at(bytes.len().min(20));
+            if let Ok((number, stretch)) = read_stretch(key, row) {
+                assert!(stretch.from <= stretch.to && stretch.seqs.0 <= stretch.seqs.1);
+                let next = stretch.seqs.1.checked_add(1);
+                assert!(next.is_some(), "no segment can follow");
+                let (stream, _) = keys::parse_at(key.get(..12).unwrap_or_default()).expect("was read");
+                let (key, row) = stretch_row(stream, number, &stretch);
+                assert_eq!(read_stretch(&key, &row), Ok((number, stretch)));
+            }
+        }
+        _ => {
+            if let Ok(end) = ChainEnd::decode(bytes) {
+                assert_eq!(end.encode(), bytes);
+                assert!(end.number.checked_add(1).is_some(), "no certificate can follow");
             }
         }
     }

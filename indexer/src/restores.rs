@@ -74,7 +74,7 @@ impl Restore {
         keys::at(self.segment.stream, self.range.from())
     }
 
-    fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut e = Encoder::default();
         e.varint(self.segment.seq);
         e.varint(self.range.micros());
@@ -85,7 +85,7 @@ impl Restore {
         e.0
     }
 
-    fn decode(stream: StreamNo, at: WallTime, bytes: &[u8]) -> Result<Self, Malformed> {
+    pub(crate) fn decode(stream: StreamNo, at: WallTime, bytes: &[u8]) -> Result<Self, Malformed> {
         let mut d = Decoder(bytes);
         let seq = d.varint()?;
         let restore = Self {

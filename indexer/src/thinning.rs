@@ -76,7 +76,7 @@ impl Thinning {
         }
     }
 
-    fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut e = Encoder::default();
         let mut piece = |bytes: Vec<u8>| {
             e.varint(bytes.len() as u64);
@@ -90,10 +90,13 @@ impl Thinning {
         e.0
     }
 
-    fn decode(stream: StreamNo, wall_start: WallTime, bytes: &[u8]) -> Result<Self, Malformed> {
+    pub(crate) fn decode(stream: StreamNo, wall_start: WallTime, bytes: &[u8]) -> Result<Self, Malformed> {
         let mut d = Decoder(bytes);
         let len = d.varint_u32()? as usize;
         let before = SegmentRow::decode(stream, wall_start, d.bytes(len)?)?;
+        if before.generation == u8::MAX {
+            return Err(Malformed("a generation that none can follow"));
+        }
         let step = if d.0.is_empty() {
             ThinningStep::Begun
         } else {

@@ -17,6 +17,9 @@ mod config;
 mod error;
 mod filing;
 pub mod forecast;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gather;
 mod glob;
 mod hands;

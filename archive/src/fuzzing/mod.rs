@@ -31,13 +31,16 @@ impl Target {
 }
 
 pub use crate::export::fuzzing::{export, parameter_sets};
-pub use crate::segment::fuzzing::{footer, frame, header, segment};
+pub use crate::segment::fuzzing::{carried, footer, frame, header, origin, outline, segment, thinned};
+pub use crate::store::fuzzing::answers;
 pub use boxes::{boxes, init, moof};
 pub use texts::{layout, numbers, texts};
 
 /// The parsers of this crate.
 pub const TARGETS: &[Target] = &[
+    Target::new("answers", answers),
     Target::new("boxes", boxes),
+    Target::new("carried", carried),
     Target::new("export", export),
     Target::new("footer", footer),
     Target::new("frame", frame),
@@ -46,9 +49,12 @@ pub const TARGETS: &[Target] = &[
     Target::new("layout", layout),
     Target::new("moof", moof),
     Target::new("numbers", numbers),
+    Target::new("origin", origin),
+    Target::new("outline", outline),
     Target::new("parameter_sets", parameter_sets),
     Target::new("segment", segment),
     Target::new("texts", texts),
+    Target::new("thinned", thinned),
 ];
 
 #[cfg(test)]

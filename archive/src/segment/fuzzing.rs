@@ -19,6 +19,10 @@ use crate::layout::segment_path;
 use crate::mp4::{BoxWriter, InitSegment};
 use crate::time::WallTime;
 
+pub use super::origin::fuzzing::origin;
+pub use super::outline::fuzzing::outline;
+pub use super::thin::fuzzing::{carried, thinned};
+
 /// The beginning of a segment's file: what is taken stands in a file that begins with the same.
 pub fn header(data: &[u8]) {
     let mut input = Input(data);
@@ -158,10 +162,7 @@ struct Sample {
 
 impl Sample {
     fn new(sealed: bool) -> Self {
-        let mut random = [0; 8];
-        let urandom = File::open("/dev/urandom").and_then(|f| f.read_exact_at(&mut random, 0));
-        urandom.expect("random bytes");
-        let dir = std::env::temp_dir().join(format!("tierline-fuzz-{}", Sha256::of(&random)));
+        let dir = temporary_folder();
         let disk = Disk::open(&dir).expect("a folder");
         let init = InitSegment::build(vec![video_track(640, 360)]);
         let header = some_header(init.hash);
@@ -302,7 +303,20 @@ impl Sample {
     }
 }
 
-fn some_header(init: Sha256) -> SegmentHeader {
+/// A new folder.
+pub(super) fn temporary_folder() -> std::path::PathBuf {
+    let mut random = [0; 8];
+    let urandom = File::open("/dev/urandom").and_then(|f| f.read_exact_at(&mut random, 0));
+    urandom.expect("random bytes");
+    std::env::temp_dir().join(format!("tierline-fuzz-{}", Sha256::of(&random)))
+}
+
+/// What `read` makes of a sealed segment.
+pub(super) fn sealed_sample<T>(read: impl FnOnce(&SegmentReader) -> T) -> T {
+    read(Sample::new(true).reader.as_ref().expect("is there"))
+}
+
+pub(super) fn some_header(init: Sha256) -> SegmentHeader {
     let id = "fuzz";
     SegmentHeader {
         stream: StreamId {

@@ -1,6 +1,9 @@
 //! What a thinned segment says of the one that it was made of.
 #![deny(clippy::indexing_slicing)]
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) mod fuzzing;
+
 use std::fmt;
 
 use super::footer::FRAGMENTS_MAX;

@@ -3,6 +3,9 @@
 //!
 //! `TLOUTLN1 | length of the file (8) | length of the head (4) | length of the end (4) | head | end | SHA-256 of all that`
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) mod fuzzing;
+
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;

@@ -11,6 +11,8 @@ mod away;
 mod cache;
 mod config;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod local;
 mod object_file;
 mod playback;

@@ -14,8 +14,8 @@ use super::{Backend, CALL_TIMEOUT, Store};
 use crate::layout::outline_path;
 use crate::time::WallTime;
 
-const CLASS: &str = "x-amz-storage-class";
-const RESTORE: &str = "x-amz-restore";
+pub(super) const CLASS: &str = "x-amz-storage-class";
+pub(super) const RESTORE: &str = "x-amz-restore";
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// The classes whose objects cannot be read at once.

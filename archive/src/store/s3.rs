@@ -38,8 +38,8 @@ use super::raw::Raw;
 use super::restore::Access;
 use super::upload::{Content, PART_BYTES};
 
-const CHECKSUM: &str = "x-amz-checksum-crc64nvme";
-const CHECKSUM_TYPE: &str = "x-amz-checksum-type";
+pub(super) const CHECKSUM: &str = "x-amz-checksum-crc64nvme";
+pub(super) const CHECKSUM_TYPE: &str = "x-amz-checksum-type";
 /// Parts of one object on their way at a time. Two keep a server busy; more cost CPU and no time.
 const PARTS_AT_ONCE: usize = 2;
 /// A part on its way takes no longer: 8 MiB at 2 Mbit/s, two at a time, take 64 s.
@@ -260,7 +260,7 @@ fn client(config: &StoreConfig, headers: HeaderMap) -> Result<AmazonS3, StoreErr
 }
 
 /// The first key id and secret of a file in the format of Amazon's tools.
-fn credentials(text: &str) -> Option<(&str, &str)> {
+pub(super) fn credentials(text: &str) -> Option<(&str, &str)> {
     let value = |key: &str| {
         let mut lines = text.lines().filter_map(|line| line.split_once('='));
         lines

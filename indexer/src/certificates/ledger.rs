@@ -16,7 +16,7 @@ pub const CERTIFICATES_FOLDER: &str = ".certificates";
 pub(super) const FILE_BYTES_MAX: u64 = 1 << 30;
 
 /// The file of the hour in which a certificate was issued.
-fn file_path(certificate: &Certificate) -> String {
+pub(super) fn file_path(certificate: &Certificate) -> String {
     format!(
         "{CERTIFICATES_FOLDER}/{}.jsonl",
         hour_dir(certificate.archive_time)

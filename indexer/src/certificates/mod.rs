@@ -5,6 +5,8 @@
 //! 2. Certificates are numbered from 1 without holes, and each names the hash of the one before it.
 //! 3. What is signed is the text of a certificate byte for byte, as it lies between the braces of its line.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod issue;
 mod ledger;
 mod restore;
@@ -142,6 +144,15 @@ impl Certificate {
         }
     }
 
+    /// Whether a certificate, and a segment behind each of these, can follow, and nothing ends before it begins: whoever
+    /// has any key can sign what he likes.
+    fn is_possible(&self) -> bool {
+        let possible = |s: &DeletedSegment| {
+            s.seq < u64::MAX && s.from <= s.to && s.gaps_before.iter().all(|gap| gap.from <= gap.to)
+        };
+        (1..u64::MAX).contains(&self.number) && self.segments.iter().all(possible)
+    }
+
     /// Its segments in stretches without a hole in time or sequence: first and last sequence, and the time.
     fn stretches(&self) -> Vec<Stretch> {
         let mut found: Vec<Stretch> = Vec::new();
@@ -180,20 +191,23 @@ pub(crate) struct ChainEnd {
 impl ChainEnd {
     const KEY: &'static str = "certificates";
 
-    fn encode(self) -> Vec<u8> {
+    pub(crate) fn encode(self) -> Vec<u8> {
         let mut e = Encoder::default();
         e.u64(self.number);
         e.hash(&self.hash);
         e.0
     }
 
-    fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut d = Decoder(bytes);
         let end = Self {
             number: d.u64()?,
             hash: d.hash()?,
         };
         d.end()?;
+        if end.number == u64::MAX {
+            return Err(Malformed("a certificate that none can follow"));
+        }
         Ok(end)
     }
 }
@@ -277,7 +291,7 @@ fn stored(tier: Tier) -> String {
     format!("certificates.{tier}")
 }
 
-fn stretch_row(stream: StreamNo, number: u64, stretch: &Stretch) -> (Vec<u8>, Vec<u8>) {
+pub(crate) fn stretch_row(stream: StreamNo, number: u64, stretch: &Stretch) -> (Vec<u8>, Vec<u8>) {
     let mut key = keys::at(stream, stretch.from).to_vec();
     key.extend(number.to_be_bytes());
     let mut e = Encoder::default();
@@ -287,7 +301,7 @@ fn stretch_row(stream: StreamNo, number: u64, stretch: &Stretch) -> (Vec<u8>, Ve
     (key, e.0)
 }
 
-fn read_stretch(key: &[u8], row: &[u8]) -> Result<(u64, Stretch), Malformed> {
+pub(crate) fn read_stretch(key: &[u8], row: &[u8]) -> Result<(u64, Stretch), Malformed> {
     const KEY: Malformed = Malformed("key");
     let (at, number) = key.split_at_checked(12).ok_or(KEY)?;
     let (_, from) = keys::parse_at(at).ok_or(KEY)?;
@@ -295,7 +309,9 @@ fn read_stretch(key: &[u8], row: &[u8]) -> Result<(u64, Stretch), Malformed> {
     let mut d = Decoder(row);
     let to = TimeRange::starting(from, d.varint()?).to();
     let first = d.varint()?;
-    let last = first.checked_add(d.varint()?).ok_or(Malformed("sequence"))?;
+    // A segment can follow.
+    let last = first.checked_add(d.varint()?).filter(|last| *last < u64::MAX);
+    let last = last.ok_or(Malformed("sequence"))?;
     d.end()?;
     let seqs = (first, last);
     Ok((number, Stretch { from, to, seqs }))

@@ -52,13 +52,13 @@ pub(crate) fn restore(
 }
 
 /// Adds the certificates of a file that are not there yet.
-fn take(
+pub(super) fn take(
     index: &Index,
     place: &str,
     bytes: &[u8],
     left_out: &mut Vec<(String, String)>,
 ) -> Result<(), IndexError> {
-    let mut out = WriteBatch::default();
+    let mut new: BTreeMap<u64, &str> = BTreeMap::new();
     // What stands behind the last line break was being written.
     let whole = bytes
         .iter()
@@ -78,24 +78,26 @@ fn take(
                 continue;
             }
         };
-        match index.certificate(certificate.number)? {
-            None => out.put_cf(
-                index.cf(CERTIFICATES)?,
-                certificate.number.to_be_bytes(),
-                line.as_bytes(),
-            ),
-            Some(known) if known == line => {}
-            Some(_) => left_out.push((
+        let known = match index.certificate(certificate.number)? {
+            Some(known) => known == line,
+            None => *new.entry(certificate.number).or_insert(line) == line,
+        };
+        if !known {
+            left_out.push((
                 format!("{place}, line {n}"),
                 format!("there is another certificate {}", certificate.number),
-            )),
+            ));
         }
+    }
+    let mut out = WriteBatch::default();
+    for (number, line) in new {
+        out.put_cf(index.cf(CERTIFICATES)?, number.to_be_bytes(), line.as_bytes());
     }
     index.write(out)
 }
 
 /// What all certificates together tell.
-fn tell(index: &Index) -> Result<u64, IndexError> {
+pub(super) fn tell(index: &Index) -> Result<u64, IndexError> {
     let mut out = WriteBatch::default();
     let mut ends: BTreeMap<StreamNo, Ended> = BTreeMap::new();
     // Deleted time so far, and the last chain link.

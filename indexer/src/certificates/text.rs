@@ -10,17 +10,22 @@ use super::{Certificate, bad};
 use crate::error::IndexError;
 
 const HEAD: &str = "{\"certificate\":";
-const KEY: &str = ",\"key\":\"";
+pub(super) const KEY: &str = ",\"key\":\"";
 const SIGNATURE: &str = "\",\"signature\":\"";
 const TAIL: &str = "\"}";
-const KEY_DIGITS: usize = 64;
+pub(super) const KEY_DIGITS: usize = 64;
 const SIGNATURE_DIGITS: usize = 128;
 
 /// The signed line of a certificate.
 pub(super) fn sign(certificate: &Certificate, key: &SiteKey) -> Result<String, IndexError> {
     let body = serde_json::to_string(certificate).map_err(|e| bad(&e.to_string()))?;
+    Ok(seal(&body, key))
+}
+
+/// The line of what is signed.
+pub(super) fn seal(body: &str, key: &SiteKey) -> String {
     let (public, signature) = (key.public(), key.sign(body.as_bytes()));
-    Ok(format!("{HEAD}{body}{KEY}{public}{SIGNATURE}{signature}{TAIL}"))
+    format!("{HEAD}{body}{KEY}{public}{SIGNATURE}{signature}{TAIL}")
 }
 
 /// The hash by which the next certificate names this one.
@@ -39,7 +44,10 @@ pub fn parse(line: &str) -> Result<(Certificate, String), String> {
     if !is_signed(key, body.as_bytes(), signature) {
         return Err("its signature does not hold".to_owned());
     }
-    let certificate = serde_json::from_str(body).map_err(|e| e.to_string())?;
+    let certificate: Certificate = serde_json::from_str(body).map_err(|e| e.to_string())?;
+    if !certificate.is_possible() {
+        return Err("it tells of what cannot be".to_owned());
+    }
     Ok((certificate, key.to_owned()))
 }
 

@@ -3,6 +3,8 @@
 //! Invariant: holds change, and deletions begin, under one lock ([`Index::put_hold`], [`Index::begin_deletion`]). Once a
 //! hold is acknowledged nothing that it covers begins to be deleted.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod stored;
 mod view;
 
@@ -90,6 +92,15 @@ impl Hold {
         self.released.is_none() && self.until.is_none_or(|until| now < until)
     }
 
+    /// The version of it that ends it.
+    fn with_release(&self, release: &Release) -> Self {
+        Self {
+            version: self.version + 1,
+            released: Some(release.clone()),
+            ..self.clone()
+        }
+    }
+
     /// As it is written beside the footage.
     pub fn to_json(&self) -> Vec<u8> {
         // Nothing in it can fail to be written.
@@ -137,11 +148,7 @@ impl Index {
         if hold.released.is_some() {
             return Ok(Some(hold));
         }
-        let released = Hold {
-            version: hold.version + 1,
-            released: Some(release.clone()),
-            ..hold
-        };
+        let released = hold.with_release(release);
         self.write_hold(&released)?;
         Ok(Some(released))
     }

@@ -30,12 +30,17 @@ pub struct StoredHolds {
     pub holds: Vec<Hold>,
     /// What could not be read, and why.
     pub left_out: Vec<(String, String)>,
-    found: BTreeMap<HoldId, Hold>,
+    pub(super) found: BTreeMap<HoldId, Hold>,
 }
 
 impl StoredHolds {
-    fn take(&mut self, place: String, bytes: Result<Vec<u8>, String>) {
+    pub(super) fn take(&mut self, place: String, bytes: Result<Vec<u8>, String>) {
         let read = bytes.and_then(|bytes| serde_json::from_slice::<Hold>(&bytes).map_err(|e| e.to_string()));
+        // It could not be released: that takes a later version.
+        let read = read.and_then(|hold| match hold.version {
+            u32::MAX => Err("no hold has so many versions".to_owned()),
+            _ => Ok(hold),
+        });
         match read {
             Ok(hold) => {
                 let known = self.found.get(&hold.id).map(|known| known.version);

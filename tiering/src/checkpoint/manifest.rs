@@ -1,4 +1,4 @@
-//! The manifest of a checkpoint: a line for what it is, and one for each file.
+//! The manifest of a checkpoint: a line for what it is, one for each file, and one with the SHA-256 of all before it.
 
 use archive::Sha256;
 
@@ -21,14 +21,21 @@ pub(super) fn write(files: &[File]) -> String {
     for File { name, bytes, sha256 } in files {
         text += &format!("{sha256} {bytes} {name}\n");
     }
+    sealed(text)
+}
+
+/// With the last line: without it a manifest that lost some lines would be one of fewer files.
+pub(super) fn sealed(mut text: String) -> String {
+    let sha256 = Sha256::of(text.as_bytes());
+    text += &format!("{sha256}\n");
     text
 }
 
-/// Reads what [`write`] wrote; `None` for anything else. A name is that of a file in one folder.
+/// Reads what [`write`] wrote, to the byte; `None` for anything else. A name is that of a file in one folder.
 pub(super) fn read(text: &str) -> Option<Vec<File>> {
-    let lines = text.strip_suffix('\n')?.strip_prefix(FIRST)?;
+    let (lines, _) = text.strip_suffix('\n')?.rsplit_once('\n')?;
     let mut files = Vec::new();
-    for line in lines.split('\n').skip(1) {
+    for line in lines.strip_prefix(FIRST)?.split('\n').skip(1) {
         let mut fields = line.splitn(3, ' ');
         let sha256 = Sha256::from_hex(fields.next()?)?;
         let bytes = fields.next()?.parse().ok()?;
@@ -45,7 +52,8 @@ pub(super) fn read(text: &str) -> Option<Vec<File>> {
             sha256,
         });
     }
-    (!files.is_empty()).then_some(files)
+    // What else would be read the same was written by nobody of ours.
+    (!files.is_empty() && write(&files) == text).then_some(files)
 }
 
 #[cfg(test)]
@@ -66,6 +74,16 @@ mod tests {
         }
         let text = write(&files);
         assert_eq!(read(text.trim_end()), None, "cut off");
+        let lines: Vec<&str> = text.split_inclusive('\n').collect();
+        for n in 0..lines.len() {
+            let fewer: String = (lines.iter().enumerate().filter(|(i, _)| *i != n))
+                .map(|(_, line)| *line)
+                .collect();
+            assert_eq!(read(&fewer), None, "without line {n}");
+            assert_eq!(read(&lines[..n].concat()), None, "{n} lines");
+        }
+        let other = text.replacen("checkpoint 1", "checkpoint 10", 1);
+        assert_eq!(read(&other), None, "of another format");
         assert_eq!(read(""), None);
         assert_eq!(read(&write(&[])), None);
     }

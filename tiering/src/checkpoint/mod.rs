@@ -5,6 +5,8 @@
 
 mod config;
 mod fetch;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod make;
 mod manifest;
 mod thread;

@@ -274,6 +274,17 @@ impl Scrubber {
         let Some(what) = self.subject(row)? else {
             return Ok(true);
         };
+        if self.unanswered.0 == Some(what.row.id) && self.unanswered.1 >= UNANSWERED_MAX {
+            // Right behind a read that failed nobody may ask its store for anything: so this comes before the next one.
+            if !self.places.is_there(tier) {
+                return Ok(false);
+            }
+            tracing::error!(segment = %what.name, %tier, "a copy cannot be read, and its store answers: it is passed over");
+            // It must not keep all that follow it from being looked at.
+            self.unanswered = (None, 0);
+            self.told.passed_over += 1;
+            return Ok(true);
+        }
         match self.places.read(&what, tier, crc64) {
             Look::Sound => {
                 self.told.bytes += what.row.bytes;
@@ -288,10 +299,9 @@ impl Scrubber {
                     _ => 1,
                 };
                 self.unanswered = (Some(what.row.id), times);
-                if is_passing(&error) && (times < UNANSWERED_MAX || !self.places.is_there(tier)) {
+                if is_passing(&error) {
                     return Ok(false);
                 }
-                // It must not keep all that follow it from being looked at.
                 self.told.passed_over += 1;
             }
         }

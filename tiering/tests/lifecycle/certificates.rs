@@ -28,8 +28,12 @@ fn certificates(index: &Index) -> Vec<Certificate> {
 }
 
 fn findings(a: &Archive) -> Vec<Invariant> {
+    findings_of(a, &a.index)
+}
+
+fn findings_of(a: &Archive, index: &Index) -> Vec<Invariant> {
     let found = check(
-        &a.index,
+        index,
         &a.disk,
         &Default::default(),
         CheckOptions::default(),
@@ -123,7 +127,7 @@ fn a_certificate_says_what_went_why_and_how_it_was_seen_to_be_gone() {
 }
 
 #[test]
-fn deleted_time_without_a_certificate_and_a_broken_chain_are_named() {
+fn deleted_time_without_a_certificate_is_named() {
     let a = Archive::new();
     let lobby = a.camera("lobby", 5);
     a.record_many(lobby, 0..12);
@@ -137,6 +141,69 @@ fn deleted_time_without_a_certificate_and_a_broken_chain_are_named() {
     std::fs::remove_file(a.file(&a.rows(lobby)[0])).expect("remove");
     a.index.commit(batch).expect("commit");
     assert_eq!(findings(&a), [Invariant::DeletionsAreCertified]);
+}
+
+/// The line of a certificate like this one that somebody with the site's key has changed.
+fn signed_again(line: &str, from: &str, to: &str) -> String {
+    let body = line.strip_prefix("{\"certificate\":").expect("a certificate");
+    let (body, _) = body.rsplit_once(",\"key\":").expect("a key");
+    let body = body.replacen(from, to, 1);
+    let (key, signature) = (key().public(), key().sign(body.as_bytes()));
+    format!("{{\"certificate\":{body},\"key\":\"{key}\",\"signature\":\"{signature}\"}}")
+}
+
+#[test]
+fn a_chain_of_which_a_link_is_missing_or_another_one_is_named() {
+    let a = Archive::new();
+    let lobby = a.camera("lobby", 5);
+    a.record_many(lobby, 0..12);
+    let mut reaper = a.reaper(keep_minutes(60), quick());
+    for minute in [80, 90, 100] {
+        reap(&mut reaper, minute);
+    }
+    let lines: Vec<String> = (1..=3)
+        .map(|number| a.index.certificate(number).expect("read").expect("a certificate"))
+        .collect();
+    let [first, second, third] = &lines[..] else {
+        panic!("{lines:?}")
+    };
+    let file = a.disk.list(".certificates").expect("list").pop().expect("a day");
+    let hour = a.disk.list(&format!(".certificates/{file}")).expect("list");
+    assert_eq!(hour.len(), 1);
+    let file = a.disk.path(&format!(".certificates/{file}/{}", hour[0]));
+    // What check finds after a rebuild, and how many lines were left out of it.
+    let found = |lines: &[&String]| {
+        let lines: Vec<&str> = lines.iter().map(|line| line.as_str()).collect();
+        std::fs::write(&file, lines.join("\n") + "\n").expect("written");
+        let dir = tempfile::tempdir().expect("folder");
+        let anew = Index::open(dir.path(), &Default::default()).expect("index");
+        let told = indexer::rebuild(&a.disk, &Default::default(), &anew, |_| {}).expect("rebuild");
+        (findings_of(&a, &anew), told.left_out.len())
+    };
+    assert_eq!(found(&[first, second, third]), (vec![], 0));
+    assert_eq!(found(&[third, first, second]), (vec![], 0), "in any order");
+    let broken = Invariant::DeletionsAreCertified;
+    for missing in [[second, third], [first, third]] {
+        let (found, _) = found(&missing);
+        assert!(found.contains(&broken), "one is missing: {found:?}");
+    }
+    let other = signed_again(second, "\"reason\":\"age\"", "\"reason\":\"quota\"");
+    assert_eq!(
+        found(&[first, &other, third]),
+        (vec![broken], 0),
+        "another one was put there"
+    );
+    assert_eq!(
+        found(&[first, second, &other, third]),
+        (vec![], 1),
+        "of two the first counts"
+    );
+    let damaged = second.replacen("\"reason\":\"age\"", "\"reason\":\"agf\"", 1);
+    let (found, left_out) = found(&[first, &damaged, third]);
+    assert!(
+        found.contains(&broken) && left_out == 1,
+        "one is damaged: {found:?}"
+    );
 }
 
 #[test]

@@ -17,9 +17,11 @@ mod full_disk;
 mod holds;
 mod interrupted;
 mod moves;
+mod real_servers;
 mod removed_cameras;
 mod retention;
 mod scrub;
+
 mod steps;
 mod thinning;
 mod tiers;
@@ -27,3 +29,7 @@ mod tiers;
 #[path = "../../../archive/tests/rig/servers.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod servers;
+
+#[path = "../../../archive/tests/rig/proxy.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod proxy;

@@ -168,6 +168,33 @@ fn copies_that_are_wrong_in_different_places_make_one_that_is_right() {
 }
 
 #[test]
+fn a_copy_that_is_wrong_itself_is_never_what_another_is_made_of() {
+    let (t, stream) = site(1);
+    let row = &t.archive.rows(stream)[0];
+    let fragments = t.archive.index.table(row).expect("table");
+    let file = t.file(row, Tier::Hot);
+    let sound = flip(&file, fragments[3].offset as usize + 2500);
+    std::fs::remove_file(t.file(row, Tier::Warm)).expect("remove");
+    let mut scrubber = scrubber(&t, &Hands::default());
+    settle(&mut scrubber, days(2));
+    assert!(!t.file(row, Tier::Warm).exists(), "an object of wrong bytes");
+    assert_eq!(scrubber.scrubbed().repaired, 0);
+    assert_eq!(
+        t.archive
+            .index
+            .damage(stream, TimeRange::ALL)
+            .expect("damage")
+            .len(),
+        1
+    );
+    std::fs::write(&file, &sound).expect("write");
+    settle(&mut scrubber, days(16));
+    settle(&mut scrubber, days(18));
+    assert!(read(&t.file(row, Tier::Warm)) == sound);
+    assert_sound(&t);
+}
+
+#[test]
 fn what_no_copy_has_is_told_as_lost_and_is_found_again_when_somebody_brings_it_back() {
     let (t, stream) = Tiered::with_segments(3);
     std::fs::write(t.archive.disk.path(MARKER), "ours").expect("marker");

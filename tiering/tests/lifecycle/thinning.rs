@@ -18,6 +18,7 @@ use tierline_tiering::{
 };
 
 use crate::archive_of_segments::{Archive, ample, minute};
+use crate::holds::hold;
 use crate::tiers::{BELOW, Tiered};
 
 const GRACE: Duration = Duration::from_secs(60);
@@ -131,6 +132,11 @@ fn segments_give_way_when_they_are_old_and_what_they_were_goes_after_the_grace()
     assert_eq!(runs, [(minute(0), true), (minute(20), false)]);
     assert_eq!(timeline.gaps, []);
 
+    settle(&mut thinner, minute(35).plus(GRACE / 2)).expect("passes");
+    assert!(
+        before.iter().all(|old| a.file(old).exists()),
+        "not before the grace"
+    );
     settle(&mut thinner, minute(37)).expect("passes");
     assert_eq!(a.index.thinnings().expect("rows"), []);
     assert!(!a.file(&before[0]).exists() && !a.file(&before[1]).exists());
@@ -218,6 +224,60 @@ fn neither_a_doubted_clock_nor_damage_nor_a_copy_under_way_lets_a_segment_be_thi
         [0, 1, 1],
         "and the damaged one holds up no other"
     );
+}
+
+#[test]
+fn what_comes_up_while_a_version_is_written_keeps_the_original() {
+    for what in ["a hold", "damage", "a doubted clock"] {
+        let a = Archive::new();
+        let lobby = a.camera("lobby", 5);
+        record(&a, lobby, 0..1);
+        let row = a.rows(lobby)[0].clone();
+        let mut thinner = hot(&a, rule());
+        // It is being copied: its version is written, and waits.
+        let busy = HashSet::from([row.id]);
+        let at = moment(minute(1000), &busy);
+        thinner.pass(&at).expect("pass");
+        while !thinner_has_written(&a, &row) {
+            std::thread::sleep(Duration::from_millis(2));
+            assert_eq!(thinner.go_on(&at).expect("pass"), []);
+        }
+        let mut clock_trusted = true;
+        match what {
+            "a hold" => drop(
+                a.index
+                    .put_hold(&hold("case", "lobby", minute(2), minute(3)))
+                    .expect("hold"),
+            ),
+            "damage" => {
+                let entry = &a.index.table(&row).expect("table")[3];
+                let mut batch = Batch::default();
+                batch.damage(Damage::of(row.id, entry, minute(1000)));
+                a.index.commit(batch).expect("commit");
+            }
+            _ => clock_trusted = false,
+        }
+        let busy = HashSet::new();
+        let at = ThinnerMoment {
+            clock_trusted,
+            ..moment(minute(1000), &busy)
+        };
+        while thinner.is_under_way() {
+            std::thread::sleep(Duration::from_millis(2));
+            assert_eq!(thinner.go_on(&at).expect("pass"), [], "{what}");
+        }
+        assert_eq!(a.rows(lobby), std::slice::from_ref(&row), "{what}");
+        assert!(a.file(&row).exists() && !thinner_has_written(&a, &row), "{what}");
+    }
+}
+
+/// Whether the file of the next generation is there.
+fn thinner_has_written(a: &Archive, row: &SegmentRow) -> bool {
+    let next = SegmentRow {
+        generation: row.generation + 1,
+        ..row.clone()
+    };
+    a.file(&next).exists()
 }
 
 #[test]

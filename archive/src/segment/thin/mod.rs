@@ -4,6 +4,8 @@
 #![deny(clippy::indexing_slicing)]
 
 mod carried;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) mod fuzzing;
 mod joined;
 mod keep;
 mod sei;

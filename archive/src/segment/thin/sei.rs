@@ -4,7 +4,7 @@
 use crate::mp4::Track;
 
 /// `user_data_unregistered` messages with this UUID are signatures and certificates.
-const SIGNING: [u8; 16] = [
+pub(super) const SIGNING: [u8; 16] = [
     0x00, 0x5b, 0xc9, 0x3f, 0x2d, 0x71, 0x5e, 0x95, 0xad, 0xa4, 0x79, 0x6f, 0x90, 0x87, 0x7a, 0x6f,
 ];
 const USER_DATA_UNREGISTERED: usize = 5;
