@@ -20,6 +20,7 @@ mod rig;
 mod servers;
 
 #[path = "../../../archive/tests/rig/proxy.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
 mod proxy;
 
 mod damage;

@@ -37,8 +37,9 @@ pub fn origin(data: &[u8]) {
         ..some_header(Sha256::default())
     };
     let head = Sha256::of(&e.0);
-    let footer = FooterRows::default().boxed(&header, head, wall_end, Some(&origin));
-    let footer = Footer::parse(&footer, true).expect("what was written reads back");
+    let boxes = FooterRows::default().boxed(&header, head, wall_end, Some(&origin));
+    let (footer, tables) = Footer::parse(&boxes.footer).expect("what was written reads back");
+    assert!(tables.are(&boxes.samples));
     assert_eq!(footer.link(), origin.head());
     assert_eq!(
         (footer.header, footer.wall_end, footer.head, footer.origin),
