@@ -22,6 +22,7 @@ mod removed_cameras;
 mod retention;
 mod scrub;
 mod steps;
+mod thinned_originals;
 mod thinned_while_leaving;
 mod thinning;
 mod tiers;
