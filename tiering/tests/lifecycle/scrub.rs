@@ -289,13 +289,21 @@ fn copies_that_nothing_can_mend_keep_no_other_from_being_mended() {
     let rows = t.archive.rows(second);
     std::fs::remove_file(t.file(&rows[0], Tier::Warm)).expect("removed");
     batch.fault(fault(&rows[0], Tier::Warm));
-    // Somebody read this one when its disk did not answer for a moment.
-    let entry = &index.table(&rows[1]).expect("table")[3];
-    batch.damage(Damage::of(rows[1].id, entry, begin()));
     index.commit(batch).expect("commit");
     let mut scrubber = scrubber(&t, &Hands::default());
-    for m in 0..5 {
-        settle(&mut scrubber, begin().plus_micros(m * MINUTE_US + m));
+    let mut minutes = (0..9).map(|m| begin().plus_micros(m * MINUTE_US + m));
+    for now in minutes.by_ref().take(5) {
+        settle(&mut scrubber, now);
+    }
+    let damaged = index.damaged_segments(1000).expect("damage").len();
+    assert_eq!(damaged, LOST as usize, "what is lost is damaged");
+    // Somebody read this one when its disk did not answer for a moment.
+    let entry = &index.table(&rows[1]).expect("table")[3];
+    let mut batch = Batch::default();
+    batch.damage(Damage::of(rows[1].id, entry, begin()));
+    index.commit(batch).expect("commit");
+    for now in minutes {
+        settle(&mut scrubber, now);
     }
     assert!(t.file(&rows[0], Tier::Warm).exists());
     assert_eq!(index.fault(rows[0].id, Tier::Warm).expect("fault"), None);
