@@ -1,7 +1,7 @@
 //! Footage that stays, whatever rules, quotas and the disk say: by camera and time, until it is released.
 //!
-//! Invariant: holds change, and deletions begin, under one lock ([`Index::put_hold`], [`Index::begin_deletion`]). Once a
-//! hold is acknowledged nothing that it covers begins to be deleted.
+//! Invariant: holds change, and deletions begin, under one lock ([`Index::put_hold`], [`Index::begin_deletion`],
+//! [`Index::begin_removing`]). Once a hold is acknowledged nothing that it covers begins to be deleted.
 
 mod stored;
 mod view;
