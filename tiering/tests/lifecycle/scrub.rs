@@ -272,7 +272,9 @@ fn copies_that_nothing_can_mend_keep_no_other_from_being_mended() {
     std::fs::write(t.archive.disk.path(MARKER), "ours").expect("marker");
     t.archive.record_many(second, 0..2);
     t.settle(&mut t.mover(&RetentionRule::default()), minute(110));
-    (0..LOST).for_each(|i| drop(t.archive.record(first, minute(i), 1, 60_000)));
+    for i in 0..LOST {
+        t.archive.record(first, minute(i), 1, 60_000);
+    }
     let index = &t.archive.index;
     let fault = |row: &SegmentRow, tier| Fault {
         segment: row.id,

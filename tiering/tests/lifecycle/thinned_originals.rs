@@ -21,21 +21,28 @@ use crate::holds::hold;
 use crate::servers::{BUCKET, KEY, Kind, SECRET, Server};
 use crate::thinning::{GRACE, generations, hot, moment, original, record, rule, settle};
 
-/// Puts a hold at the first step of a kind that is taken on a file.
+/// A hold that is put when a step is taken on the file of this name.
+#[derive(Debug)]
+struct Plan {
+    step: Step,
+    name: String,
+    index: Arc<Index>,
+    hold: Hold,
+}
+
+/// Puts it at the first such step.
 #[derive(Debug, Default)]
 struct HoldAt {
-    plan: Mutex<Option<(Step, String, Arc<Index>, Hold)>>,
+    plan: Mutex<Option<Plan>>,
     answer: Mutex<Option<Vec<Gone>>>,
 }
 
 impl Faults for HoldAt {
     fn at(&self, step: Step, path: &Path) -> Answer {
         let mut plan = self.plan.lock().expect("a lock");
-        let is_it = |(at, name, ..): &mut (Step, String, _, _)| {
-            *at == step && path.to_string_lossy().ends_with(name.as_str())
-        };
-        if let Some((_, _, index, hold)) = plan.take_if(is_it) {
-            let gone = index.put_hold(&hold).expect("hold");
+        let is_it = |p: &mut Plan| p.step == step && path.to_string_lossy().ends_with(&p.name);
+        if let Some(p) = plan.take_if(is_it) {
+            let gone = p.index.put_hold(&p.hold).expect("hold");
             *self.answer.lock().expect("a lock") = Some(gone);
         }
         Answer::GoOn
@@ -61,7 +68,12 @@ fn held_at(step: Step, of: impl Fn(&SegmentRow) -> SegmentRow) -> (Vec<Gone>, bo
     let hold = hold("case", "lobby", minute(2), minute(3));
     let stream = a.index.stream_id(lobby).expect("stream");
     let name = segment_path(&stream, &of(&row).name());
-    *at.plan.lock().expect("a lock") = Some((step, name, a.index.clone(), hold.clone()));
+    *at.plan.lock().expect("a lock") = Some(Plan {
+        step,
+        name,
+        index: a.index.clone(),
+        hold: hold.clone(),
+    });
     settle(&mut thinner, minute(27)).expect("passes");
     let gone = at.answer.lock().expect("a lock").take().expect("it came to that");
     a.assert_clean();
