@@ -115,6 +115,11 @@ impl Copies {
         }
     }
 
+    /// Whether it tells the same of each copy as `other`.
+    pub fn is_like(&self, other: &Self) -> bool {
+        (self.authority, self.states, self.crc64) == (other.authority, other.states, other.crc64)
+    }
+
     /// The tiers on which something stands or may stand under the segment's name.
     pub fn present(&self) -> impl Iterator<Item = Tier> {
         let states = self.states;

@@ -96,8 +96,25 @@ impl Fault {
 impl Index {
     /// Copies that are known to be wrong: the first `count`, by stream and sequence.
     pub fn faults(&self, count: usize) -> Result<Vec<Fault>, IndexError> {
+        self.faults_behind(None, count)
+    }
+
+    /// The same behind the one of `last`, whether or not that is known any more.
+    pub fn faults_behind(
+        &self,
+        last: Option<(SegmentId, Tier)>,
+        count: usize,
+    ) -> Result<Vec<Fault>, IndexError> {
         let mut it = self.db.raw_iterator_cf(self.cf(META)?);
-        it.seek(PREFIX);
+        match last {
+            Some((segment, tier)) => {
+                // The first key that is higher.
+                let mut key = Fault::key(segment, tier);
+                key.push(0);
+                it.seek(key);
+            }
+            None => it.seek(PREFIX),
+        }
         let mut found = Vec::new();
         while found.len() < count
             && let Some((key, value)) = it.item().filter(|(key, _)| key.starts_with(PREFIX))
@@ -148,6 +165,10 @@ mod tests {
         index.commit(batch).expect("commit");
         assert_eq!(index.faults(10).expect("faults"), all);
         assert_eq!(index.faults(2).expect("faults"), all[..2]);
+        let behind = |last: &Fault| index.faults_behind(Some((last.segment, last.tier)), 2);
+        assert_eq!(behind(&all[0]).expect("faults"), all[1..3]);
+        assert_eq!(behind(&all[2]).expect("faults"), all[3..]);
+        assert_eq!(behind(&all[3]).expect("faults"), []);
         let mut batch = Batch::default();
         batch.fault_gone(all[1].segment, all[1].tier);
         index.commit(batch).expect("commit");

@@ -19,6 +19,9 @@ use crate::index::Index;
 use crate::keys;
 use crate::rows::{Incident, IncidentKind, SegmentRow, SegmentState};
 
+/// Stands behind a row whose copies are going.
+const REMOVING: u8 = 1;
+
 /// A segment that is being thinned, or was.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Thinning {
@@ -41,6 +44,14 @@ pub enum ThinningStep {
         /// Since when.
         since: WallTime,
     },
+    /// The same, and the copies of the one before are going: no hold that was answered covers the segment, and who puts
+    /// one from here on is told that it comes too late for them.
+    Removing {
+        /// Of the segment before it was thinned.
+        copies: Copies,
+        /// Since when the next generation is what counts.
+        since: WallTime,
+    },
 }
 
 /// A segment and the thinner version that takes its place.
@@ -59,11 +70,19 @@ pub struct Replacement {
 }
 
 impl Thinning {
-    /// The copies that are left of the segment as it was.
+    /// The copies of the segment as it was, as long as they may be read.
     pub fn former(&self) -> Option<&Copies> {
         match &self.step {
-            ThinningStep::Begun => None,
+            ThinningStep::Begun | ThinningStep::Removing { .. } => None,
             ThinningStep::Replaced { copies, .. } => Some(copies),
+        }
+    }
+
+    /// The copies of the segment as it was of which something may be left.
+    pub fn left(&self) -> Option<&Copies> {
+        match &self.step {
+            ThinningStep::Begun => None,
+            ThinningStep::Replaced { copies, .. } | ThinningStep::Removing { copies, .. } => Some(copies),
         }
     }
 
@@ -83,9 +102,14 @@ impl Thinning {
             e.bytes(&bytes);
         };
         piece(self.before.encode());
-        if let ThinningStep::Replaced { copies, since } = &self.step {
+        if let ThinningStep::Replaced { copies, since } | ThinningStep::Removing { copies, since } =
+            &self.step
+        {
             piece(copies.encode());
             e.wall(*since);
+        }
+        if let ThinningStep::Removing { .. } = &self.step {
+            e.u8(REMOVING);
         }
         e.0
     }
@@ -101,9 +125,11 @@ impl Thinning {
             ThinningStep::Begun
         } else {
             let len = d.varint_u32()? as usize;
-            ThinningStep::Replaced {
-                copies: Copies::decode(d.bytes(len)?)?,
-                since: d.wall()?,
+            let (copies, since) = (Copies::decode(d.bytes(len)?)?, d.wall()?);
+            match d.0.is_empty() {
+                true => ThinningStep::Replaced { copies, since },
+                false if d.u8()? == REMOVING => ThinningStep::Removing { copies, since },
+                false => return Err(Malformed("unknown step of thinning")),
             }
         };
         d.end()?;
@@ -197,6 +223,43 @@ impl Index {
         self.write(out)?;
         self.note_replaced(&r.after);
         Ok(true)
+    }
+
+    /// Begins to remove the copies of a segment as it was before it was thinned, and returns the row that says so, durable;
+    /// `None`, and nothing is changed, when the segment is held at `now`, is being deleted, or has no such copies.
+    ///
+    /// This is the only way in which they begin to go: holds change under the same lock.
+    pub fn begin_removing(&self, before: &SegmentRow, now: WallTime) -> Result<Option<Thinning>, IndexError> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(thinning) = self.thinning(before)? else {
+            return Ok(None);
+        };
+        let (copies, since) = match thinning.step {
+            ThinningStep::Begun => return Ok(None),
+            ThinningStep::Removing { .. } => return Ok(Some(thinning)),
+            ThinningStep::Replaced { copies, since } => (copies, since),
+        };
+        let row = self.segment(before.id)?;
+        if row.is_none_or(|row| row.state != SegmentState::Sealed)
+            || self.held(before.id.stream, before.range(), now)?
+        {
+            return Ok(None);
+        }
+        let going = Thinning {
+            step: ThinningStep::Removing { copies, since },
+            ..thinning
+        };
+        let mut out = WriteBatch::default();
+        going.put(self, &mut out)?;
+        self.write(out)?;
+        Ok(Some(going))
+    }
+
+    /// Segments of which the version before they were thinned is going: it is too late to hold that.
+    pub(crate) fn originals_going(&self) -> Result<Vec<SegmentRow>, IndexError> {
+        let all = self.thinnings()?.into_iter();
+        let going = all.filter(|t| matches!(t.step, ThinningStep::Removing { .. }));
+        Ok(going.map(|t| t.before).collect())
     }
 
     fn put_replaced(&self, out: &mut WriteBatch, r: &Replacement) -> Result<(), IndexError> {

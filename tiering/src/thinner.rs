@@ -63,6 +63,8 @@ pub struct Thinner {
     resting: HashMap<SegmentId, u64>,
     /// Segments of which too little would go, or that would have to be restored first.
     dense: HashSet<SegmentId>,
+    /// When segments were replaced, by a clock that never jumps, as long as copies of what they were are left.
+    fresh: HashMap<SegmentId, u64>,
 }
 
 /// A new version that is being written.
@@ -136,6 +138,7 @@ impl Thinner {
             job: None,
             resting: HashMap::new(),
             dense: HashSet::new(),
+            fresh: HashMap::new(),
         }
     }
 
@@ -210,13 +213,21 @@ impl Thinner {
         found: &mut Vec<SegmentRow>,
     ) -> Result<(), IndexError> {
         let index = &self.parts.index;
+        let held = index.held_ranges(stream, at.now)?;
         let mut from = self.cursors.get(&stream).copied().unwrap_or(WallTime::MIN);
         let mut all_done = true;
         let (mut wanted, mut passed_over) = (0, 0);
         loop {
             let rows = index.segments_from(stream, from, PAGE_ROWS)?;
-            let more = rows.len() == PAGE_ROWS;
+            let mut more = rows.len() == PAGE_ROWS;
             for row in rows {
+                if let Some(hold) = held.iter().find(|held| held.intersect(row.range()).is_some()) {
+                    // All that begin before its end are held too, and may be many.
+                    all_done = false;
+                    from = row.wall_start.plus_micros(1).max(hold.to());
+                    more = true;
+                    break;
+                }
                 let is_written = row.state == SegmentState::Open && row.epoch == index.epoch();
                 match due(rule, &row, is_written, at.now) {
                     Due::Later => return Ok(()),
@@ -398,6 +409,7 @@ impl Thinner {
             self.give_up(row)?;
             return Ok(None);
         }
+        self.fresh.insert(row.id, at.monotonic_us);
         let (pictures, kept) = thinned.pictures;
         tracing::info!(
             stream = self.name(row),
@@ -433,7 +445,11 @@ impl Thinner {
     /// Removes what an earlier process left half done, and what was replaced a grace ago.
     fn clear(&mut self, at: &ThinnerMoment<'_>) -> Result<(), IndexError> {
         let began = Instant::now();
-        for thinning in self.parts.index.thinnings()? {
+        let all = self.parts.index.thinnings()?;
+        // Segments that were deleted have taken it with them.
+        let left: HashSet<SegmentId> = all.iter().map(|thinning| thinning.before.id).collect();
+        self.fresh.retain(|id, _| left.contains(id));
+        for thinning in all {
             let id = thinning.before.id;
             let ours = self.job.as_ref().is_some_and(|job| job.row.id == id);
             if ours || self.rests(id, at) || at.busy.contains(&id) {
@@ -442,14 +458,12 @@ impl Thinner {
             match &thinning.step {
                 ThinningStep::Begun => self.give_up(&thinning.before)?,
                 ThinningStep::Replaced { copies, since } => {
-                    let since_us = at.now.micros_since(*since);
-                    // What was replaced in the future was replaced by a clock that was wrong.
-                    let after_grace =
-                        since_us < 0 || i128::from(since_us) >= self.parts.grace.as_micros() as i128;
-                    if after_grace && at.clock_trusted {
+                    if self.is_after_grace(id, *since, at) && at.clock_trusted {
                         self.remove_replaced(&thinning, copies, at)?;
                     }
                 }
+                // It was decided, and nobody reads them any more.
+                ThinningStep::Removing { copies, .. } => self.end_removing(&thinning.before, copies, at)?,
             }
             if began.elapsed() > REMOVING_MAX {
                 break;
@@ -485,19 +499,59 @@ impl Thinner {
         {
             return Ok(());
         }
-        let removed = confirm(&disk, &stores, &stream, &row, &now)
-            .and_then(|()| remove_copies(&disk, &stores, &stream, &thinning.before, copies));
-        if let Err(error) = removed {
-            tracing::error!(
-                %stream, segment = id.seq, %error,
-                "what a segment was before it was thinned stays for now"
-            );
-            self.rest(id, at);
+        if let Err(error) = confirm(&disk, &stores, &stream, &row, &now) {
+            self.put_off(&stream, id, &error, at);
             return Ok(());
         }
+        // A hold may have been answered meanwhile: this asks once more, in the write that says that they go.
+        match index.begin_removing(&thinning.before, at.now)? {
+            Some(_) => self.end_removing(&thinning.before, copies, at),
+            None => Ok(()),
+        }
+    }
+
+    /// Removes the copies of which the index says that they go, and forgets them.
+    fn end_removing(
+        &mut self,
+        before: &SegmentRow,
+        copies: &Copies,
+        at: &ThinnerMoment<'_>,
+    ) -> Result<(), IndexError> {
+        let ThinnerParts {
+            index, disk, stores, ..
+        } = self.parts.clone();
+        let Some(stream) = index.stream_id(before.id.stream) else {
+            return Ok(());
+        };
+        if let Err(error) = remove_copies(&disk, &stores, &stream, before, copies) {
+            self.put_off(&stream, before.id, &error, at);
+            return Ok(());
+        }
+        self.fresh.remove(&before.id);
         let mut batch = Batch::default();
-        batch.thinned(&row);
+        batch.thinned(before);
         index.commit(batch)
+    }
+
+    fn put_off(&mut self, stream: &StreamId, id: SegmentId, error: &ArchiveError, at: &ThinnerMoment<'_>) {
+        tracing::error!(
+            %stream, segment = id.seq, %error,
+            "what a segment was before it was thinned stays for now"
+        );
+        self.rest(id, at);
+    }
+
+    /// Whether readers of what was replaced have had their time, by the wall clock and by the one that never jumps.
+    fn is_after_grace(&mut self, id: SegmentId, since: WallTime, at: &ThinnerMoment<'_>) -> bool {
+        let since_us = at.now.micros_since(since);
+        // What was replaced in the future was replaced by a clock that was wrong: its grace begins when it is found.
+        if since_us < 0 {
+            self.fresh.entry(id).or_insert(at.monotonic_us);
+        }
+        let is_over = |us: i128| us >= self.parts.grace.as_micros() as i128;
+        let by_wall = since_us < 0 || is_over(since_us.into());
+        let begun = self.fresh.get(&id);
+        by_wall && begun.is_none_or(|us| is_over(at.monotonic_us.saturating_sub(*us).into()))
     }
 }
 
@@ -519,16 +573,22 @@ fn confirm(
     copies: &Copies,
 ) -> Result<(), ArchiveError> {
     let name = segment_path(stream, &row.name());
-    if copies.authority == Tier::Hot {
-        let reader = SegmentReader::open(disk, &name)?;
-        reader.distrust_cache()?;
-        let found = verify(&reader)?;
-        let is_it = found.sealed && found.header.generation == row.generation && reader.len()? == row.bytes;
-        return if is_it { Ok(()) } else { Err(wrong(name)) };
-    }
-    let Objects { store, runtime, .. } = stores.expected(copies.authority)?;
-    runtime.block_on(store.confirm(&name, row.bytes, copies.crc64))?;
-    Ok(())
+    let reader = match copies.authority {
+        Tier::Hot => SegmentReader::open(disk, &name)?,
+        tier => {
+            let Objects { store, runtime, .. } = stores.expected(tier)?;
+            if copies.crc64 != 0 {
+                runtime.block_on(store.confirm(&name, row.bytes, copies.crc64))?;
+                return Ok(());
+            }
+            // A rebuild has found it, and nobody knows its checksum: it is read.
+            SegmentReader::of_unknown_object(&Objects::once(store.clone(), runtime.clone()), &name)?
+        }
+    };
+    reader.distrust_cache()?;
+    let found = verify(&reader)?;
+    let is_it = found.sealed && found.header.generation == row.generation && reader.len()? == row.bytes;
+    if is_it { Ok(()) } else { Err(wrong(name)) }
 }
 
 fn wrong(name: String) -> ArchiveError {
@@ -566,11 +626,9 @@ pub(crate) fn remove_former(
     stream: &StreamId,
     row: &SegmentRow,
 ) -> Result<Result<(), ArchiveError>, IndexError> {
-    Ok(match index.thinning(row)? {
-        Some(Thinning {
-            before,
-            step: ThinningStep::Replaced { copies, .. },
-        }) => remove_copies(disk, stores, stream, &before, &copies),
-        _ => Ok(()),
-    })
+    let thinning = index.thinning(row)?;
+    let left = thinning.as_ref().and_then(|t| Some((&t.before, t.left()?)));
+    Ok(left.map_or(Ok(()), |(before, copies)| {
+        remove_copies(disk, stores, stream, before, copies)
+    }))
 }

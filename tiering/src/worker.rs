@@ -64,7 +64,7 @@ impl Worker {
         if let Some(mover) = &mut mover {
             // A kill may have come between the replacement and this.
             let all = index.thinnings()?;
-            for replaced in all.iter().filter(|thinning| thinning.former().is_some()) {
+            for replaced in all.iter().filter(|thinning| thinning.left().is_some()) {
                 mover.look_again(replaced.before.id.stream, replaced.before.wall_start)?;
             }
         }

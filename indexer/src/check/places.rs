@@ -62,7 +62,7 @@ impl Checker<'_> {
         let Some(thinning) = self.index.thinning(row)? else {
             return Ok(false);
         };
-        let other = match thinning.former() {
+        let other = match thinning.left() {
             Some(copies) if copies.state(tier) == CopyState::Absent => return Ok(false),
             Some(_) => thinning.before.name(),
             None if tier != Tier::Hot => return Ok(false),

@@ -1,7 +1,7 @@
 //! Footage that stays, whatever rules, quotas and the disk say: by camera and time, until it is released.
 //!
-//! Invariant: holds change, and deletions begin, under one lock ([`Index::put_hold`], [`Index::begin_deletion`]). Once a
-//! hold is acknowledged nothing that it covers begins to be deleted.
+//! Invariant: holds change, and deletions begin, under one lock ([`Index::put_hold`], [`Index::begin_deletion`],
+//! [`Index::begin_removing`]). Once a hold is acknowledged nothing that it covers begins to be deleted.
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::db::{HOLDS, META};
 use crate::error::IndexError;
 use crate::index::Index;
-use crate::rows::SegmentState;
+use crate::rows::{SegmentRow, SegmentState};
 
 pub(crate) use stored::restore;
 pub use stored::{HOLDS_FOLDER, StoredHolds, hold_path, stored_holds};
@@ -113,7 +113,8 @@ impl Hold {
     }
 }
 
-/// Footage that a new hold would have kept, and that was deleted before.
+/// Footage that a new hold would have kept, and that was deleted before: all of it, or what a thinner version that stays
+/// has not.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Gone {
     /// Whose.
@@ -133,9 +134,11 @@ impl Index {
         {
             self.write_hold(hold)?;
         }
+        // These leave no other trace when they are gone.
+        let thinner = self.originals_going()?;
         // What began to be deleted before is known as that, or as a gap: recording need not wait while it is looked for.
         drop(writing);
-        self.gone(hold)
+        self.gone(hold, &thinner)
     }
 
     /// Ends a hold; durable when it returns. Tells how it stands then: one that was released before stays as it is.
@@ -201,8 +204,9 @@ impl Index {
         Ok(view.ranges(&id, now))
     }
 
-    /// What a hold covers and was deleted, or is being deleted.
-    fn gone(&self, hold: &Hold) -> Result<Vec<Gone>, IndexError> {
+    /// What a hold covers and was deleted, or is being deleted; of the segments `thinner`, what they were before they were
+    /// thinned.
+    fn gone(&self, hold: &Hold, thinner: &[SegmentRow]) -> Result<Vec<Gone>, IndexError> {
         let mut found = Vec::new();
         for (no, stream) in self.streams_of(&hold.camera) {
             if !hold.covers(&stream) {
@@ -216,6 +220,9 @@ impl Index {
             let rows = self.segments_all_states(no, hold.range())?.into_iter();
             let going = rows.filter(|row| row.state == SegmentState::Deleting);
             spans.extend(going.map(|row| row.range()));
+            // What stays of these are thinner versions.
+            let thinner = thinner.iter().filter(|row| row.id.stream == no);
+            spans.extend(thinner.map(SegmentRow::range));
             let inside = spans.into_iter().filter_map(|span| span.intersect(hold.range()));
             found.extend(view::merged(inside.collect()).into_iter().map(|range| Gone {
                 stream: stream.clone(),

@@ -151,7 +151,7 @@ pub(super) async fn copy(
     let len = origin.len;
     // Nobody ever compared an object that a rebuild found with anything.
     let unproven = known.is_none() && matches!(origin.source, Source::Object(..));
-    outline::put(&origin, store, name).await?;
+    outline::put(store, name, || origin.reader()).await?;
     let mut there = false;
     if store.stat(name).await?.is_some() {
         while origin.read().await?.is_some() {}

@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
 use archive::time::SECOND_US;
-use archive::{StreamNo, Tier, WallTime};
+use archive::{StreamNo, WallTime};
 use indexer::{Copies, Index, IndexError, SegmentRow, SegmentState};
 
 use crate::plan::{Goal, Moment, Progress, progress};
@@ -17,7 +17,7 @@ const ROWS_GROWTH: usize = 4;
 const ROWS_MAX: usize = 512;
 /// Segments of one stream that are due at a time.
 const DUE_MAX: usize = 16;
-/// Segments of one stream that may fail without holding up those behind them.
+/// Segments of one stream that may fail or wait without holding up those behind them.
 const PASSED_OVER_MAX: usize = 1024;
 /// How often the places are kept: a start reads again what was passed since.
 const KEEP_INTERVAL_US: u64 = 600 * SECOND_US as u64;
@@ -61,7 +61,7 @@ pub(super) struct Search<'a> {
     pub(super) rules: &'a Rules,
     pub(super) at: &'a Moment,
     /// Segments that are left alone for now; they hold up nobody.
-    pub(super) skip: &'a dyn Fn(&SegmentRow, Progress) -> bool,
+    pub(super) skip: &'a dyn Fn(&SegmentRow, &Copies, Progress) -> bool,
 }
 
 impl Cursors {
@@ -198,17 +198,15 @@ impl Search<'_> {
                 match progress {
                     Progress::Reached if all_reached => place.reached = from,
                     Progress::Reached => {}
-                    // One that cannot be copied must not keep on the disk what comes after it.
-                    Progress::Waits
-                        if goal == Goal::OffHot && copies.authority == Tier::Hot && passed_over < DUE_MAX =>
-                    {
+                    Progress::Young => return Ok(()),
+                    // One that cannot be copied, or has a grace of its own, must not keep where it is what comes after it.
+                    Progress::Waits => {
                         all_reached = false;
                         passed_over += 1;
                     }
-                    Progress::Waits => return Ok(()),
                     Progress::Copy(_) | Progress::Evict(_) => {
                         all_reached = false;
-                        if (self.skip)(&row, progress) {
+                        if (self.skip)(&row, &copies, progress) {
                             passed_over += 1;
                         } else {
                             due += 1;
@@ -218,10 +216,10 @@ impl Search<'_> {
                                 progress,
                             });
                         }
-                        if due == DUE_MAX || passed_over == PASSED_OVER_MAX {
-                            return Ok(());
-                        }
                     }
+                }
+                if due == DUE_MAX || passed_over == PASSED_OVER_MAX {
+                    return Ok(());
                 }
             }
             if !more {

@@ -3,11 +3,12 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use archive::Tier;
 use indexer::{CopyState, IndexError};
 
-use super::Mover;
 use super::find::Due;
 use super::job::{Doing, Job};
+use super::{Mover, needed};
 use crate::plan::{Goal, Moment, Progress, progress};
 use crate::room::missing;
 
@@ -74,7 +75,16 @@ impl Mover {
             let Progress::Evict(tier) = due.progress else {
                 continue;
             };
-            if self.under_way.contains_key(&due.row.id) {
+            // A store that has not answered one is not asked for all of them.
+            let rests = |tier: &Tier| {
+                let pause = self.resting.get(tier);
+                pause.is_some_and(|pause| pause.lasts(monotonic_us))
+            };
+            if needed(&due.copies, tier).iter().any(rests) {
+                continue;
+            }
+            // It may have waited here for a while.
+            if self.under_way.contains_key(&due.row.id) || !self.is_as_it_was(&due.row, &due.copies)? {
                 continue;
             }
             // One that is going already is read by nobody, and there is nothing more to ask.

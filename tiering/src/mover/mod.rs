@@ -9,7 +9,7 @@ mod evictable;
 mod find;
 mod job;
 mod leave;
-mod outline;
+pub(crate) mod outline;
 mod pace;
 mod pause;
 
@@ -22,7 +22,7 @@ use archive::disk::Disk;
 use archive::store::{Limits, StoreError, Stores};
 use archive::time::SECOND_US;
 use archive::{SegmentId, StreamId, StreamNo, Tier, WallTime};
-use indexer::{Batch, Event, Index, IndexError, Moved, SegmentRow, SessionState};
+use indexer::{Batch, Copies, CopyState, Event, Index, IndexError, Moved, SegmentRow, SessionState};
 use tokio::runtime::Handle;
 
 use self::evictable::Evictable;
@@ -107,8 +107,11 @@ impl Mover {
         }
     }
 
-    /// Looks once more at the segments of a stream from `from` on: one of them was replaced, and begins its way anew.
+    /// Looks once more at the segments of a stream from `from` on: the one that begins there was replaced, and begins
+    /// its way anew. What was decided about it is void.
     pub fn look_again(&mut self, stream: StreamNo, from: WallTime) -> Result<(), IndexError> {
+        self.leaving
+            .retain(|due| due.row.id.stream != stream || due.row.wall_start != from);
         self.cursors.back_to(&self.index, stream, from)
     }
 
@@ -197,19 +200,18 @@ impl Mover {
         let (under_way, spared) = (&self.under_way, &self.spared);
         let (pauses, resting, fresh) = (&self.pauses, &self.resting, &self.fresh);
         let rests = |pause: Option<&Pause>| pause.is_some_and(|pause| pause.lasts(monotonic_us));
-        let skip = |row: &SegmentRow, progress: Progress| {
-            let tier = match progress {
-                Progress::Copy(tier) => Some(tier),
+        let skip = |row: &SegmentRow, copies: &Copies, progress: Progress| {
+            let needed = match progress {
+                Progress::Copy(tier) => [tier; 2],
                 // A wall clock that was set ends no grace.
                 Progress::Evict(_) if fresh.contains_key(&row.id) => return true,
-                Progress::Evict(tier) => Some(tier),
-                Progress::Reached | Progress::Waits => None,
+                Progress::Evict(tier) => needed(copies, tier),
+                Progress::Reached | Progress::Young | Progress::Waits => return false,
             };
-            let store = tier.and_then(|tier| resting.get(&tier));
             under_way.contains_key(&row.id)
                 || spared.contains(&row.id)
                 || rests(pauses.get(&row.id))
-                || rests(store)
+                || needed.iter().any(|tier| rests(resting.get(tier)))
         };
         let search = Search {
             index: &self.index,
@@ -218,6 +220,15 @@ impl Mover {
             skip: &skip,
         };
         self.cursors.due(&search, goals)
+    }
+
+    /// Whether a segment and its copies are still what something was decided on.
+    fn is_as_it_was(&self, row: &SegmentRow, copies: &Copies) -> Result<bool, IndexError> {
+        let Some(now) = self.index.segment(row.id)? else {
+            return Ok(false);
+        };
+        let is_same = (now.state, now.generation) == (row.state, row.generation);
+        Ok(is_same && self.index.copies(&now)?.is_like(copies))
     }
 
     /// Whether there was something to take in.
@@ -238,6 +249,15 @@ impl Mover {
                     continue;
                 }
             };
+            // What is told of a row that is another one by now would bring the old one back.
+            if !self.is_as_it_was(&job.row, &job.copies)? {
+                tracing::error!(
+                    segment = ended.segment.seq,
+                    stream = ended.segment.stream.0,
+                    "a segment was changed while a copy of it was made or removed: it is looked at again"
+                );
+                continue;
+            }
             let mut copies = job.copies;
             let event = match job.doing {
                 Doing::Copying(tier) => {
@@ -248,7 +268,10 @@ impl Mover {
                     self.moved.bytes += job.row.bytes;
                     Event::Copied(tier)
                 }
-                Doing::Confirming(tier) => Event::DeletionBegun(tier),
+                Doing::Confirming(tier) => {
+                    self.resting.remove(&copies.authority);
+                    Event::DeletionBegun(tier)
+                }
                 Doing::Removing(tier) => {
                     self.resting.remove(&tier);
                     self.moved.evictions += 1;
@@ -364,7 +387,7 @@ impl Mover {
             index: &self.index,
             rules: &self.rules,
             at,
-            skip: &|_, _| false,
+            skip: &|_, _, _| false,
         };
         let found = self.cursors.due(&search, &[Goal::Copied])?;
         let age_us = found
@@ -377,6 +400,15 @@ impl Mover {
         }
         self.index.pulse().set_unreplicated(since);
         Ok(())
+    }
+}
+
+/// The tiers that have to answer before the copy on `tier` can go: the one that is asked for the copy that counts comes
+/// first, unless that was done.
+fn needed(copies: &Copies, tier: Tier) -> [Tier; 2] {
+    match copies.state(tier) {
+        CopyState::Deleting => [tier; 2],
+        _ => [copies.authority, tier],
     }
 }
 

@@ -27,6 +27,7 @@ use indexer::{
 };
 
 pub use self::config::ScrubConfig;
+use self::known::Round;
 use self::look::{Look, Places, Subject};
 use self::plan::Standing;
 use self::repair::Repair;
@@ -64,6 +65,7 @@ pub struct Scrubber {
     /// When known faults are looked through next.
     known_us: u64,
     waiting: VecDeque<Fault>,
+    round: Round,
     /// Repairs that failed: how often, and when they are tried again.
     retries: HashMap<(SegmentId, Tier), (u32, u64)>,
     told: Scrubbed,
@@ -96,6 +98,7 @@ impl Scrubber {
             unanswered: (None, 0),
             known_us: 0,
             waiting: VecDeque::new(),
+            round: Round::default(),
             retries: HashMap::new(),
             told: Scrubbed::default(),
         }

@@ -13,6 +13,7 @@ use object_store::PutPayload;
 use super::is_passing;
 use super::look::{Look, Places, Subject};
 use super::plan::sources;
+use crate::mover::outline;
 
 /// Slabs of 64 KiB that are kept while a file is written.
 const SLABS: usize = 64;
@@ -311,6 +312,7 @@ async fn put(store: &Store, what: &Subject, reader: SegmentReader) -> Result<u64
         crc64: Crc64::new(),
     };
     let name = &what.name;
+    outline::put(store, name, || Arc::clone(&content.reader)).await?;
     if store.stat(name).await?.is_some() {
         while content.next().await?.is_some() {}
         let crc64 = content.crc64.finish();

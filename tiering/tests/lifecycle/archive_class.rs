@@ -5,13 +5,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use archive::layout::{outline_path, segment_path};
-use archive::segment::{SegmentReader, verify};
+use archive::layout::{MARKER, outline_path, segment_path};
+use archive::segment::{Pace, SegmentReader, verify};
 use archive::store::{Objects, Store, StoreConfig, Stores};
 use archive::{Clock, StreamNo, SystemClock, Tier, WallTime};
 use indexer::check::{CheckOptions, Finding, check};
-use indexer::{Index, IndexOptions, RestoreState, SegmentRow, compare, rebuild, unreadable};
-use tierline_tiering::{Below, Mover, Restorer, RetentionRule, Rules};
+use indexer::{
+    Fault, FaultKind, Index, IndexOptions, RestoreState, SegmentRow, compare, rebuild, unreadable,
+};
+use tierline_tiering::scrub::{ScrubConfig, Scrubber};
+use tierline_tiering::{Below, Hands, Mover, Restorer, RetentionRule, Rules};
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
@@ -51,6 +54,15 @@ fn store(server: &Server, folder: &Path) -> Store {
 impl Glacier {
     /// With three segments of ten minutes that have left the disk.
     fn with_segments() -> (Self, StreamNo) {
+        let (g, stream) = Self::after(&[minute(31), minute(60)]);
+        let rows = g.archive.rows(stream);
+        assert!(rows.iter().all(|row| row.tier == Tier::Cold), "{rows:?}");
+        assert!(rows.iter().all(|row| !g.archive.file(row).exists()));
+        (g, stream)
+    }
+
+    /// With three segments of ten minutes as these passes leave them.
+    fn after(passes: &[WallTime]) -> (Self, StreamNo) {
         let folder = tempfile::tempdir().expect("folder");
         let server = Server::start(Kind::Moto, folder.path());
         server.restores_take(RESTORE);
@@ -82,7 +94,7 @@ impl Glacier {
             Duration::from_secs(60),
             g.runtime.handle().clone(),
         );
-        for now in [minute(31), minute(60)] {
+        for now in passes.iter().copied() {
             let monotonic_us = now.micros_since(minute(0)).unsigned_abs();
             mover.pass(now, true, 0, monotonic_us).expect("pass");
             while mover.moved().under_way + mover.moved().leaving > 0 {
@@ -90,9 +102,6 @@ impl Glacier {
                 mover.go_on(now, true, monotonic_us).expect("pass");
             }
         }
-        let rows = g.archive.rows(stream);
-        assert!(rows.iter().all(|row| row.tier == Tier::Cold), "{rows:?}");
-        assert!(rows.iter().all(|row| !g.archive.file(row).exists()));
         (g, stream)
     }
 
@@ -195,6 +204,40 @@ fn segments_in_an_archive_class_are_checked_and_indexed_anew_without_being_resto
             assert_eq!(left, []);
         }
     });
+}
+
+#[test]
+fn a_copy_that_is_made_anew_has_its_outline_beside_it() {
+    let (g, stream) = Glacier::after(&[minute(31)]);
+    let row = &g.archive.rows(stream)[1];
+    let (name, cold) = (g.name(row), g.cold());
+    let there = |name: &str| g.runtime.block_on(cold.stat(name)).expect("answer").is_some();
+    assert!(there(&name) && there(&outline_path(&name)));
+    for name in [&name, &outline_path(&name)] {
+        g.runtime.block_on(cold.delete(name)).expect("deleted");
+    }
+    let marked = cold.put_bytes(MARKER, b"ours".to_vec());
+    g.runtime.block_on(marked).expect("marker");
+    let mut batch = indexer::Batch::default();
+    batch.fault(Fault {
+        segment: row.id,
+        tier: Tier::Cold,
+        kind: FaultKind::Missing,
+        found: minute(40),
+        lost: false,
+    });
+    g.archive.index.commit(batch).expect("commit");
+    let mut scrubber = Scrubber::new(
+        g.archive.index.clone(),
+        g.archive.disk.clone(),
+        g.stores.clone(),
+        ScrubConfig::default(),
+        Hands::default(),
+        Pace::new(|_| {}),
+    );
+    scrubber.step(minute(40), 1).expect("index");
+    assert!(there(&name), "it is there again");
+    assert!(there(&outline_path(&name)), "and can be indexed anew");
 }
 
 #[test]

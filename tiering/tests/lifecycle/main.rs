@@ -14,6 +14,7 @@ mod clock_jumps;
 mod footers;
 mod forecast;
 mod full_disk;
+mod held_up;
 mod holds;
 mod interrupted;
 mod moves;
@@ -23,6 +24,8 @@ mod retention;
 mod scrub;
 
 mod steps;
+mod thinned_originals;
+mod thinned_while_leaving;
 mod thinning;
 mod tiers;
 

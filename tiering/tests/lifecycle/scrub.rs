@@ -6,11 +6,11 @@ use std::time::Duration;
 use archive::layout::MARKER;
 use archive::segment::Pace;
 use archive::{GapCause, StreamNo, Tier, TimeRange, WallTime};
-use indexer::{Batch, Copies, CopyState, Event, Fault, FaultKind, IncidentKind, SegmentRow};
+use indexer::{Batch, Copies, CopyState, Damage, Event, Fault, FaultKind, IncidentKind, SegmentRow};
 use tierline_tiering::scrub::{ScrubConfig, Scrubber};
 use tierline_tiering::{Hands, RetentionRule};
 
-use crate::archive_of_segments::{DAY_US, minute};
+use crate::archive_of_segments::{DAY_US, MINUTE_US, minute};
 use crate::tiers::{Tiered, rule};
 
 /// Two hours after the first segment began: they lie on hot and warm, as [`site`] leaves them.
@@ -284,6 +284,62 @@ fn a_repair_that_was_interrupted_is_ended_by_the_next_process() {
         assert_eq!(t.tiers(stream), ["hw", "hw"]);
         assert_sound(&t);
     }
+}
+
+#[test]
+fn copies_that_nothing_can_mend_keep_no_other_from_being_mended() {
+    const LOST: i64 = 257;
+    let t = Tiered::new();
+    let (first, second) = (t.archive.camera("first", 5), t.archive.camera("second", 5));
+    for tier in [Tier::Warm, Tier::Cold] {
+        let objects = t.stores.of(tier).expect("store");
+        let marked = objects.store.put_bytes(MARKER, b"ours".to_vec());
+        t.runtime.block_on(marked).expect("marker");
+    }
+    std::fs::write(t.archive.disk.path(MARKER), "ours").expect("marker");
+    t.archive.record_many(second, 0..2);
+    t.settle(&mut t.mover(&RetentionRule::default()), minute(110));
+    for i in 0..LOST {
+        t.archive.record(first, minute(i), 1, 60_000);
+    }
+    let index = &t.archive.index;
+    let fault = |row: &SegmentRow, tier| Fault {
+        segment: row.id,
+        tier,
+        kind: FaultKind::Missing,
+        found: begin(),
+        lost: false,
+    };
+    let mut batch = Batch::default();
+    for row in t.archive.rows(first) {
+        std::fs::remove_file(t.file(&row, Tier::Hot)).expect("removed");
+        batch.fault(fault(&row, Tier::Hot));
+    }
+    let rows = t.archive.rows(second);
+    std::fs::remove_file(t.file(&rows[0], Tier::Warm)).expect("removed");
+    batch.fault(fault(&rows[0], Tier::Warm));
+    index.commit(batch).expect("commit");
+    let mut scrubber = scrubber(&t, &Hands::default());
+    let mut minutes = (0..9).map(|m| begin().plus_micros(m * MINUTE_US + m));
+    for now in minutes.by_ref().take(5) {
+        settle(&mut scrubber, now);
+    }
+    let damaged = index.damaged_segments(1000).expect("damage").len();
+    assert_eq!(damaged, LOST as usize, "what is lost is damaged");
+    // Somebody read this one when its disk did not answer for a moment.
+    let entry = &index.table(&rows[1]).expect("table")[3];
+    let mut batch = Batch::default();
+    batch.damage(Damage::of(rows[1].id, entry, begin()));
+    index.commit(batch).expect("commit");
+    for now in minutes {
+        settle(&mut scrubber, now);
+    }
+    assert!(t.file(&rows[0], Tier::Warm).exists());
+    assert_eq!(index.fault(rows[0].id, Tier::Warm).expect("fault"), None);
+    let damage = index.damage(second, TimeRange::ALL).expect("damage");
+    assert_eq!(damage, [], "and what reads right is no damage any more");
+    let told = scrubber.scrubbed();
+    assert_eq!((told.faults, told.lost), (LOST as u64, LOST as u64));
 }
 
 #[test]

@@ -21,7 +21,7 @@ use crate::archive_of_segments::{Archive, ample, minute};
 use crate::holds::hold;
 use crate::tiers::{BELOW, Tiered};
 
-const GRACE: Duration = Duration::from_secs(60);
+pub(crate) const GRACE: Duration = Duration::from_secs(60);
 
 /// Ten pictures in ten seconds: a keyframe and small ones.
 fn gop(i: i64, fragment: &mut FragmentBuilder) -> u8 {
@@ -33,7 +33,7 @@ fn gop(i: i64, fragment: &mut FragmentBuilder) -> u8 {
     if matches!(i, 10 | 11) { 120 } else { 64 }
 }
 
-fn record(a: &Archive, stream: StreamNo, places: std::ops::Range<i64>) {
+pub(crate) fn record(a: &Archive, stream: StreamNo, places: std::ops::Range<i64>) {
     for i in places {
         let (row, writer) = a.begin_with(stream, minute(10 * i), 10, &gop);
         a.seal(row, writer);
@@ -41,14 +41,14 @@ fn record(a: &Archive, stream: StreamNo, places: std::ops::Range<i64>) {
 }
 
 /// Keyframes of what is older than ten minutes.
-fn rule() -> RetentionRule {
+pub(crate) fn rule() -> RetentionRule {
     RetentionRule {
         thin_after: Some(Duration::from_secs(600)),
         ..RetentionRule::default()
     }
 }
 
-fn thinner(a: &Archive, rule: RetentionRule, stores: &Stores, below: Below) -> Thinner {
+pub(crate) fn thinner(a: &Archive, rule: RetentionRule, stores: &Stores, below: Below) -> Thinner {
     Thinner::new(ThinnerParts {
         index: a.index.clone(),
         disk: a.disk.clone(),
@@ -58,21 +58,21 @@ fn thinner(a: &Archive, rule: RetentionRule, stores: &Stores, below: Below) -> T
     })
 }
 
-fn hot(a: &Archive, rule: RetentionRule) -> Thinner {
+pub(crate) fn hot(a: &Archive, rule: RetentionRule) -> Thinner {
     thinner(a, rule, &Stores::default(), Below::default())
 }
 
-fn moment(now: WallTime, busy: &HashSet<archive::SegmentId>) -> ThinnerMoment<'_> {
+pub(crate) fn moment(now: WallTime, busy: &HashSet<archive::SegmentId>) -> ThinnerMoment<'_> {
     ThinnerMoment {
         now,
         clock_trusted: true,
-        monotonic_us: 0,
+        monotonic_us: now.micros_since(minute(0)).unsigned_abs(),
         busy,
     }
 }
 
 /// Passes at `now` until nothing is under way any more. Returns what was replaced.
-fn settle(
+pub(crate) fn settle(
     thinner: &mut Thinner,
     now: WallTime,
 ) -> Result<Vec<(SegmentRow, SegmentRow)>, indexer::IndexError> {
@@ -86,11 +86,11 @@ fn settle(
     Ok(replaced)
 }
 
-fn generations(a: &Archive, stream: StreamNo) -> Vec<u8> {
+pub(crate) fn generations(a: &Archive, stream: StreamNo) -> Vec<u8> {
     a.rows(stream).iter().map(|row| row.generation).collect()
 }
 
-fn original(row: &SegmentRow) -> SegmentRow {
+pub(crate) fn original(row: &SegmentRow) -> SegmentRow {
     SegmentRow {
         generation: 0,
         ..row.clone()
