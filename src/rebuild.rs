@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use archive::store::Stores;
 use archive::units::format_size;
 use archive::{Clock, SystemClock};
-use indexer::{Index, IndexOptions};
+use indexer::{ARCHIVE_TIME, CLOCK_DOUBT, Index, IndexOptions};
 use tiering::checkpoint;
 
 use crate::cli::ConfigArgs;
@@ -186,10 +186,17 @@ impl Drop for Fetched {
 }
 
 /// Footage does not tell the setup of cameras: the index in use does, if it can be read, or else a checkpoint, without
-/// passwords. Nor are holds beside the footage yet that could not be written there.
+/// passwords. Nor are holds beside the footage yet that could not be written there, and what time it is tells neither.
 fn carry_over(live_dir: &Path, checkpoint: Option<&Index>, index: &Index) -> anyhow::Result<()> {
-    let told = |index: &Index| Ok((index.cameras()?, index.holds()?));
+    let told = |index: &Index| {
+        // Without them the new index would believe whatever the clock says.
+        let marks = [ARCHIVE_TIME, CLOCK_DOUBT].map(|key| index.mark(key).map(|at| at.map(|at| (key, at))));
+        let [time, doubt] = marks;
+        let marks: Vec<_> = [time?, doubt?].into_iter().flatten().collect();
+        Ok((index.cameras()?, index.holds()?, marks))
+    };
     let live = view_index(live_dir).and_then(|live| told(&live));
+    let is_live = live.is_ok();
     let told = match (live, checkpoint) {
         (Err(_), Some(checkpoint)) => {
             eprintln!(
@@ -201,7 +208,12 @@ fn carry_over(live_dir: &Path, checkpoint: Option<&Index>, index: &Index) -> any
         (live, _) => live,
     };
     match told {
-        Ok((cameras, holds)) => {
+        Ok((cameras, holds, marks)) => {
+            // Of a checkpoint the doubt counts; the time has gone on since, as the footage tells.
+            let marks = marks
+                .into_iter()
+                .filter(|(key, _)| is_live || *key == CLOCK_DOUBT);
+            index.set_marks(marks)?;
             for row in cameras {
                 index.put_camera(&row)?;
             }
@@ -212,4 +224,37 @@ fn carry_over(live_dir: &Path, checkpoint: Option<&Index>, index: &Index) -> any
         Err(e) => eprintln!("tierline: cameras that were added over the API have to be added again: {e:#}"),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use archive::WallTime;
+
+    use super::*;
+
+    fn index(folder: &Path) -> Index {
+        Index::open(folder, &IndexOptions::default()).expect("index")
+    }
+
+    #[test]
+    fn a_clock_that_is_doubted_is_doubted_by_the_new_index_too() {
+        let dir = tempfile::tempdir().expect("folder");
+        let (live, at) = (
+            dir.path().join("live"),
+            WallTime::from_micros(1_800_000_000_000_000),
+        );
+        index(&live)
+            .set_marks([(ARCHIVE_TIME, at), (CLOCK_DOUBT, WallTime::MAX)])
+            .expect("marks");
+        let anew = index(&dir.path().join("anew"));
+        carry_over(&live, None, &anew).expect("carried");
+        assert_eq!(anew.mark(ARCHIVE_TIME).expect("mark"), Some(at));
+        assert_eq!(anew.mark(CLOCK_DOUBT).expect("mark"), Some(WallTime::MAX));
+
+        // Of a checkpoint the doubt, and not the time.
+        let later = index(&dir.path().join("later"));
+        carry_over(&dir.path().join("nowhere"), Some(&index(&live)), &later).expect("carried");
+        assert_eq!(later.mark(ARCHIVE_TIME).expect("mark"), None);
+        assert_eq!(later.mark(CLOCK_DOUBT).expect("mark"), Some(WallTime::MAX));
+    }
 }

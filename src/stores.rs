@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use archive::Tier;
 use archive::layout::MARKER;
-use archive::store::{Cache, CacheConfig, Objects, Store, StoreError, Stores};
+use archive::store::{Cache, CacheConfig, Claim, Marker, Objects, Store, StoreError, Stores};
 use indexer::Index;
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
@@ -46,21 +46,23 @@ pub(crate) fn open(
         disk: bytes(sizes.disk),
         folder: config.data_dir.join("cache"),
     }))?;
-    let stores = open_all(config, &runtime, Some(&cache))?;
-    for (tier, _) in config.stores() {
-        let Some(objects) = stores.of(tier) else { continue };
-        let claimed = claim(&objects.store, tier, archive, index.has_copies_on(tier)?);
+    let mut stores = open_all(config, &runtime, Some(&cache))?;
+    for (tier, objects) in [(Tier::Warm, &mut stores.warm), (Tier::Cold, &mut stores.cold)] {
+        let Some(objects) = objects else { continue };
+        // A folder that is not mounted, another bucket and one place for two tiers are found by it.
+        let marker = Marker {
+            text: format!("{archive} {tier}\n"),
+            may_be_new: !index.has_copies_on(tier)?,
+        };
+        objects.store = objects.store.clone().belonging_to(marker);
+        let claimed = objects.store.claim();
         let claimed = runtime.block_on(async { tokio::time::timeout(PROBE_MAX, claimed).await });
         match claimed {
-            // Nothing is put there yet.
-            Ok(Ok(())) => {
-                if let Err(error) = runtime.block_on(objects.store.clear_unfinished()) {
-                    tracing::warn!(%tier, %error, "what uploads have left that were not ended stays");
-                }
-            }
+            Ok(Ok(())) => {}
             Ok(Err(Claim::Foreign(why))) => bail!("[tiers.{tier}]: {why}"),
-            // Recording matters more than copies: it begins, and the log says what has to be mended.
-            Ok(Err(Claim::Store(error))) => tracing::error!(
+            // Recording matters more than copies: it begins, and the log says what has to be mended. It is looked at
+            // again before anything is asked of it.
+            Ok(Err(error)) => tracing::error!(
                 %tier, %error, "the store cannot be used: footage stays on the tiers before it until it can"
             ),
             Err(_) => tracing::error!(
@@ -69,45 +71,6 @@ pub(crate) fn open(
         }
     }
     Ok(Some((stores, runtime)))
-}
-
-/// Why a store is not this archive's tier.
-enum Claim {
-    Store(StoreError),
-    Foreign(String),
-}
-
-impl From<StoreError> for Claim {
-    fn from(e: StoreError) -> Self {
-        Self::Store(e)
-    }
-}
-
-/// Sees that a store belongs to this archive and tier, and says so in it when nobody has it yet. A folder that is not
-/// mounted, another bucket and one place for two tiers are found here.
-async fn claim(store: &Store, tier: Tier, archive: &str, has_copies: bool) -> Result<(), Claim> {
-    let ours = format!("{archive} {tier}\n");
-    store.probe().await?;
-    let Some(stat) = store.stat(MARKER).await? else {
-        if has_copies {
-            return Err(Claim::Foreign(format!(
-                "{} does not hold the footage that was copied to it: is its disk mounted, and is `url` right?",
-                store.url()
-            )));
-        }
-        store.put_bytes(MARKER, ours.into_bytes()).await?;
-        return Ok(());
-    };
-    let found = store.read(MARKER, 0..stat.len.min(256)).await?;
-    if found != ours.as_bytes() {
-        let found = String::from_utf8_lossy(&found);
-        return Err(Claim::Foreign(format!(
-            "{} belongs to another archive or tier ({}): name another place",
-            store.url(),
-            found.trim()
-        )));
-    }
-    Ok(())
 }
 
 /// The id of the archive that the stores belong to, as the first of them tells it; `None` when none does.

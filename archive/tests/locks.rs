@@ -4,9 +4,14 @@
 #[path = "rig/servers.rs"]
 mod servers;
 
+#[allow(dead_code, reason = "other tests use the rest")]
+#[path = "rig/proxy.rs"]
+mod proxy;
+
 use std::path::Path;
 use std::process::Command;
 
+use proxy::{Fault, Proxy};
 use servers::{BUCKET, KEY, Kind, SECRET, Server, program};
 use tierline_archive::store::{Store, StoreConfig, StoreError};
 
@@ -34,12 +39,16 @@ fn mc(server: &Server, folder: &Path, args: &[&str]) -> String {
 }
 
 fn store(server: &Server, folder: &Path, bucket: &str) -> Store {
+    store_at(&server.endpoint(), folder, bucket)
+}
+
+fn store_at(endpoint: &str, folder: &Path, bucket: &str) -> Store {
     let credentials = folder.join("credentials");
     let text = format!("[default]\naws_access_key_id={KEY}\naws_secret_access_key={SECRET}\n");
     std::fs::write(&credentials, text).expect("credentials");
     let url = format!("s3://{bucket}/site-1").parse().expect("url");
     let config = StoreConfig {
-        endpoint: Some(server.endpoint().parse().expect("url")),
+        endpoint: Some(endpoint.parse().expect("url")),
         region: Some("us-east-1".into()),
         allow_http: true,
         credentials_file: Some(credentials),
@@ -109,4 +118,37 @@ fn a_store_without_object_lock_says_so_and_deletes_as_ever() {
     let local = Store::open(&StoreConfig::at(url)).expect("open");
     let held = runtime.block_on(local.legal_hold("a.mp4", true));
     assert!(!held.expect("no lock"));
+}
+
+#[test]
+fn a_server_that_is_busy_when_it_is_asked_for_versions_has_not_said_that_it_keeps_none() {
+    let folder = tempfile::tempdir().expect("folder");
+    let server = Server::start(Kind::Minio, folder.path());
+    mc(
+        &server,
+        folder.path(),
+        &["mb", "--with-lock", &format!("it/{LOCKED}")],
+    );
+    let proxy = Proxy::start(server.address());
+    let (store, truth) = (
+        store_at(&proxy.endpoint(), folder.path(), LOCKED),
+        store(&server, folder.path(), LOCKED),
+    );
+    let runtime = tokio::runtime::Runtime::new().expect("runtime");
+    runtime.block_on(async {
+        truth.put_bytes("a.mp4", vec![7; 5000]).await.expect("put");
+        proxy.set(Some(Fault::SlowDown(100)));
+        let busy = store.delete("a.mp4").await.expect_err("busy");
+        assert!(busy.is_passing(), "{busy}");
+        proxy.set(None);
+        // A store that did not answer is left alone for a moment.
+        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+        store.delete("a.mp4").await.expect("delete");
+    });
+    let left = mc(
+        &server,
+        folder.path(),
+        &["ls", "--recursive", "--versions", &format!("it/{LOCKED}")],
+    );
+    assert_eq!(left.trim(), "", "not a version, and not a marker");
 }

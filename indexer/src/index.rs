@@ -59,6 +59,8 @@ pub struct Index {
     pub(crate) live: LiveBoard,
     /// Taken by commits that read before they write.
     pub(crate) writing: Mutex<()>,
+    /// Taken, before the other, by those who change what is known of restores.
+    pub(crate) restoring: Mutex<()>,
     /// Odd while a segment gives way to a thinner version; counts up when it has.
     pub(crate) replacing: AtomicU64,
     /// The end of the last segment of each stream that gave way to a thinner version.
@@ -139,6 +141,7 @@ impl Index {
             names: RwLock::new(names),
             live: LiveBoard::default(),
             writing: Mutex::default(),
+            restoring: Mutex::default(),
             replacing: AtomicU64::new(0),
             replaced: RwLock::default(),
             holds: RwLock::default(),

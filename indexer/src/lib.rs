@@ -33,6 +33,7 @@ mod index;
 mod keys;
 mod lent;
 mod live;
+mod marks;
 mod memory;
 mod orphans;
 mod pool;
@@ -70,6 +71,7 @@ pub use holds::{Gone, HOLDS_FOLDER, Hold, HoldKind, Release, StoredHolds, hold_p
 pub use index::{Index, IndexOptions};
 pub use lent::Loan;
 pub use live::Live;
+pub use marks::{ARCHIVE_TIME, CLOCK_DOUBT};
 pub use memory::IndexMemory;
 pub use orphans::{ORPHANS_MAX, Orphan, Orphans};
 pub use pulse::{Keeping, Lags, Moved, Pulse, Scrubbed};

@@ -18,6 +18,8 @@ use crate::rows::SegmentRow;
 
 /// Restores under way at a time: each costs money, and whoever may watch may ask.
 pub const RESTORES_MAX: usize = 2000;
+/// Rows at a time, with those of what can be read: each who asks reads all of them.
+const ROWS_MAX: usize = 10 * RESTORES_MAX;
 
 /// How far a restore is.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
@@ -115,12 +117,12 @@ impl Index {
         now: WallTime,
         takes: Duration,
     ) -> Result<Option<WallTime>, IndexError> {
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let under_way = self.all_restores()?.into_iter();
-        let under_way = under_way
-            .filter(|restore| restore.state != RestoreState::Ready)
-            .count();
-        let mut room = RESTORES_MAX.saturating_sub(under_way);
+        // Recording does not wait while all of them are read.
+        let _restoring = self.restoring.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.all_restores()?;
+        let under_way = all.iter().filter(|restore| restore.state != RestoreState::Ready);
+        let mut room = RESTORES_MAX.saturating_sub(under_way.count());
+        room = room.min(ROWS_MAX.saturating_sub(all.len()));
         let mut out = WriteBatch::default();
         let (mut ready_at, mut all_noted) = (now, true);
         for row in rows {
@@ -143,6 +145,7 @@ impl Index {
             }
         }
         if !out.is_empty() {
+            let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
             self.write(out)?;
         }
         Ok(all_noted.then_some(ready_at))
@@ -181,6 +184,7 @@ impl Index {
 
     /// Puts `restore` in the place of what was known, unless it has been forgotten since.
     pub fn update_restore(&self, restore: &Restore) -> Result<(), IndexError> {
+        let _restoring = self.restoring.lock().unwrap_or_else(PoisonError::into_inner);
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         if self
             .db
@@ -196,6 +200,7 @@ impl Index {
 
     /// Forgets what is known: the next who wants to read it asks anew.
     pub fn forget_restore(&self, stream: StreamNo, wall_start: WallTime) -> Result<(), IndexError> {
+        let _restoring = self.restoring.lock().unwrap_or_else(PoisonError::into_inner);
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut out = WriteBatch::default();
         out.delete_cf(self.cf(RESTORES)?, keys::at(stream, wall_start));
@@ -298,5 +303,55 @@ mod tests {
         let noted = index.want_restores(&many, t(0), HOUR).expect("noted");
         assert_eq!(noted, None, "it is not said that all of them are on their way");
         assert_eq!(index.all_restores().expect("rows").len(), RESTORES_MAX);
+    }
+
+    #[test]
+    fn neither_is_more_kept_of_what_can_be_read_than_everybody_can_look_through() {
+        let folder = tempfile::tempdir().expect("folder");
+        let index = Index::open(folder.path(), &IndexOptions::default()).expect("index");
+        let mut next = 0..;
+        for _ in 0..ROWS_MAX / RESTORES_MAX {
+            let some: Vec<_> = next.by_ref().take(RESTORES_MAX).map(row).collect();
+            assert!(index.want_restores(&some, t(0), HOUR).expect("noted").is_some());
+            let mut ready = WriteBatch::default();
+            for row in &some {
+                let wanted = index.restore_of(row).expect("row").expect("noted");
+                let state = RestoreState::Ready;
+                let restore = Restore { state, ..wanted };
+                ready.put_cf(
+                    index.cf(RESTORES).expect("table"),
+                    restore.key(),
+                    restore.encode(),
+                );
+            }
+            index.write(ready).expect("written");
+        }
+        let one: Vec<_> = next.take(1).map(row).collect();
+        assert_eq!(index.want_restores(&one, t(0), HOUR).expect("full"), None);
+    }
+
+    #[test]
+    fn who_commits_does_not_wait_while_restores_are_looked_through() {
+        let folder = tempfile::tempdir().expect("folder");
+        let index = Index::open(folder.path(), &IndexOptions::default()).expect("index");
+        index.want_restores(&[row(0)], t(0), HOUR).expect("noted");
+        // Somebody commits, and takes long over it.
+        let writing = index.writing.lock().expect("a lock");
+        std::thread::scope(|s| {
+            let asked = s.spawn(|| index.want_restores(&[row(0)], t(1), HOUR));
+            for _ in 0..1000 {
+                if asked.is_finished() {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            let is_told = asked.is_finished();
+            drop(writing);
+            assert_eq!(asked.join().expect("no panic").expect("told"), Some(t(3600)));
+            assert!(
+                is_told,
+                "who wants what is on its way waits for no commit, nor the other way round"
+            );
+        });
     }
 }

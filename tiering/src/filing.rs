@@ -8,10 +8,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use archive::disk::Disk;
-use archive::store::{Objects, Stores};
+use archive::store::{Objects, StoreError, Stores};
 use archive::time::SECOND_US;
 use archive::{ArchiveError, Tier, WallTime};
 use indexer::{HOLDS_FOLDER, Hold, Index, IndexError, certificates_path, hold_path, parse_certificate};
+
+use crate::aside::{Aside, Done};
 
 /// After a failure a place is left alone for so long.
 const REST_US: u64 = 30 * SECOND_US.unsigned_abs();
@@ -41,7 +43,19 @@ struct Place {
     rests_until_us: u64,
     /// When certificates are to go there next, however few.
     certificates_at_us: u64,
+    /// What is being put into the store.
+    under_way: Option<Putting>,
 }
+
+enum Putting {
+    /// The holds of an epoch.
+    Holds(u64, Aside<Filled>),
+    /// Certificates up to this one, when that one was the last.
+    Certificates(u64, u64, Aside<Result<(), StoreError>>),
+}
+
+/// The names that are there now, and whether those are all.
+type Filled = (Option<HashSet<String>>, Result<bool, ArchiveError>);
 
 impl Filing {
     pub(crate) fn new(index: Arc<Index>, disk: Disk, stores: Stores) -> Self {
@@ -53,9 +67,9 @@ impl Filing {
         }
     }
 
-    /// Puts what is missing where it is missing. Failures are logged and tried again.
+    /// Puts what is missing where it is missing. Stores are waited for elsewhere, and what came of it is taken in by the
+    /// next pass. Failures are logged and tried again.
     pub(crate) fn pass(&mut self, monotonic_us: u64) -> Result<(), IndexError> {
-        self.certificates(monotonic_us)?;
         let epoch = self.index.hold_epoch();
         let mut holds = None;
         for tier in Tier::ALL {
@@ -65,19 +79,30 @@ impl Filing {
                 (_, None) => continue,
             };
             let place = self.places.entry(tier).or_default();
-            if place.complete == Some(epoch) || place.rests_until_us > monotonic_us {
+            place.take_in(&self.index, tier, monotonic_us)?;
+            if place.under_way.is_some() || place.rests_until_us > monotonic_us {
                 continue;
             }
-            let holds = match &mut holds {
-                Some(holds) => holds,
-                none => none.insert(self.index.holds()?),
+            if place.complete == Some(epoch) {
+                if let Some(objects) = objects {
+                    place.begin_certificates(&self.index, objects, tier, monotonic_us)?;
+                }
+                continue;
+            }
+            let holds = match &holds {
+                Some(holds) => Arc::clone(holds),
+                None => Arc::clone(holds.insert(Arc::new(self.index.holds()?))),
             };
-            match place.fill(&self.disk, objects, holds) {
-                Ok(true) => place.complete = Some(epoch),
-                Ok(false) => {}
-                Err(error) => {
-                    place.rests_until_us = monotonic_us.saturating_add(REST_US);
-                    tracing::warn!(%tier, %error, "holds cannot be stored beside the footage: tried again");
+            let (there, disk) = (place.there.take(), self.disk.clone());
+            match objects.cloned() {
+                None => {
+                    let filled = fill(there, &disk, None, &holds);
+                    place.filled(filled, epoch, tier, monotonic_us);
+                }
+                Some(objects) => {
+                    let runtime = objects.runtime.clone();
+                    let work = move || fill(there, &disk, Some(&objects), &holds);
+                    place.under_way = Some(Putting::Holds(epoch, Aside::begin(&runtime, work)));
                 }
             }
         }
@@ -85,35 +110,66 @@ impl Filing {
     }
 }
 
-impl Filing {
-    /// Puts certificates into the stores; the hot folder has them since they were issued.
-    fn certificates(&mut self, monotonic_us: u64) -> Result<(), IndexError> {
-        let last = self.index.last_certificate()?;
-        for tier in [Tier::Warm, Tier::Cold] {
-            let Some(objects) = self.stores.of(tier) else {
-                continue;
-            };
-            let place = self.places.entry(tier).or_default();
-            let stored = self.index.certificates_stored(tier)?;
-            let due = last - stored.min(last) >= CERTIFICATES_MAX || place.certificates_at_us <= monotonic_us;
-            if stored >= last || !due || place.rests_until_us > monotonic_us {
-                continue;
-            }
-            let (upto, at, lines) = lines(&self.index, stored + 1, last)?;
-            let path = certificates_path(stored + 1, upto, at);
-            match objects.runtime.block_on(objects.store.put_bytes(&path, lines)) {
-                Ok(_) => {
-                    self.index.set_certificates_stored(tier, upto)?;
+impl Place {
+    /// Takes in what came of what was begun.
+    fn take_in(&mut self, index: &Index, tier: Tier, monotonic_us: u64) -> Result<(), IndexError> {
+        match self.under_way.take() {
+            None => {}
+            Some(Putting::Holds(epoch, aside)) => match aside.look() {
+                Done::NotYet => self.under_way = Some(Putting::Holds(epoch, aside)),
+                Done::Lost => {}
+                Done::With(filled) => self.filled(filled, epoch, tier, monotonic_us),
+            },
+            Some(Putting::Certificates(upto, last, aside)) => match aside.look() {
+                Done::NotYet => self.under_way = Some(Putting::Certificates(upto, last, aside)),
+                Done::Lost => {}
+                Done::With(Ok(())) => {
+                    index.set_certificates_stored(tier, upto)?;
                     if upto == last {
-                        place.certificates_at_us = monotonic_us.saturating_add(CERTIFICATES_EVERY_US);
+                        self.certificates_at_us = monotonic_us.saturating_add(CERTIFICATES_EVERY_US);
                     }
                 }
-                Err(error) => {
-                    place.rests_until_us = monotonic_us.saturating_add(REST_US);
+                Done::With(Err(error)) => {
+                    self.rests_until_us = monotonic_us.saturating_add(REST_US);
                     tracing::warn!(%tier, %error, "deletion certificates cannot be stored: tried again");
                 }
+            },
+        }
+        Ok(())
+    }
+
+    fn filled(&mut self, (there, whole): Filled, epoch: u64, tier: Tier, monotonic_us: u64) {
+        self.there = there;
+        match whole {
+            Ok(true) => self.complete = Some(epoch),
+            Ok(false) => {}
+            Err(error) => {
+                self.rests_until_us = monotonic_us.saturating_add(REST_US);
+                tracing::warn!(%tier, %error, "holds cannot be stored beside the footage: tried again");
             }
         }
+    }
+
+    /// Puts certificates into a store; the hot folder has them since they were issued.
+    fn begin_certificates(
+        &mut self,
+        index: &Index,
+        objects: &Objects,
+        tier: Tier,
+        monotonic_us: u64,
+    ) -> Result<(), IndexError> {
+        let last = index.last_certificate()?;
+        let stored = index.certificates_stored(tier)?;
+        let due = last - stored.min(last) >= CERTIFICATES_MAX || self.certificates_at_us <= monotonic_us;
+        if stored >= last || !due {
+            return Ok(());
+        }
+        let (upto, at, lines) = lines(index, stored + 1, last)?;
+        let path = certificates_path(stored + 1, upto, at);
+        let (store, wait) = (objects.store.clone(), objects.runtime.clone());
+        let work = move || wait.block_on(store.put_bytes(&path, lines)).map(drop);
+        let aside = Aside::begin(&objects.runtime, work);
+        self.under_way = Some(Putting::Certificates(upto, last, aside));
         Ok(())
     }
 }
@@ -137,34 +193,36 @@ fn lines(index: &Index, first: u64, last: u64) -> Result<(u64, WallTime, Vec<u8>
     Ok((upto, at, lines))
 }
 
-impl Place {
-    /// Whether all are there now.
-    fn fill(&mut self, disk: &Disk, objects: Option<&Objects>, holds: &[Hold]) -> Result<bool, ArchiveError> {
-        let there = match &mut self.there {
-            Some(there) => there,
-            none => none.insert(look(disk, objects)?),
-        };
-        let mut written = 0;
-        for hold in holds {
-            let path = hold_path(hold);
-            if there.contains(&path) {
-                continue;
-            }
-            if written == FILES_MAX {
-                return Ok(false);
-            }
-            let json = hold.to_json();
-            match objects {
-                None => disk.put_small(&path, &json)?,
-                Some(Objects { store, runtime, .. }) => {
-                    runtime.block_on(store.put_bytes(&path, json))?;
-                }
-            }
-            there.insert(path);
-            written += 1;
+/// Puts the holds that are missing where `there` is what is known to be there.
+fn fill(there: Option<HashSet<String>>, disk: &Disk, objects: Option<&Objects>, holds: &[Hold]) -> Filled {
+    let mut there = match there.map_or_else(|| look(disk, objects), Ok) {
+        Ok(there) => there,
+        Err(e) => return (None, Err(e)),
+    };
+    let mut written = 0;
+    for hold in holds {
+        let path = hold_path(hold);
+        if there.contains(&path) {
+            continue;
         }
-        Ok(true)
+        if written == FILES_MAX {
+            return (Some(there), Ok(false));
+        }
+        let json = hold.to_json();
+        let put = match objects {
+            None => disk.put_small(&path, &json),
+            Some(Objects { store, runtime, .. }) => {
+                let put = runtime.block_on(store.put_bytes(&path, json));
+                put.map(drop).map_err(ArchiveError::from)
+            }
+        };
+        if let Err(e) = put {
+            return (Some(there), Err(e));
+        }
+        there.insert(path);
+        written += 1;
     }
+    (Some(there), Ok(true))
 }
 
 /// The names of what is there.

@@ -12,6 +12,7 @@
 //!    ([`Shedding`]), never old footage under its minimum.
 
 mod archive_time;
+mod aside;
 pub mod checkpoint;
 mod config;
 mod error;
@@ -25,6 +26,7 @@ mod glob;
 mod hands;
 mod ledger;
 mod locking;
+mod locks;
 mod mover;
 mod outlook;
 pub mod plan;

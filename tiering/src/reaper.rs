@@ -10,7 +10,10 @@ use archive::store::Stores;
 use archive::time::SECOND_US;
 use archive::units::format_duration;
 use archive::{SegmentId, WallTime};
-use indexer::{Batch, Cause, Index, IndexError, Ledger, Place, SegmentRow, Witness};
+use indexer::{
+    ARCHIVE_TIME as MARK, Batch, CLOCK_DOUBT as DOUBT, Cause, Index, IndexError, Ledger, Place, SegmentRow,
+    Witness,
+};
 
 use crate::archive_time::{ArchiveTime, ClockEvent, Reading};
 use crate::config::TieringConfig;
@@ -23,10 +26,6 @@ use crate::shed::Shedding;
 use crate::thinner::remove_former;
 use crate::totals::Totals;
 
-/// Where the last trusted time is kept over restarts.
-const MARK: &str = "archive_time";
-/// Later than never while the clock is doubted.
-const DOUBT: &str = "clock_doubt";
 /// How often it is kept.
 const MARK_INTERVAL_US: i64 = 600 * SECOND_US;
 /// Who deletes, in certificates.
@@ -299,7 +298,8 @@ impl Reaper {
     /// Removes the copies of segments that are marked, certifies that they are gone, and forgets their rows.
     fn finish(&mut self, doomed: Vec<Doomed>, now: WallTime, wall: WallTime) -> Result<(), IndexError> {
         let doomed = self.without_former(doomed)?;
-        let Removed { gone, failed } = removal::remove(&self.disk, &self.stores, doomed, now);
+        let removed = removal::remove(&self.index, &self.disk, &self.stores, doomed, now)?;
+        let Removed { gone, failed } = removed;
         self.progress.failed += failed;
         if gone.is_empty() {
             return Ok(());

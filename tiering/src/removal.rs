@@ -1,15 +1,16 @@
 //! Removes every copy of segments whose deletion has begun: objects, each seen to be gone, then files, whose folders are
 //! synced.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use archive::disk::Disk;
 use archive::layout::segment_path;
-use archive::store::{StoreError, Stores};
+use archive::store::{Objects, StoreError, Stores};
 use archive::{ArchiveError, StreamId, Tier, WallTime};
-use indexer::{Place, SegmentRow};
+use indexer::{Hold, Index, IndexError, Place, SegmentRow};
 
+use crate::locks::was_held;
 use crate::policy::Reason;
 
 /// Removing takes so much of a pass at most, where stores are slow: the disk has to be looked at too.
@@ -63,9 +64,16 @@ pub(crate) fn places(stores: &Stores) -> Vec<Place> {
 }
 
 /// Removes all copies of `doomed`, for each stream in the order of time: if one resists, those after it wait.
-pub(crate) fn remove(disk: &Disk, stores: &Stores, doomed: Vec<Doomed>, now: WallTime) -> Removed {
+/// Nothing of them is held any more; a lock in a store that a hold of ours has left is lifted.
+pub(crate) fn remove(
+    index: &Index,
+    disk: &Disk,
+    stores: &Stores,
+    doomed: Vec<Doomed>,
+    now: WallTime,
+) -> Result<Removed, IndexError> {
     let begun = Instant::now();
-    let mut left = remove_objects(stores, &doomed);
+    let mut left = remove_objects(index, stores, &doomed)?;
     let mut by_folder: BTreeMap<String, Vec<(String, Doomed)>> = BTreeMap::new();
     for one in doomed {
         let path = one.path();
@@ -109,11 +117,15 @@ pub(crate) fn remove(disk: &Disk, stores: &Stores, doomed: Vec<Doomed>, now: Wal
         removed.gone.extend(members.into_iter().map(|(_, one)| one));
     }
     remove_empty(disk, &folders);
-    removed
+    Ok(removed)
 }
 
 /// Removes the objects of all of them; tells which are left, and why: `None` where there was no time.
-fn remove_objects(stores: &Stores, doomed: &[Doomed]) -> HashMap<String, Option<StoreError>> {
+fn remove_objects(
+    index: &Index,
+    stores: &Stores,
+    doomed: &[Doomed],
+) -> Result<HashMap<String, Option<StoreError>>, IndexError> {
     let mut left = HashMap::new();
     for tier in [Tier::Warm, Tier::Cold] {
         let names: Vec<String> = doomed
@@ -124,10 +136,15 @@ fn remove_objects(stores: &Stores, doomed: &[Doomed]) -> HashMap<String, Option<
         if names.is_empty() {
             continue;
         }
-        let answers = match stores.expected(tier) {
+        let mut answers = match stores.expected(tier) {
             Ok(objects) => objects.delete_all(&names, REMOVING_MAX),
             Err(e) => names.iter().map(|_| Some(Err(e.clone()))).collect(),
         };
+        if answers.iter().any(is_held)
+            && let Ok(objects) = stores.expected(tier)
+        {
+            unlock(objects, &index.holds()?, doomed, &names, &mut answers);
+        }
         for (name, answer) in names.into_iter().zip(answers) {
             match answer {
                 Some(Ok(())) => {}
@@ -136,7 +153,41 @@ fn remove_objects(stores: &Stores, doomed: &[Doomed]) -> HashMap<String, Option<
             }
         }
     }
-    left
+    Ok(left)
+}
+
+fn is_held(answer: &Option<Result<(), StoreError>>) -> bool {
+    matches!(answer, Some(Err(StoreError::Held { .. })))
+}
+
+/// Lifts the locks that holds of ours have left, and removes once more what they kept. Locks of others stay.
+fn unlock(
+    objects: &Objects,
+    holds: &[Hold],
+    doomed: &[Doomed],
+    names: &[String],
+    answers: &mut [Option<Result<(), StoreError>>],
+) {
+    let ours: HashSet<String> = doomed
+        .iter()
+        .filter(|one| was_held(holds, &one.stream, one.row.range()))
+        .map(Doomed::path)
+        .collect();
+    let (mut locked, mut places) = (Vec::new(), Vec::new());
+    for (place, name) in names.iter().enumerate() {
+        if answers.get(place).is_some_and(is_held) && ours.contains(name) {
+            locked.push(name.clone());
+            places.push(place);
+        }
+    }
+    objects.legal_holds(&locked, false, REMOVING_MAX);
+    // Of one whose lock was not lifted this tells so again.
+    let again = objects.delete_all(&locked, REMOVING_MAX);
+    for (place, answer) in places.into_iter().zip(again) {
+        if let Some(before) = answers.get_mut(place) {
+            *before = answer;
+        }
+    }
 }
 
 /// Removes folders of hours, and of the days above them, where nothing is left in them.

@@ -20,6 +20,7 @@ use indexer::{
     with_tables,
 };
 
+use crate::locks::{unlocked, was_ours};
 use crate::rules::{RetentionRule, Rules};
 use crate::thinning::{Due, due, may_thin, spared};
 
@@ -523,7 +524,7 @@ impl Thinner {
         let Some(stream) = index.stream_id(before.id.stream) else {
             return Ok(());
         };
-        if let Err(error) = remove_copies(&disk, &stores, &stream, before, copies) {
+        if let Err(error) = remove_copies(&index, &disk, &stores, &stream, before, copies) {
             self.put_off(&stream, before.id, &error, at);
             return Ok(());
         }
@@ -600,6 +601,7 @@ fn wrong(name: String) -> ArchiveError {
 }
 
 fn remove_copies(
+    index: &Index,
     disk: &Disk,
     stores: &Stores,
     stream: &StreamId,
@@ -613,7 +615,8 @@ fn remove_copies(
             continue;
         }
         let Objects { store, runtime, .. } = stores.expected(tier)?;
-        runtime.block_on(store.delete_segment(&name))?;
+        let is_ours = || was_ours(index, row);
+        runtime.block_on(unlocked(store, &name, is_ours, || store.delete_segment(&name)))?;
     }
     Ok(())
 }
@@ -629,6 +632,6 @@ pub(crate) fn remove_former(
     let thinning = index.thinning(row)?;
     let left = thinning.as_ref().and_then(|t| Some((&t.before, t.left()?)));
     Ok(left.map_or(Ok(()), |(before, copies)| {
-        remove_copies(disk, stores, stream, before, copies)
+        remove_copies(index, disk, stores, stream, before, copies)
     }))
 }

@@ -2,13 +2,17 @@
 //!
 //! Files appear under their names whole and synced, or not at all: they are written below [`UNFINISHED`] and then
 //! moved. Nobody but one process writes to a folder.
+//!
+//! Invariant: the folder itself is made by [`Folder::open`] alone. Where its disk is not mounted any more, another folder
+//! stands under its name, or none, and nothing is believed or written there: see [`Folder::at_home`].
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path as FilePath, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
@@ -30,9 +34,36 @@ pub(super) struct Folder(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     root: PathBuf,
-    objects: LocalFileSystem,
+    /// Which folder that was when it was opened, or when it was last seen to be the archive's own.
+    home: Mutex<Home>,
+    objects: Arc<LocalFileSystem>,
     /// Of the next file that is begun.
     number: AtomicU64,
+}
+
+/// A folder, whatever it is called: its disk, and its number there.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+struct Home(u64, u64);
+
+impl Home {
+    fn of(root: &FilePath) -> io::Result<Self> {
+        let found = fs::metadata(root)?;
+        Ok(Self(found.dev(), found.ino()))
+    }
+
+    /// Fails unless `root` is this folder.
+    fn is(self, root: &FilePath) -> io::Result<()> {
+        match Self::of(root) {
+            Ok(found) if found == self => Ok(()),
+            Ok(_) => Err(io::Error::other(
+                "another folder stands there than before: is its disk mounted?",
+            )),
+            Err(e) => Err(io::Error::new(
+                e.kind(),
+                format!("the folder is not there any more: is its disk mounted? ({e})"),
+            )),
+        }
+    }
 }
 
 impl Folder {
@@ -52,11 +83,48 @@ impl Folder {
             made => made.map_err(|e| refused(e.to_string()))?,
         }
         let objects = LocalFileSystem::new_with_prefix(root).map_err(|e| refused(e.to_string()))?;
+        let home = Home::of(root).map_err(|e| refused(e.to_string()))?;
         Ok(Self(Arc::new(Inner {
             root: root.to_owned(),
-            objects,
+            home: Mutex::new(home),
+            objects: Arc::new(objects),
             number: AtomicU64::new(0),
         })))
+    }
+
+    fn home(&self) -> Home {
+        *self.0.home.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Fails unless the folder is the one that it was. What comes back can pass: a disk is mounted again.
+    pub(super) async fn at_home(&self) -> Result<(), StoreError> {
+        let (home, root) = (self.home(), self.0.root.clone());
+        let seen = blocking(move || home.is(&root)).await;
+        seen.map_err(|e| self.away(&e))
+    }
+
+    /// Whatever stands under its name now, to be looked at.
+    pub(super) async fn as_it_is(&self) -> Result<Self, StoreError> {
+        let root = self.0.root.clone();
+        let home = blocking(move || Home::of(&root)).await;
+        Ok(Self(Arc::new(Inner {
+            root: self.0.root.clone(),
+            home: Mutex::new(home.map_err(|e| self.away(&e))?),
+            objects: self.0.objects.clone(),
+            number: AtomicU64::new(0),
+        })))
+    }
+
+    /// From now on it is the folder that was looked at.
+    pub(super) fn settle(&self, seen: &Self) {
+        *self.0.home.lock().unwrap_or_else(PoisonError::into_inner) = seen.home();
+    }
+
+    fn away(&self, e: &io::Error) -> StoreError {
+        StoreError::Away {
+            what: format!("use the folder {}", self.0.root.display()),
+            why: e.to_string(),
+        }
     }
 
     /// For reading.
@@ -84,11 +152,16 @@ impl Folder {
         let number = self.0.number.fetch_add(1, Ordering::Relaxed);
         let (folder, begun) = (self.unfinished(), self.unfinished().join(number.to_string()));
         let (at, there) = (begun.clone(), to.clone());
+        let (home, root) = (self.home(), self.0.root.clone());
         let begin = blocking(move || {
+            home.is(&root)?;
             if there.try_exists()? {
                 return Ok(None);
             }
-            fs::create_dir_all(&folder)?;
+            match fs::create_dir(&folder) {
+                Err(e) if e.kind() != ErrorKind::AlreadyExists => return Err(e),
+                _ => {}
+            }
             let file = OpenOptions::new()
                 .write(true)
                 .create(true)
@@ -105,9 +178,14 @@ impl Folder {
                 blocking(move || write(&file, &part)).await.map_err(failed)?;
             }
             let (from, root) = (begun.clone(), self.0.root.clone());
-            blocking(move || finish(&file, &from, &to, &root))
-                .await
-                .map_err(failed)
+            let finish = move || {
+                home.is(&root)?;
+                let new = finish(&file, &from, &to, &root)?;
+                // What lies under the name counts only if it lies there.
+                home.is(&root)?;
+                Ok(new)
+            };
+            blocking(finish).await.map_err(failed)
         };
         let written = written.await;
         if !matches!(written, Ok(true)) && seam.must(Step::PutAbort, &begun).is_ok() {
@@ -275,9 +353,9 @@ fn finish(file: &File, from: &FilePath, to: &FilePath, root: &FilePath) -> io::R
     Ok(true)
 }
 
-/// Makes a folder and those above it, each durable before there is something in it.
+/// Makes a folder and those above it, each durable before there is something in it. The root is never made.
 fn make_folders(folder: &FilePath, root: &FilePath) -> io::Result<()> {
-    if folder.is_dir() || !folder.starts_with(root) {
+    if folder == root || !folder.starts_with(root) || folder.is_dir() {
         return Ok(());
     }
     let above = folder.parent().unwrap_or(root);

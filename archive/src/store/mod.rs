@@ -8,6 +8,7 @@
 
 mod ahead;
 mod away;
+mod belonging;
 mod cache;
 mod config;
 mod error;
@@ -34,6 +35,7 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, GetResult, ObjectStore};
 
+pub use belonging::{Claim, Marker};
 pub use cache::{Cache, CacheConfig};
 pub use config::{Limits, StoreConfig};
 pub use error::StoreError;
@@ -43,6 +45,7 @@ pub use restore::{Access, RestoreTier, Restoring};
 pub use upload::{Content, Crc64, PART_BYTES};
 
 use away::AwayUntil;
+use belonging::Belonging;
 use local::Folder;
 use s3::Bucket;
 use upload::Told;
@@ -55,6 +58,8 @@ const READ_TIMEOUT: Duration = Duration::from_secs(15);
 pub const READ_BYTES_MAX: u64 = 8 << 20;
 /// Everything that carries no content.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+/// What is put in one piece and is no footage: some MiB at most.
+const SMALL_PUT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a store says of an object.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -79,6 +84,8 @@ pub struct Store {
     restoring: Option<Restoring>,
     limits: Limits,
     away: Arc<AwayUntil>,
+    /// Whether it is the archive's own.
+    belonging: Arc<Belonging>,
     /// What stands between us and the store: nothing but in fault tests.
     seam: Seam,
 }
@@ -136,6 +143,7 @@ impl Store {
             restoring: config.restoring(),
             limits: config.limits(),
             away: Arc::default(),
+            belonging: Arc::default(),
             seam: Seam::default(),
         })
     }
@@ -205,6 +213,7 @@ impl Store {
     pub async fn put(&self, name: &str, content: &mut impl Content) -> Result<bool, StoreError> {
         let path = self.path(name);
         self.step(Step::Put, "put", name)?;
+        self.at_home().await?;
         let told = &mut Told::new(content, |step| self.step(step, "put", name));
         let new = match &self.backend {
             Backend::Folder(folder) => folder.put(&path, told, &self.seam).await?,
@@ -218,10 +227,13 @@ impl Store {
     pub async fn put_bytes(&self, name: &str, bytes: Vec<u8>) -> Result<bool, StoreError> {
         let (path, mut content) = (self.path(name), upload::Whole::new(bytes));
         self.step(Step::Put, "put", name)?;
-        let new = match &self.backend {
-            Backend::Folder(folder) => folder.put(&path, &mut content, &self.seam).await?,
-            Backend::Bucket(bucket) => bucket.put_at_hand(&path, &mut content).await?,
+        let put = async {
+            match &self.backend {
+                Backend::Folder(folder) => folder.put(&path, &mut content, &self.seam).await,
+                Backend::Bucket(bucket) => bucket.put_at_hand(&path, &mut content).await,
+            }
         };
+        let new = self.answered(SMALL_PUT_TIMEOUT, "put", name, put).await?;
         self.step(Step::PutEnded, "put", name)?;
         Ok(new)
     }
@@ -472,6 +484,13 @@ impl Store {
             return Err(away(why));
         }
         let begun = Instant::now();
+        let call = async {
+            self.at_home().await?;
+            let answer = call.await;
+            // What a folder says that is not the one it was, or was not for a moment, counts for nothing.
+            self.in_place().await?;
+            answer
+        };
         let answer = match tokio::time::timeout(time, call).await {
             Ok(answer) => answer,
             Err(_) => Err(away(format!("no answer within {} s", time.as_secs()))),

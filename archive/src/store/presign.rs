@@ -9,7 +9,8 @@ use super::{Backend, Store};
 
 impl Store {
     /// A URL by which anybody can read the bytes `range` of an object, as the header `Range` says them, and nothing else,
-    /// for as long as `lifetime`; `None` for a folder, which has no URLs. Nothing takes it back.
+    /// for as long as `lifetime`; `None` for a folder, which has no URLs, and for a bucket that was not seen to be the
+    /// archive's own yet. Nothing takes it back.
     pub async fn presign(
         &self,
         name: &str,
@@ -19,6 +20,9 @@ impl Store {
         let Backend::Bucket(bucket) = &self.backend else {
             return Ok(None);
         };
+        if !self.is_claimed() {
+            return Ok(None);
+        }
         let path = self.path(name);
         let value = HeaderValue::from_str(range).map_err(|_| StoreError::Refused {
             what: format!("sign a URL for {name}"),

@@ -20,6 +20,7 @@ use crate::certificates;
 use crate::error::IndexError;
 use crate::holds;
 use crate::index::Index;
+use crate::marks::keep_time;
 use crate::rows::SegmentState;
 
 pub use self::adopt::adopt;
@@ -125,6 +126,7 @@ pub fn rebuild_from(
     result.holds = holds::restore(disk, stores, index, &mut result.left_out)?;
     result.certificates = certificates::restore(disk, stores, index, &mut result.left_out)?;
     index.raise_epoch(epoch)?;
+    keep_time(index, checkpoint)?;
     Ok(result)
 }
 

@@ -28,25 +28,31 @@ pub fn make(
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e.into()),
         _ => {}
     }
-    let copied = copy(index, work, objects, now, &go_on);
+    let name = format!("{:010}-{:016}", index.epoch().0, now.micros());
+    // Now too: where none comes to its end, each would leave what it had copied.
+    tidy(objects, &name, keep);
+    let copied = copy(index, work, objects, &name, &go_on);
     let _ = fs::remove_dir_all(work);
-    let Some((name, bytes)) = copied? else {
+    let Some(bytes) = copied? else {
         return Ok(None);
     };
-    if let Err(error) = forget(objects, &name, keep) {
+    tidy(objects, &name, keep);
+    Ok(Some(bytes))
+}
+
+fn tidy(objects: &Objects, newest: &str, keep: usize) {
+    if let Err(error) = forget(objects, newest, keep) {
         tracing::warn!(%error, "older checkpoints stay");
     }
-    Ok(Some(bytes))
 }
 
 fn copy(
     index: &Index,
     work: &Path,
     objects: &Objects,
-    now: WallTime,
+    name: &str,
     go_on: &impl Fn() -> bool,
-) -> Result<Option<(String, u64)>, IndexError> {
-    let name = format!("{:010}-{:016}", index.epoch().0, now.micros());
+) -> Result<Option<u64>, IndexError> {
     let mut files = Vec::new();
     for path in index.checkpoint_into(work)? {
         if !go_on() {
@@ -65,7 +71,7 @@ fn copy(
     }
     let manifest = manifest::write(&files);
     put(objects, &format!("{FOLDER}/{name}/{MANIFEST}"), manifest.into()).map_err(ArchiveError::from)?;
-    Ok(Some((name, files.iter().map(|file| file.bytes).sum())))
+    Ok(Some(files.iter().map(|file| file.bytes).sum()))
 }
 
 fn put(objects: &Objects, name: &str, content: Bytes) -> Result<(), StoreError> {

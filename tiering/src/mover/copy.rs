@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use archive::ArchiveError;
 use archive::disk::Disk;
@@ -10,6 +11,7 @@ use archive::store::{Content, Crc64, Objects, PART_BYTES, Store, StoreError};
 use bytes::Bytes;
 use object_store::PutPayload;
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 
 use super::outline;
 use super::pace::Way;
@@ -22,6 +24,8 @@ pub(super) struct Origin {
     crc64: Crc64,
     /// How they go.
     way: Arc<Way>,
+    /// Nothing more is told from then on: who puts it there ends by himself, and takes back what he has begun.
+    until: Option<Instant>,
 }
 
 enum Source {
@@ -59,6 +63,15 @@ impl Origin {
             at: 0,
             crc64: Crc64::new(),
             way,
+            until: None,
+        }
+    }
+
+    /// The same for so long.
+    pub(super) fn within(self, limit: Duration) -> Self {
+        Self {
+            until: Some(Instant::now() + limit),
+            ..self
         }
     }
 
@@ -118,6 +131,21 @@ impl Content for Origin {
     }
 
     async fn next(&mut self) -> Result<Option<PutPayload>, StoreError> {
+        let Some(until) = self.until else {
+            return self.told().await;
+        };
+        let told = tokio::time::timeout_at(until, self.told()).await;
+        told.unwrap_or_else(|_| {
+            Err(StoreError::Away {
+                what: "put a copy".to_owned(),
+                why: "it takes too long".to_owned(),
+            })
+        })
+    }
+}
+
+impl Origin {
+    async fn told(&mut self) -> Result<Option<PutPayload>, StoreError> {
         let part = self.read().await?;
         if let Some(part) = &part {
             let bytes: usize = part.iter().map(Bytes::len).sum();
@@ -224,5 +252,35 @@ pub(super) fn io(e: tokio::task::JoinError) -> ArchiveError {
         op: "read",
         path: "a segment".into(),
         source: std::io::Error::other(e),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use archive::store::StoreConfig;
+
+    use super::*;
+
+    #[test]
+    fn a_copy_that_takes_too_long_leaves_nothing_half_done() {
+        let dir = tempfile::tempdir().expect("folder");
+        let store = |name: &str| {
+            let url = url::Url::from_directory_path(dir.path().join(name)).expect("url");
+            Store::open(&StoreConfig::at(url)).expect("store")
+        };
+        let (from, to) = (store("from"), store("to"));
+        let (name, len) = ("a.mp4", 3 * PART_BYTES);
+        std::fs::write(dir.path().join("from").join(name), vec![7; len]).expect("object");
+        let runtime = tokio::runtime::Runtime::new().expect("runtime");
+        // Four seconds a part.
+        let way = Arc::new(Way::new(Some(PART_BYTES as u64 / 4)));
+        let origin = Origin::object(from, name, len as u64, way).within(Duration::from_secs(1));
+        let copied = runtime.block_on(copy(origin, &to, name, Some(1)));
+        let error = copied.expect_err("too long");
+        assert!(error.is_passing(), "{error}");
+        let left: Vec<_> = std::fs::read_dir(dir.path().join("to/.unfinished"))
+            .expect("list")
+            .collect();
+        assert!(left.is_empty(), "{left:?}");
     }
 }

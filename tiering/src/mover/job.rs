@@ -10,10 +10,13 @@ use indexer::{Copies, SegmentRow};
 
 use super::copy::{Origin, copy};
 use super::{Mover, limits};
+use crate::locks::{unlocked, was_ours};
 
 /// A copy that takes longer, and longer than its bytes at this rate, has failed.
 const COPY_MAX: Duration = Duration::from_secs(120);
 const COPY_BYTES_A_SECOND_MIN: u64 = 100_000;
+/// A copy that was told to end takes no longer over a part that is on its way, and over taking back what it began.
+const ENDING_MAX: Duration = Duration::from_secs(180);
 /// Looking at a copy or removing one takes no longer.
 const LEAVE_MAX: Duration = Duration::from_secs(60);
 
@@ -74,7 +77,7 @@ impl Mover {
         let begun = match job.doing {
             Doing::Copying(to) => self.start_copy(&job, to, name),
             Doing::Confirming(_) => self.start_confirming(&job, name),
-            Doing::Removing(tier) => self.start_removing(segment, tier, name),
+            Doing::Removing(tier) => self.start_removing(&job, tier, name),
         };
         match begun {
             Ok(()) => drop(self.under_way.insert(segment, job)),
@@ -110,8 +113,10 @@ impl Mover {
         let seconds = job.row.bytes / COPY_BYTES_A_SECOND_MIN + 2 * paced;
         let limit = COPY_MAX + Duration::from_secs(seconds);
         let what = format!("copy {name}");
+        let origin = origin.within(limit);
         let work = async move { copy(origin, &store, &name, known).await };
-        self.spawn(job.row.id, limit, what, work);
+        // Whoever is cut off leaves parts in the store: that is for what hangs although it was told to end.
+        self.spawn(job.row.id, limit + ENDING_MAX, what, work);
         Ok(())
     }
 
@@ -136,7 +141,8 @@ impl Mover {
         Ok(())
     }
 
-    fn start_removing(&self, segment: SegmentId, tier: Tier, name: String) -> Result<(), StoreError> {
+    fn start_removing(&self, job: &Job, tier: Tier, name: String) -> Result<(), StoreError> {
+        let segment = job.row.id;
         let what = format!("remove {name}");
         if tier == Tier::Hot {
             let disk = self.disk.clone();
@@ -150,7 +156,13 @@ impl Mover {
             self.spawn(segment, LEAVE_MAX, what, work);
         } else {
             let store = self.stores.expected(tier)?.store.clone();
-            let work = async move { store.delete_segment(&name).await.map(|()| 0) };
+            let (index, row) = (self.index.clone(), job.row.clone());
+            // Another whole copy stays, and has a lock of its own where it is held.
+            let work = async move {
+                let is_ours = || was_ours(&index, &row);
+                let removed = unlocked(&store, &name, is_ours, || store.delete_segment(&name)).await;
+                removed.map(|()| 0)
+            };
             self.spawn(segment, LEAVE_MAX, what, work);
         }
         Ok(())

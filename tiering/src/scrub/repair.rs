@@ -13,6 +13,7 @@ use object_store::PutPayload;
 use super::is_passing;
 use super::look::{Look, Places, Subject};
 use super::plan::sources;
+use crate::locks::{unlocked, was_ours};
 use crate::mover::outline;
 
 /// Slabs of 64 KiB that are kept while a file is written.
@@ -214,7 +215,10 @@ impl Repair<'_> {
             self.commit(row, copies)?;
         }
         if copies.state(tier) == CopyState::Deleting {
-            wait.block_on(store.delete(&what.name))?;
+            // The copy that it is made anew from has a lock of its own where it is held.
+            let is_ours = || was_ours(self.index, row);
+            let name = &what.name;
+            wait.block_on(unlocked(store, name, is_ours, || store.delete(name)))?;
             copies = copies.after(Event::Deleted(tier), self.now)?;
             copies = copies.after(Event::CopyBegun(tier), self.now)?;
             self.commit(row, copies)?;
@@ -227,7 +231,10 @@ impl Repair<'_> {
         copies.crc64 = crc64;
         // What is under a hold is locked in its store: the object that was had its lock for itself.
         if self.index.held(row.id.stream, row.range(), self.now)? {
-            wait.block_on(store.legal_hold(&what.name, true))?;
+            // A store that does not let us lock it has the copy nevertheless.
+            if let Err(error) = wait.block_on(store.legal_hold(&what.name, true)) {
+                tracing::error!(segment = %what.name, %error, "a copy that was made anew is not locked in its store");
+            }
         }
         copies = copies.after(Event::Copied(tier), self.now)?;
         self.commit(row, copies)?;

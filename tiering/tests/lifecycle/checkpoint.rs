@@ -2,7 +2,9 @@
 
 use std::cell::Cell;
 use std::path::Path;
+use std::sync::Arc;
 
+use archive::seam::{Answer, Faults, Step};
 use archive::store::Objects;
 use archive::time::SECOND_US;
 use archive::{Tier, WallTime};
@@ -118,4 +120,39 @@ fn a_checkpoint_that_never_came_to_its_end_or_was_damaged_is_none() {
     let into = tempfile::tempdir().expect("folder");
     assert_eq!(fetch(warm(&t), into.path()).expect("fetch"), Some(two[0].clone()));
     assert!(Index::open_read_only(into.path()).is_ok());
+}
+
+/// Fails whatever puts a manifest there.
+#[derive(Debug)]
+struct NoManifests;
+
+impl Faults for NoManifests {
+    fn at(&self, step: Step, path: &Path) -> Answer {
+        if step == Step::Put && path.ends_with("manifest") {
+            return Answer::Fail(28);
+        }
+        Answer::GoOn
+    }
+}
+
+#[test]
+fn checkpoints_that_never_come_to_their_end_do_not_pile_up() {
+    let (t, _) = Tiered::with_segments(3);
+    let dir = tempfile::tempdir().expect("folder");
+    let work = dir.path().join("work");
+    let second = |n: i64| minute(200).plus_micros(n * SECOND_US);
+    assert!(checkpoint(&t, &work, second(0)).is_some());
+    let sound = folders(&t);
+    let mut full = warm(&t).clone();
+    full.store = full.store.clone().with_faults(Arc::new(NoManifests));
+    for n in 1..6 {
+        make(&t.archive.index, &work, &full, 2, second(n), || true).expect_err("full");
+    }
+    let left = folders(&t);
+    assert_eq!(
+        left.len(),
+        2,
+        "the whole one, and what the last attempt left: {left:?}"
+    );
+    assert_eq!(left[0], sound[0]);
 }

@@ -1,9 +1,11 @@
+use std::sync::Arc;
 use std::time::Duration;
 
-use archive::StreamNo;
-use tierline_tiering::{RetentionRule, TieringConfig};
+use archive::{StreamNo, TimeRange};
+use indexer::{ARCHIVE_TIME, Index, rebuild};
+use tierline_tiering::{Reaper, RetentionRule, Rules, TieringConfig};
 
-use crate::archive_of_segments::{Archive, DAY_US, MINUTE_US, ample, keep_minutes, minute};
+use crate::archive_of_segments::{Archive, DAY_US, MINUTE_US, ample, keep_minutes, key, minute};
 use crate::full_disk::SmallDisk;
 
 const HOUR_MIN: i64 = 60;
@@ -101,4 +103,32 @@ fn a_minimum_holds_against_a_clock_that_jumped_even_when_space_is_needed() {
         .expect("pass");
     assert_eq!(a.rows(lobby).len(), 10);
     assert_eq!(reaper.progress().space.segments, 2);
+}
+
+#[test]
+fn an_index_that_was_made_anew_on_a_machine_whose_clock_is_ahead_deletes_nothing() {
+    let (a, lobby) = recorded();
+    let dir = tempfile::tempdir().expect("folder");
+    let anew = |name: &str| {
+        let anew = Index::open(&dir.path().join(name), &Default::default()).expect("index");
+        rebuild(&a.disk, &Default::default(), &anew, |_| {}).expect("rebuild");
+        Arc::new(anew)
+    };
+    let pass = |index: &Arc<Index>, minutes: i64| {
+        let rules = Rules::new(vec![keep_minutes(60)]).expect("sound");
+        let mut reaper = Reaper::new(index.clone(), a.disk.clone(), rules, ample(), key()).expect("reaper");
+        reaper.pass(minute(minutes), 0).expect("pass");
+        let left = index.segments(lobby, TimeRange::ALL).expect("rows").len();
+        (left, reaper.progress().clock_doubted)
+    };
+    let index = anew("a");
+    assert_eq!(pass(&index, 120 + 24 * 60 * 365), (12, true));
+    // As far ahead as an ordinary restart makes it.
+    assert_eq!(pass(&index, 125), (6, false));
+
+    // What was known of the time is not forgotten for what footage tells.
+    let told = Index::open(&dir.path().join("c"), &Default::default()).expect("index");
+    told.set_mark(ARCHIVE_TIME, minute(7)).expect("mark");
+    rebuild(&a.disk, &Default::default(), &told, |_| {}).expect("rebuild");
+    assert_eq!(told.mark(ARCHIVE_TIME).expect("mark"), Some(minute(7)));
 }

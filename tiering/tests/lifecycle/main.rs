@@ -17,12 +17,13 @@ mod full_disk;
 mod held_up;
 mod holds;
 mod interrupted;
+mod locks;
 mod moves;
 mod real_servers;
 mod removed_cameras;
 mod retention;
 mod scrub;
-
+mod silent_stores;
 mod steps;
 mod thinned_originals;
 mod thinned_while_leaving;

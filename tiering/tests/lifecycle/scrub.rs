@@ -371,6 +371,8 @@ fn a_disk_or_a_store_that_is_not_there_is_no_reason_to_believe_that_its_copies_a
         assert_eq!(t.archive.index.faults(10).expect("faults"), [], "{tier}");
         std::fs::remove_dir(root).expect("unmounted");
         std::fs::rename(&aside, root).expect("mounted");
+        // A store that was away is left alone for a moment.
+        std::thread::sleep(Duration::from_millis(1100));
         assert_sound(&t);
     }
 }

@@ -51,7 +51,7 @@ impl Bucket {
     /// Removes an object, with all its versions where the bucket keeps them.
     pub(crate) async fn delete(&self, path: &Path) -> Result<(), StoreError> {
         let failed = |e| StoreError::of("delete", path.as_ref(), e);
-        if !self.keeps_versions().await? {
+        if !self.keeps_versions(path).await? {
             return self.objects.delete(path).await.map_err(failed);
         }
         for _ in 0..VERSIONS_MAX {
@@ -81,13 +81,20 @@ impl Bucket {
     }
 
     /// Whether a DELETE by name alone would remove nothing. Asked once.
-    async fn keeps_versions(&self) -> Result<bool, StoreError> {
+    async fn keeps_versions(&self, path: &Path) -> Result<bool, StoreError> {
         let ask = async || {
             let bucket = Path::default();
             let query = [("versioning", "")];
             let answer = self.raw.call(Method::GET, &bucket, &query, String::new()).await?;
-            // A server that does not know the question keeps none.
-            Ok(answer.is_ok() && answer.mentions(&["<Status>Enabled", "<Status>Suspended"]))
+            match answer.status {
+                200 => Ok(answer.mentions(&["<Status>Enabled", "<Status>Suspended"])),
+                // A server that does not know the question keeps none.
+                400 | 404 | 405 | 501 => Ok(false),
+                // One that is busy, or does not let us ask, has not said it: deleting by name alone might remove nothing.
+                _ => {
+                    Err(answer.into_error("ask whether the bucket keeps versions".to_owned(), path.as_ref()))
+                }
+            }
         };
         self.versions.get_or_try_init(ask).await.copied()
     }
