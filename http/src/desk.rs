@@ -60,17 +60,17 @@ impl Desk {
         client: IpAddr,
         work: impl Fn() -> Result<T, Problem> + Send + Sync + 'static,
     ) -> Result<T, Problem> {
-        let (done, _) = self.done(client, Place::Near, move |_| work()).await?;
-        Ok(done)
+        self.work_in(Place::Near, client, work).await
     }
 
-    /// Does work that reads footage from object stores, when it is its turn.
-    pub(crate) async fn work_far<T: Send + 'static>(
+    /// The same in a turn of this kind: far work reads footage from object stores.
+    pub(crate) async fn work_in<T: Send + 'static>(
         &self,
+        place: Place,
         client: IpAddr,
         work: impl Fn() -> Result<T, Problem> + Send + Sync + 'static,
     ) -> Result<T, Problem> {
-        let (done, _) = self.done(client, Place::Far, move |_| work()).await?;
+        let (done, _) = self.done(client, place, move |_| work()).await?;
         Ok(done)
     }
 

@@ -124,7 +124,7 @@ impl SegmentReader {
     /// Opens the segment that is the object `name` of `len` bytes. Nothing is asked of the store yet.
     pub fn of_object(objects: &Objects, name: &str, len: u64) -> Self {
         Self {
-            file: Source::Object(ObjectFile::new(objects, name, len), name.into()),
+            file: Source::Object(Box::new(ObjectFile::new(objects, name, len)), name.into()),
             pace: None,
         }
     }
@@ -132,7 +132,7 @@ impl SegmentReader {
     /// Opens the segment that is the object `name`, whose length the store is asked for.
     pub fn of_unknown_object(objects: &Objects, name: &str) -> Result<Self, ArchiveError> {
         Ok(Self {
-            file: Source::Object(ObjectFile::look_up(objects, name)?, name.into()),
+            file: Source::Object(Box::new(ObjectFile::look_up(objects, name)?), name.into()),
             pace: None,
         })
     }

@@ -15,7 +15,7 @@ use super::outline::Outline;
 pub(super) enum Source {
     File(ReadFile),
     /// With its name, for messages.
-    Object(ObjectFile, PathBuf),
+    Object(Box<ObjectFile>, PathBuf),
     /// What is at hand of an object that would have to be restored.
     Outline(Outline),
 }

@@ -13,6 +13,7 @@ use super::AppState;
 use crate::auth::{Ahead, FootageFile, StreamHandle};
 use crate::config::Action;
 use crate::decoder::{self, PIXELS_MAX, WIDTH_MAX, WIDTH_MIN};
+use crate::desk::Place;
 use crate::gate::{Caller, Client};
 use crate::keyframe::begin;
 use crate::media::Held;
@@ -50,7 +51,10 @@ pub(super) async fn snapshot(
     let is_far = spot.rows.iter().any(|row| row.segment.tier != Tier::Hot);
     let (_far, turn, source) = if is_far {
         let far = decoder::turn(&app.far_stills).await?;
-        let source = app.desk.work_far(client, move || source(&stream, &spot)).await?;
+        let source = app
+            .desk
+            .work_in(Place::Far, client, move || source(&stream, &spot))
+            .await?;
         (Some(far), decoder::turn(&app.decoders).await?, source)
     } else {
         let turn = decoder::turn(&app.decoders).await?;
