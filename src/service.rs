@@ -31,9 +31,9 @@ use crate::{store, stores};
 
 /// Requests are short or wait for readers; recording has threads of its own.
 const HTTP_THREADS: usize = 2;
-/// Reads of footage and computed answers that may be under way at once: enough to keep a disk busy, and to wait for
-/// object stores beside it.
-const BLOCKING_THREADS: usize = 32;
+/// Reads of footage and computed answers that may be under way at once: enough to keep a disk busy beside those that read
+/// from two object stores, which are 16 for each, or wait for their turn to.
+const BLOCKING_THREADS: usize = 96;
 /// Whatever is asked for, recording gets the cores first.
 const HTTP_NICE: i32 = 10;
 /// Scrubs and checkpoints come after everything else.
