@@ -1,7 +1,7 @@
 //! What is asked of a store before it is needed, for somebody who reads an object in order.
 //!
-//! Who has read some in order is read for ahead: at most twice what was read so far, nothing behind what was asked for, and
-//! within bounds for each reader and for all of them. The blocks lie here until they are read or their reader goes,
+//! Who has read some in order, or asked for much, is read for ahead: at most twice what was read so far or a quarter of what
+//! is left of the request, nothing behind that, and within bounds for each reader and for all of them. The blocks lie here until they are read or their reader goes,
 //! since the cache may give them up before. With their reader ends what was not begun.
 
 use std::collections::VecDeque;
@@ -19,6 +19,8 @@ use super::cache::{BLOCK_BYTES, Object};
 const STRETCH_BLOCKS: u64 = 8;
 /// Blocks behind what is needed that one reader has at most: two requests are under way, or one and what it gave.
 const READER_BLOCKS: u64 = 16;
+/// Of what somebody asked for and has not read yet, so much counts as if it were read.
+const PROMISED_SHARE: u64 = 8;
 /// Blocks behind the end of a request that goes on where another ended: the next one is likely to do so too.
 const PLAYBACK_BLOCKS: u64 = 4;
 /// What an order may leave out or read again: boxes between samples, and blocks that are checked whole.
@@ -86,7 +88,12 @@ impl Order {
     /// Asks for what is not on its way yet of `range`, and of what is read ahead behind it up to the block `limit`.
     fn ask(&mut self, range: &Range<u64>, limit: u64, object: &Object, runtime: &Handle) {
         let needed = range.end.div_ceil(BLOCK_BYTES);
-        let ahead = blocks_ahead(self.read.end - self.read.start, object.room().available_permits());
+        // Who asked for much is likely to read it, and need not have begun to.
+        let promised = self
+            .until
+            .map_or(0, |until| until.saturating_sub(range.start) / PROMISED_SHARE);
+        let read = promised.max(self.read.end - self.read.start);
+        let ahead = blocks_ahead(read, object.room().available_permits());
         let end = limit.min(needed + ahead);
         let read = self.last.as_ref().map_or(0, |last| last.number + 1);
         let asked = self.asked.back().map_or(0, |asked| asked.numbers.end);
