@@ -385,13 +385,8 @@ impl Index {
 
     /// What a sealed segment adds to each hour that it touches.
     pub(crate) fn parts(&self, row: &SegmentRow) -> Result<Parts, IndexError> {
-        let mut parts = Parts::new();
-        let mut hour = row.wall_start.hour();
-        while hour < row.wall_end {
-            parts.insert(hour, self.part(row, hour)?);
-            hour = hour.plus_micros(archive::time::HOUR_US);
-        }
-        Ok(parts)
+        let part = |hour| Ok((hour, self.part(row, hour)?));
+        row.hours().map(part).collect()
     }
 
     fn put_deleted(&self, out: &mut WriteBatch, rows: &[SegmentRow]) -> Result<(), IndexError> {
@@ -432,11 +427,7 @@ impl Index {
             ends.entry(stream)
                 .and_modify(|last| *last = last.later(Ended::of(row)))
                 .or_insert(Ended::of(row));
-            let mut hour = row.wall_start.hour();
-            while hour < row.wall_end {
-                hours.insert((stream, hour));
-                hour = hour.plus_micros(archive::time::HOUR_US);
-            }
+            hours.extend(row.hours().map(|hour| (stream, hour)));
         }
         for (stream, end) in ends {
             // What was held went later than what follows it.

@@ -3,6 +3,7 @@
 use archive::codec::{Decoder, Encoder};
 use archive::fragment::BLOCK_BYTES;
 use archive::layout::SegmentName;
+use archive::time::HOUR_US;
 use archive::{
     Epoch, FragmentEntry, Gap, GapCause, Malformed, Note, SegmentId, Sha256, StreamNo, Tier, TimeRange,
     WallTime,
@@ -57,6 +58,13 @@ impl SegmentRow {
     pub fn range(&self) -> TimeRange {
         let us = self.wall_end.micros_since(self.wall_start).max(0).unsigned_abs();
         TimeRange::starting(self.wall_start, us)
+    }
+
+    /// The hours that it touches, by when they begin.
+    pub(crate) fn hours(&self) -> impl Iterator<Item = WallTime> + use<> {
+        let end = self.wall_end;
+        let next = |hour: &WallTime| Some(hour.plus_micros(HOUR_US));
+        std::iter::successors(Some(self.wall_start.hour()), next).take_while(move |hour| *hour < end)
     }
 
     /// What its file is called.

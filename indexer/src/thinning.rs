@@ -291,11 +291,9 @@ impl Index {
                 }
             }
         }
-        let mut hour = r.after.wall_start.hour();
-        while hour < r.after.wall_end {
+        for hour in r.after.hours() {
             let row = self.covered_with(hour, r)?;
             out.put_cf(self.cf(COVERAGE)?, keys::at(stream, hour), row.encode());
-            hour = hour.plus_micros(HOUR_US);
         }
         Ok(())
     }

@@ -150,6 +150,21 @@ pub fn segment(data: &[u8]) {
     SAMPLES.with_borrow_mut(|samples| samples.get_mut(open).expect("two").with_damage(&mut input));
 }
 
+/// How the fragment number `n` of five pictures ends.
+pub(super) fn closing(n: u8) -> Closing {
+    Closing {
+        wall_start: WallTime::from_micros(1_700_000_000_000_000 + i64::from(n) * 166_667),
+        wall_duration_us: 166_667,
+        media_end: Some(i64::from(n + 1) * 15_000),
+        typical_duration: 3000,
+        run_start: n == 0,
+        activity: n,
+        notes: Vec::new(),
+        clock_offset_us: Some(-5),
+        audio_duration: 0,
+    }
+}
+
 /// A segment, its bytes, and what they say.
 struct Sample {
     file: File,
@@ -179,17 +194,7 @@ impl Sample {
                     &bytes,
                 );
             }
-            let closing = Closing {
-                wall_start: WallTime::from_micros(1_700_000_000_000_000 + i64::from(n) * 166_667),
-                wall_duration_us: 166_667,
-                media_end: Some(i64::from(n + 1) * 15_000),
-                typical_duration: 3000,
-                run_start: n == 0,
-                activity: n,
-                notes: Vec::new(),
-                clock_offset_us: Some(-5),
-                audio_duration: 0,
-            };
+            let closing = closing(n);
             let mut fragments = [builder.close(&pool, closing)];
             writer.append(&mut fragments).expect("written");
         }

@@ -11,6 +11,14 @@ pub(crate) const KEY: &str = "tierline-tests";
 pub(crate) const SECRET: &str = "not-a-secret-at-all";
 pub(crate) const BUCKET: &str = "footage";
 
+/// Writes the keys of all servers into a file in `folder`, as a configuration names it.
+pub(crate) fn keys_file(folder: &Path) -> PathBuf {
+    let keys = folder.join("keys");
+    let text = format!("aws_access_key_id = {KEY}\naws_secret_access_key = {SECRET}\n");
+    std::fs::write(&keys, text).expect("keys");
+    keys
+}
+
 /// Which server.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use archive::segment::CheckedReader;
 use archive::{ArchiveError, FragmentEntry, Tier, TrackSamples};
 use bytes::Bytes;
-use indexer::{Batch, Damage, IndexError, SegmentRow, SegmentState};
+use indexer::{Batch, Damage, SegmentRow, SegmentState};
 
 use super::access::StreamHandle;
 
@@ -220,9 +220,4 @@ fn cut_out(pieces: &[Bytes], start: u64, range: &Range<u64>) -> Vec<Bytes> {
         at = end;
     }
     out
-}
-
-/// An index that fails while media is read is one more way in which it cannot be read.
-pub(super) fn unreadable(error: IndexError) -> ArchiveError {
-    error.into_archive()
 }

@@ -105,11 +105,7 @@ impl Checker<'_> {
                 _ => self.entries(row)?,
             };
             let Some(entries) = entries else {
-                let mut hour = row.wall_start.hour();
-                while hour < row.wall_end {
-                    changing.insert(hour);
-                    hour = hour.plus_micros(archive::time::HOUR_US);
-                }
+                changing.extend(row.hours());
                 told.unknown.push(row.range());
                 continue;
             };

@@ -19,7 +19,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
 use crate::archive_of_segments::{Archive, ample, minute, reap};
-use crate::servers::{BUCKET, KEY, Kind, SECRET, Server};
+use crate::servers::{BUCKET, Kind, Server, keys_file};
 
 const BELOW: Below = Below {
     warm: false,
@@ -38,9 +38,7 @@ struct Glacier {
 }
 
 fn store(server: &Server, folder: &Path) -> Store {
-    let keys = folder.join("keys");
-    let text = format!("aws_access_key_id = {KEY}\naws_secret_access_key = {SECRET}\n");
-    std::fs::write(&keys, text).expect("keys");
+    let keys = keys_file(folder);
     let config = StoreConfig {
         endpoint: Some(server.endpoint().parse().expect("url")),
         allow_http: true,

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 
 use crate::archive_of_segments::{Archive, keep_minutes, minute, quick, reap};
 use crate::holds::hold;
-use crate::servers::{KEY, Kind, SECRET, Server, program};
+use crate::servers::{KEY, Kind, SECRET, Server, keys_file, program};
 use crate::tiers::{BELOW, rule};
 
 /// An archive with two tiers below its own in one bucket that has object lock.
@@ -64,9 +64,7 @@ impl Locked {
     }
 
     fn objects(&self, prefix: &str) -> Objects {
-        let keys = self.folder.path().join("keys");
-        let text = format!("aws_access_key_id = {KEY}\naws_secret_access_key = {SECRET}\n");
-        std::fs::write(&keys, text).expect("keys");
+        let keys = keys_file(self.folder.path());
         let config = StoreConfig {
             endpoint: Some(self.server.endpoint().parse().expect("url")),
             allow_http: true,

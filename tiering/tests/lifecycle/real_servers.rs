@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 
 use crate::archive_of_segments::{Archive, DAY_US, minute};
 use crate::proxy::{Fault, Proxy};
-use crate::servers::{BUCKET, KEY, Kind, SECRET, Server};
+use crate::servers::{BUCKET, Kind, Server, keys_file};
 
 /// An archive of eight segments on the disk, and a server for their copies behind a proxy.
 struct Site {
@@ -32,9 +32,7 @@ struct Site {
 }
 
 fn store(proxy: &Proxy, folder: &Path) -> Store {
-    let keys = folder.join("keys");
-    let text = format!("aws_access_key_id = {KEY}\naws_secret_access_key = {SECRET}\n");
-    std::fs::write(&keys, text).expect("keys");
+    let keys = keys_file(folder);
     let config = StoreConfig {
         endpoint: Some(proxy.endpoint().parse().expect("url")),
         allow_http: true,

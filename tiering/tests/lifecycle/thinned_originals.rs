@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 
 use crate::archive_of_segments::{Archive, MINUTE_US, minute};
 use crate::holds::hold;
-use crate::servers::{BUCKET, KEY, Kind, SECRET, Server};
+use crate::servers::{BUCKET, Kind, Server, keys_file};
 use crate::thinning::{GRACE, generations, hot, moment, original, record, rule, settle};
 
 /// A hold that is put when a step is taken on the file of this name.
@@ -166,9 +166,7 @@ fn however_much_is_held_what_follows_is_thinned() {
 fn after_a_rebuild_the_original_in_a_bucket_goes_when_every_byte_of_the_other_was_read() {
     let folder = tempfile::tempdir().expect("folder");
     let server = Server::start(Kind::Minio, folder.path());
-    let keys = folder.path().join("keys");
-    let text = format!("aws_access_key_id = {KEY}\naws_secret_access_key = {SECRET}\n");
-    std::fs::write(&keys, text).expect("keys");
+    let keys = keys_file(folder.path());
     let config = StoreConfig {
         endpoint: Some(server.endpoint().parse().expect("url")),
         allow_http: true,

@@ -14,10 +14,8 @@ use crate::fragment::FragmentEntry;
 use crate::fuzzing::{Input, video_track};
 use crate::layout::segment_path;
 use crate::mp4::InitSegment;
-use crate::segment::fuzzing::{some_header, temporary_folder};
-use crate::segment::{
-    CheckedReader, Closing, Footer, FragmentBuilder, Keep, SegmentReader, SegmentWriter, verify,
-};
+use crate::segment::fuzzing::{closing, some_header, temporary_folder};
+use crate::segment::{CheckedReader, Footer, FragmentBuilder, Keep, SegmentReader, SegmentWriter, verify};
 use crate::time::WallTime;
 
 /// Signatures in samples, and the box that carries them: what is found is whole units of the sample, and what is read
@@ -146,17 +144,7 @@ impl Sample {
                 let coded = with_length(&vec![0x41 + picture; 300]);
                 builder.push_video(at, picture == 0 && n != 2, &[signed, coded].concat());
             }
-            let closing = Closing {
-                wall_start: WallTime::from_micros(1_700_000_000_000_000 + i64::from(n) * 166_667),
-                wall_duration_us: 166_667,
-                media_end: Some(i64::from(n + 1) * 15_000),
-                typical_duration: 3000,
-                run_start: n == 0,
-                activity: n,
-                notes: Vec::new(),
-                clock_offset_us: Some(-5),
-                audio_duration: 0,
-            };
+            let closing = closing(n);
             entries.extend(
                 writer
                     .append(&mut [builder.close(&pool, closing)])

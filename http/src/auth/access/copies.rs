@@ -3,10 +3,10 @@
 use archive::layout::segment_path;
 use archive::segment::{CheckedReader, SegmentReader};
 use archive::{ArchiveError, FragmentEntry, Malformed, Tier};
-use indexer::{CopyState, SegmentRow};
+use indexer::{CopyState, IndexError, SegmentRow};
 
 use super::StreamHandle;
-use crate::auth::footage_file::{FootageFile, unreadable};
+use crate::auth::footage_file::FootageFile;
 
 impl StreamHandle {
     /// Opens a segment of this stream, wherever it lies. Blocks.
@@ -24,11 +24,15 @@ impl StreamHandle {
 
     /// Opens a segment where it lies now, which its row may not say any more.
     pub(in crate::auth) fn reader(&self, row: &SegmentRow) -> Result<(Tier, CheckedReader), ArchiveError> {
-        let now = self.footage.index.segment(row.id).map_err(unreadable)?;
+        let now = self
+            .footage
+            .index
+            .segment(row.id)
+            .map_err(IndexError::into_archive)?;
         let now = match now {
-            Some(now) if now.generation != row.generation => {
-                self.former(&now, row.generation).map_err(unreadable)?
-            }
+            Some(now) if now.generation != row.generation => self
+                .former(&now, row.generation)
+                .map_err(IndexError::into_archive)?,
             now => now,
         };
         let tier = now.map_or(row.tier, |now| now.tier);
@@ -50,10 +54,10 @@ impl StreamHandle {
         row: &SegmentRow,
         wrong: Tier,
     ) -> Result<Vec<(Tier, CheckedReader)>, ArchiveError> {
-        let copies = self.footage.index.copies(row).map_err(unreadable)?;
+        let copies = self.footage.index.copies(row).map_err(IndexError::into_archive)?;
         let mut others = Vec::new();
         // What was thinned since is going, wherever it lies.
-        if !self.is_current(row).map_err(unreadable)? {
+        if !self.is_current(row).map_err(IndexError::into_archive)? {
             return Ok(others);
         }
         for tier in Tier::ALL {
@@ -73,8 +77,8 @@ impl StreamHandle {
     }
 
     fn checked(&self, row: &SegmentRow, reader: SegmentReader) -> Result<CheckedReader, ArchiveError> {
-        let fragments = match self.is_current(row).map_err(unreadable)? {
-            true => self.footage.table(row).map_err(unreadable)?,
+        let fragments = match self.is_current(row).map_err(IndexError::into_archive)? {
+            true => self.footage.table(row).map_err(IndexError::into_archive)?,
             // Of what was thinned since, the index has the fragments no more; its own footer has.
             false => told(row, &reader)?,
         };
