@@ -89,7 +89,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-const HEAD: [&str; 10] = [
+const HEAD: [&str; 11] = [
     "cameras",
     "Mbit/s",
     "months",
@@ -100,6 +100,7 @@ const HEAD: [&str; 10] = [
     "objects a day",
     "requests a day",
     "index",
+    "scrub",
 ];
 
 fn table(args: &SizingArgs) -> String {
@@ -158,6 +159,7 @@ fn row(site: &Site, sizing: &Sizing) -> Vec<String> {
         grouped(sizing.segments_day),
         grouped(requests),
         bytes(sizing.index_bytes),
+        format!("{}/s", bytes(sizing.scrub_bytes_s)),
     ]
 }
 
@@ -265,7 +267,8 @@ mod tests {
         let row = text.lines().last().expect("a row");
         let begin = "| 1,000 | 2 | 3 | 151 TB | 648 TB | 1.30 PB | 14,483,929 | 160,933 |";
         assert!(row.starts_with(begin), "{row}");
-        assert!(row.ends_with("| 6,480 |"), "{row}");
+        // 7 days of 250 MB/s are read in 30, and 30 in 90.
+        assert!(row.ends_with("| 142 MB/s | 6,480 |"), "{row}");
     }
 
     #[test]

@@ -31,8 +31,8 @@ use crate::{store, stores};
 
 /// Requests are short or wait for readers; recording has threads of its own.
 const HTTP_THREADS: usize = 2;
-/// Reads of footage and computed answers that may be under way at once: enough to keep a disk busy beside those that read
-/// from two object stores, which are 16 for each, or wait for their turn to.
+/// Reads of footage and computed answers that may be under way at once: enough to keep a disk busy beside the 32 that read
+/// from object stores, and whatever else waits for these.
 const BLOCKING_THREADS: usize = 96;
 /// Whatever is asked for, recording gets the cores first.
 const HTTP_NICE: i32 = 10;

@@ -1,10 +1,15 @@
 //! What a site takes: bytes by tier, objects, requests, index and cost, from cameras, rate and time. Arithmetic alone.
 
+use tiering::checkpoint::CheckpointConfig;
+use tiering::scrub::ScrubConfig;
+
 /// Seconds in a day, and days in a month of a bill.
 const DAY_S: f64 = 86_400.0;
 const MONTH_DAYS: f64 = 30.0;
-/// Objects that are larger go up in parts of this size.
+/// Objects that are larger go up in parts of this size, and are read in such parts when they are compared.
 const PART_BYTES: f64 = archive::store::PART_BYTES as f64;
+/// Objects that a store names in one answer.
+const PAGE_OBJECTS: f64 = 1000.0;
 /// Bytes of the index a segment, with the row of its copies (indexer/tests/size.rs).
 const ROW_BYTES: f64 = 99.2;
 /// Bytes of the index an hour of a stream: presence and activity by minute.
@@ -47,12 +52,38 @@ pub(crate) struct Sizing {
     pub(crate) segments_day: f64,
     /// Objects in both stores.
     pub(crate) objects: f64,
-    /// Requests that write, a day: begin, parts, end, or one for a small object.
+    /// Requests that write, a day: begin, parts, end, or one for a small object; checkpoints of the index; and the daily
+    /// list of all objects, which costs as much as writing.
     pub(crate) warm_writes_day: f64,
     pub(crate) cold_writes_day: f64,
     /// Requests that look or read, a day.
     pub(crate) reads_day: f64,
     pub(crate) index_bytes: f64,
+    /// What has to be read a second for every byte of the hot and the warm tier to be looked at as often as is usual.
+    pub(crate) scrub_bytes_s: f64,
+}
+
+/// What is done to copies that nobody asks for, in days.
+#[derive(Copy, Clone)]
+struct Upkeep {
+    hot: f64,
+    warm: f64,
+    list: f64,
+    checkpoint: f64,
+}
+
+impl Upkeep {
+    /// As it is where the configuration says nothing else.
+    fn usual() -> Self {
+        let days = |every: std::time::Duration| every.as_secs_f64() / DAY_S;
+        let (scrub, checkpoint) = (ScrubConfig::default(), CheckpointConfig::default());
+        Self {
+            hot: days(scrub.hot),
+            warm: days(scrub.warm),
+            list: days(scrub.light),
+            checkpoint: days(checkpoint.every),
+        }
+    }
 }
 
 impl Site {
@@ -78,18 +109,24 @@ impl Site {
         // Looked at before the upload, verified after it, confirmed before the copy that it replaces goes; removed and
         // seen to be gone. What cools is read part by part.
         let reads = 4.0 + cools * (4.0 + parts);
+        let index_bytes = segments_day * days * ROW_BYTES
+            + self.cameras * DAY_S / 3600.0 * days * HOUR_BYTES
+            + self.cameras * DAY_S / self.gop_s * hot * FRAGMENT_BYTES;
+        let upkeep = Upkeep::usual();
+        let lists = |days: f64| segments_day * days / PAGE_OBJECTS / upkeep.list;
+        let checkpoints = index_bytes / PART_BYTES / upkeep.checkpoint;
+        let compared = segments_day * warm * parts / upkeep.warm;
         Sizing {
             hot_bytes: bytes_day * hot,
             warm_bytes: bytes_day * warm,
             cold_bytes: bytes_day * cold,
             segments_day,
             objects: segments_day * days,
-            warm_writes_day: segments_day * puts,
-            cold_writes_day: segments_day * puts * cools,
-            reads_day: segments_day * reads,
-            index_bytes: segments_day * days * ROW_BYTES
-                + self.cameras * DAY_S / 3600.0 * days * HOUR_BYTES
-                + self.cameras * DAY_S / self.gop_s * hot * FRAGMENT_BYTES,
+            warm_writes_day: segments_day * puts + lists(warm) + checkpoints,
+            cold_writes_day: segments_day * puts * cools + lists(cold),
+            reads_day: segments_day * reads + compared,
+            index_bytes,
+            scrub_bytes_s: bytes_day * (hot / upkeep.hot + warm / upkeep.warm) / DAY_S,
         }
     }
 }
@@ -133,11 +170,18 @@ mod tests {
         );
         // 144 segments a camera and day, of 75 MB: nine parts of 8 MiB, one request to begin and one to end.
         assert_eq!((sizing.segments_day, sizing.objects), (14_400.0, 14_400.0 * 90.0));
+        // A list of 432,000 and of 864,000 objects a day.
+        let checkpoints = sizing.index_bytes / 8_388_608.0 * 4.0;
+        let writes = 14_400.0 * 11.0;
+        assert!((sizing.warm_writes_day - (writes + 432.0 + checkpoints)).abs() < 1e-6);
+        assert_eq!(sizing.cold_writes_day, writes + 864.0);
+        // And a ninetieth of what lies on the warm tier is compared, in parts.
         assert_eq!(
-            (sizing.warm_writes_day, sizing.cold_writes_day),
-            (14_400.0 * 11.0, 14_400.0 * 11.0)
+            sizing.reads_day,
+            14_400.0 * (4.0 + 4.0 + 9.0) + 14_400.0 * 30.0 * 9.0 / 90.0
         );
-        assert_eq!(sizing.reads_day, 14_400.0 * (4.0 + 4.0 + 9.0));
+        // 12.5 MB/s come in: 7 days of them are read in 30, and 30 in 90.
+        assert!((sizing.scrub_bytes_s - 12.5e6 * (7.0 / 30.0 + 30.0 / 90.0)).abs() < 1e-6);
         // 43,200 fragments a camera and day, for seven days.
         let hours = 100.0 * 24.0 * 90.0;
         let index = 14_400.0 * 90.0 * 99.2 + hours * 44.9 + 100.0 * 43_200.0 * 7.0 * 10.0;
@@ -170,7 +214,8 @@ mod tests {
     #[test]
     fn a_small_object_goes_up_in_one_request() {
         let sizing = Site { mbit: 0.1, ..site() }.sizing();
-        assert_eq!(sizing.warm_writes_day, sizing.segments_day);
+        let others = sizing.segments_day * 30.0 / 1000.0 + sizing.index_bytes / 8_388_608.0 * 4.0;
+        assert!((sizing.warm_writes_day - others - sizing.segments_day).abs() < 1e-6);
     }
 
     #[test]
@@ -184,9 +229,9 @@ mod tests {
             reads: 0.0004,
         };
         let bytes = 32_400.0 * 0.02 + 64_800.0 * 0.004;
-        let writes = 14_400.0 * 11.0 * 30.0 / 1000.0;
-        let reads = 14_400.0 * 17.0 * 30.0 / 1000.0;
-        let cost = bytes + writes * (0.005 + 0.02) + reads * 0.0004;
+        let requests =
+            sizing.warm_writes_day * 0.005 + sizing.cold_writes_day * 0.02 + sizing.reads_day * 0.0004;
+        let cost = bytes + requests * 30.0 / 1000.0;
         assert!((sizing.cost_month(&prices) - cost).abs() < 1e-9);
     }
 }

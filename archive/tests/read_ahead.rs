@@ -184,6 +184,37 @@ fn a_single_range_asks_for_its_own_blocks_and_nothing_else() {
 }
 
 #[test]
+fn what_somebody_is_about_to_read_is_asked_for_and_nothing_twice() {
+    let (site, counted) = Site::counted(&["a", "b", "c"], 64 * MIB);
+    let about_to = |name: &str, range: std::ops::Range<u64>| {
+        let reader = site.reader(name);
+        reader.begin(range);
+        counted.settled();
+        reader
+    };
+    // Within one block, and across a border.
+    for (start, len, touched) in [(20 * MIB + 4096, 65_536, 1), (5 * MIB + 300_000, MIB, 3)] {
+        let reader = about_to("a", start..start + len);
+        assert_eq!(counted.settled(), touched, "from {start}");
+        // Who checks what he reads begins a little earlier.
+        site.read(&reader, start - 4096..start + len);
+        assert_eq!(counted.settled(), touched, "from {start}");
+    }
+    let before = counted.settled();
+    drop(about_to("b", 4 * MIB..60 * MIB));
+    assert!(counted.settled() - before <= 16, "with its reader it ends");
+    let reader = about_to("c", 0..30 * MIB);
+    site.read(&reader, 0..30 * MIB);
+    let reader = site.reader("c");
+    reader.begin(0..65 * MIB);
+    site.read(&reader, 0..4096);
+    assert!(
+        counted.settled() - before <= 16 + 30,
+        "what is no range asks for nothing"
+    );
+}
+
+#[test]
 fn nothing_behind_what_somebody_asked_for_is_read_ahead() {
     let (site, counted) = Site::counted(&["a", "b"], 64 * MIB);
     site.request("a", 4 * MIB..30 * MIB);

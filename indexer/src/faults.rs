@@ -17,6 +17,8 @@ pub enum FaultKind {
     Missing,
     /// Its bytes are not what was recorded.
     Damaged,
+    /// Its store answers, and does not give it out.
+    Unreadable,
 }
 
 impl FaultKind {
@@ -25,6 +27,7 @@ impl FaultKind {
         match self {
             Self::Missing => "missing",
             Self::Damaged => "damaged",
+            Self::Unreadable => "unreadable",
         }
     }
 }
@@ -78,6 +81,7 @@ impl Fault {
         let kind = match d.u8()? {
             0 => FaultKind::Missing,
             1 => FaultKind::Damaged,
+            2 => FaultKind::Unreadable,
             _ => return Err(Malformed("unknown fault")),
         };
         let lost = d.u8()? != 0;

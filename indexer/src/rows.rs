@@ -100,6 +100,9 @@ impl SegmentRow {
             stream,
             seq: d.varint()?,
         };
+        if id.seq == u64::MAX {
+            return Err(Malformed("a sequence that none can follow"));
+        }
         let epoch = Epoch(d.varint_u32()?);
         let wall_end = TimeRange::starting(wall_start, d.varint()?).to();
         let bytes = d

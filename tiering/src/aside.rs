@@ -1,8 +1,12 @@
 //! Work that waits for a store, beside the thread that decides.
 
-use std::sync::mpsc::{self, Receiver, TryRecvError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
+
+/// Who begins something waits for so long before leaving it to a later pass: most stores answer in less.
+pub(crate) const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Work under way. What comes of it is taken in by a later pass.
 pub(crate) struct Aside<T>(Receiver<T>);
@@ -25,11 +29,29 @@ impl<T: Send + 'static> Aside<T> {
         Self(ended)
     }
 
+    /// The same on a thread of its own, for who has no runtime. One that cannot be started is lost.
+    pub(crate) fn begin_thread(name: &str, work: impl FnOnce() -> T + Send + 'static) -> Self {
+        let (tell, ended) = mpsc::channel();
+        let thread = std::thread::Builder::new().name(name.to_owned());
+        let started = thread.spawn(move || {
+            let _ = tell.send(work());
+        });
+        if let Err(error) = started {
+            tracing::error!(name, %error, "a thread cannot be started: tried again");
+        }
+        Self(ended)
+    }
+
     pub(crate) fn look(&self) -> Done<T> {
-        match self.0.try_recv() {
+        self.look_for(Duration::ZERO)
+    }
+
+    /// Looks until there is an outcome, for so long at most.
+    pub(crate) fn look_for(&self, patience: Duration) -> Done<T> {
+        match self.0.recv_timeout(patience) {
             Ok(outcome) => Done::With(outcome),
-            Err(TryRecvError::Empty) => Done::NotYet,
-            Err(TryRecvError::Disconnected) => Done::Lost,
+            Err(RecvTimeoutError::Timeout) => Done::NotYet,
+            Err(RecvTimeoutError::Disconnected) => Done::Lost,
         }
     }
 }

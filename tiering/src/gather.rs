@@ -111,6 +111,14 @@ impl Gathered {
         Ok(())
     }
 
+    /// Leaves bytes of a stream out that are going already.
+    pub(crate) fn discount(&mut self, stream: StreamNo, bytes: u64) {
+        let place = self.streams.iter().position(|s| s.no == stream);
+        if let Some(view) = place.and_then(|place| self.views.get_mut(place)) {
+            view.bytes = view.bytes.saturating_sub(bytes);
+        }
+    }
+
     /// The row behind a candidate.
     pub(crate) fn row(&self, stream: usize, candidate: &Candidate) -> Option<(StreamId, SegmentRow)> {
         let stream = self.streams.get(stream)?;

@@ -14,6 +14,7 @@
 mod archive_time;
 mod aside;
 pub mod checkpoint;
+mod clearing;
 mod config;
 mod error;
 mod filing;

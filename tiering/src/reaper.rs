@@ -2,20 +2,21 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use archive::disk::Disk;
 use archive::site_key::SiteKey;
 use archive::store::Stores;
 use archive::time::SECOND_US;
 use archive::units::format_duration;
-use archive::{SegmentId, WallTime};
+use archive::{SegmentId, Tier, WallTime};
 use indexer::{
     ARCHIVE_TIME as MARK, Batch, CLOCK_DOUBT as DOUBT, Cause, Index, IndexError, Ledger, Place, SegmentRow,
     Witness,
 };
 
 use crate::archive_time::{ArchiveTime, ClockEvent, Reading};
+use crate::clearing::Clearing;
 use crate::config::TieringConfig;
 use crate::gather::Gathered;
 use crate::policy::{Input, Reason, Verdict, decide};
@@ -23,7 +24,6 @@ use crate::progress::Progress;
 use crate::removal::{self, Doomed, Removed};
 use crate::rules::{RetentionRule, Rules};
 use crate::shed::Shedding;
-use crate::thinner::remove_former;
 use crate::totals::Totals;
 
 /// How often it is kept.
@@ -33,11 +33,11 @@ const ACTOR: &str = "retention";
 /// Rows forgotten in one commit: recording waits for a commit to end.
 const FORGET_ROWS: usize = 32;
 
-/// Deletes what the rules and the disk ask for, a pass at a time. All its methods block.
+/// Deletes what the rules and the disk ask for, a pass at a time. All its methods block, but hardly for stores.
 pub struct Reaper {
     index: Arc<Index>,
     disk: Disk,
-    stores: Stores,
+    clearing: Clearing,
     key: SiteKey,
     /// The tiers, for certificates.
     places: Vec<Place>,
@@ -70,12 +70,12 @@ impl Reaper {
         let time = ArchiveTime::new(marked, config.clock_confirm);
         let places = removal::places(&Stores::default());
         Ok(Self {
+            clearing: Clearing::new(index.clone(), disk.clone(), Stores::default()),
             index,
             disk,
             key,
             places,
             ledger: Ledger::default(),
-            stores: Stores::default(),
             busy: HashSet::new(),
             rules,
             time: if doubted { time.in_doubt() } else { time },
@@ -91,7 +91,7 @@ impl Reaper {
     /// Deletes what lies in these stores too.
     pub fn with_stores(mut self, stores: Stores) -> Self {
         self.places = removal::places(&stores);
-        self.stores = stores;
+        self.clearing = Clearing::new(self.index.clone(), self.disk.clone(), stores);
         self
     }
 
@@ -110,6 +110,16 @@ impl Reaper {
     /// What was done so far.
     pub fn progress(&self) -> Progress {
         self.progress
+    }
+
+    /// Whether objects are being removed. What came of that is taken in by the next pass.
+    pub fn is_under_way(&self) -> bool {
+        !self.clearing.under_way().is_empty()
+    }
+
+    /// Whether objects that were being removed are gone, or resist, so that the next pass has something to do.
+    pub fn take_in(&mut self) -> Result<bool, IndexError> {
+        self.clearing.take_in(Duration::ZERO)
     }
 
     /// One pass at the time that both clocks tell. Returns whether there is more to delete right now.
@@ -133,7 +143,8 @@ impl Reaper {
         let at = self.config.thresholds(total);
         let busy = self.busy.clone();
         let mut gathered = Gathered::read(&self.index, &self.rules, &mut self.totals, busy, reading.now)?;
-        let (verdicts, more) = self.verdicts(&mut gathered, reading, free, at.reserve)?;
+        let leaving = self.leaving(&mut gathered);
+        let (verdicts, more) = self.verdicts(&mut gathered, reading, free + leaving, at.reserve)?;
         let doomed = self.begin(&gathered, &verdicts, reading.now)?;
         self.finish(doomed, reading.now, wall)?;
 
@@ -197,6 +208,18 @@ impl Reaper {
         Ok(reading)
     }
 
+    /// What is about to go is not missing a second time. Returns the bytes by which it frees the disk.
+    fn leaving(&self, gathered: &mut Gathered) -> u64 {
+        let mut freed = 0;
+        for one in self.clearing.under_way() {
+            gathered.discount(one.row.id.stream, one.row.bytes);
+            if one.tiers.contains(&Tier::Hot) {
+                freed += one.row.bytes;
+            }
+        }
+        freed
+    }
+
     /// What to delete in this pass, and whether that is all that fits into one.
     fn verdicts(
         &mut self,
@@ -205,6 +228,11 @@ impl Reaper {
         free: u64,
         reserve: u64,
     ) -> Result<(Vec<Verdict>, bool), IndexError> {
+        let under_way = self.clearing.under_way().len();
+        let room = self.config.deletions_max.saturating_sub(under_way);
+        if room == 0 {
+            return Ok((Vec::new(), false));
+        }
         let decision = loop {
             let decision = decide(&Input {
                 now: reading.now,
@@ -213,7 +241,7 @@ impl Reaper {
                 streams: &gathered.views,
                 free,
                 reserve,
-                deletions_max: self.config.deletions_max,
+                deletions_max: room,
             });
             if decision.starved.is_empty() {
                 break decision;
@@ -222,7 +250,7 @@ impl Reaper {
                 gathered.widen(&self.index, stream)?;
             }
         };
-        let full = decision.delete.len() >= self.config.deletions_max;
+        let full = decision.delete.len() >= room;
         Ok((decision.delete, full))
     }
 
@@ -280,26 +308,10 @@ impl Reaper {
         }))
     }
 
-    /// Removes what is left of segments as they were before they were thinned; those of which that resists wait.
-    fn without_former(&mut self, doomed: Vec<Doomed>) -> Result<Vec<Doomed>, IndexError> {
-        let mut free = Vec::with_capacity(doomed.len());
-        for one in doomed {
-            match remove_former(&self.index, &self.disk, &self.stores, &one.stream, &one.row)? {
-                Ok(()) => free.push(one),
-                Err(e) => {
-                    tracing::error!(error = %e, "what a segment was before it was thinned cannot be deleted: tried again in the next pass");
-                    self.progress.failed += 1;
-                }
-            }
-        }
-        Ok(free)
-    }
-
     /// Removes the copies of segments that are marked, certifies that they are gone, and forgets their rows.
     fn finish(&mut self, doomed: Vec<Doomed>, now: WallTime, wall: WallTime) -> Result<(), IndexError> {
-        let doomed = self.without_former(doomed)?;
-        let removed = removal::remove(&self.index, &self.disk, &self.stores, doomed, now)?;
-        let Removed { gone, failed } = removed;
+        let answers = self.clearing.answers(&doomed)?;
+        let Removed { gone, failed } = removal::remove_files(&self.disk, doomed, answers, now);
         self.progress.failed += failed;
         if gone.is_empty() {
             return Ok(());

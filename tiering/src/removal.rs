@@ -1,19 +1,19 @@
-//! Removes every copy of segments whose deletion has begun: objects, each seen to be gone, then files, whose folders are
-//! synced.
+//! Removes the files of segments whose deletion has begun, after their objects were seen to be gone, and syncs their
+//! folders.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use archive::disk::Disk;
 use archive::layout::segment_path;
-use archive::store::{Objects, StoreError, Stores};
-use archive::{ArchiveError, StreamId, Tier, WallTime};
-use indexer::{Hold, Index, IndexError, Place, SegmentRow};
+use archive::store::Stores;
+use archive::{SegmentId, StreamId, Tier, WallTime};
+use indexer::{Place, SegmentRow};
 
-use crate::locks::was_held;
+use crate::clearing::Answer;
 use crate::policy::Reason;
 
-/// Removing takes so much of a pass at most, where stores are slow: the disk has to be looked at too.
+/// Removing takes so much of a pass at most: the disk has to be looked at too.
 const REMOVING_MAX: Duration = Duration::from_secs(5);
 /// Folders of hours that ended less than this ago stay, empty or not: recording may be about to use them.
 const FOLDER_REST_US: i64 = 2 * archive::time::HOUR_US;
@@ -30,7 +30,7 @@ pub(crate) struct Doomed {
 }
 
 impl Doomed {
-    fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         segment_path(&self.stream, &self.row.name())
     }
 }
@@ -63,17 +63,15 @@ pub(crate) fn places(stores: &Stores) -> Vec<Place> {
     places
 }
 
-/// Removes all copies of `doomed`, for each stream in the order of time: if one resists, those after it wait.
-/// Nothing of them is held any more; a lock in a store that a hold of ours has left is lifted.
-pub(crate) fn remove(
-    index: &Index,
+/// Removes the files of `doomed`, for each stream in the order of time: if something of one resists, those after it
+/// wait. `answers` says what came of their objects.
+pub(crate) fn remove_files(
     disk: &Disk,
-    stores: &Stores,
     doomed: Vec<Doomed>,
+    mut answers: HashMap<SegmentId, Answer>,
     now: WallTime,
-) -> Result<Removed, IndexError> {
+) -> Removed {
     let begun = Instant::now();
-    let mut left = remove_objects(index, stores, &doomed)?;
     let mut by_folder: BTreeMap<String, Vec<(String, Doomed)>> = BTreeMap::new();
     for one in doomed {
         let path = one.path();
@@ -87,17 +85,17 @@ pub(crate) fn remove(
     let mut stuck = BTreeSet::new();
     for (folder, members) in by_folder {
         // The rest is found again by the next pass.
-        if begun.elapsed() > 2 * REMOVING_MAX {
+        if begun.elapsed() > REMOVING_MAX {
             break;
         }
         let stream = members.first().map(|(_, one)| one.stream.clone());
         if stream.as_ref().is_some_and(|s| stuck.contains(s)) {
             continue;
         }
-        let object = members.iter().find_map(|(path, _)| left.remove(path));
+        let mut objects = members.iter().filter_map(|(_, one)| answers.remove(&one.row.id));
         let paths: Vec<&str> = members.iter().map(|(path, _)| path.as_str()).collect();
-        let files = match object {
-            Some(Some(error)) => Err(ArchiveError::from(error)),
+        let files = match objects.find(|answer| !matches!(answer, Some(Ok(())))) {
+            Some(Some(answer)) => answer,
             Some(None) => {
                 stuck.extend(stream);
                 continue;
@@ -117,77 +115,7 @@ pub(crate) fn remove(
         removed.gone.extend(members.into_iter().map(|(_, one)| one));
     }
     remove_empty(disk, &folders);
-    Ok(removed)
-}
-
-/// Removes the objects of all of them; tells which are left, and why: `None` where there was no time.
-fn remove_objects(
-    index: &Index,
-    stores: &Stores,
-    doomed: &[Doomed],
-) -> Result<HashMap<String, Option<StoreError>>, IndexError> {
-    let mut left = HashMap::new();
-    for tier in [Tier::Warm, Tier::Cold] {
-        let names: Vec<String> = doomed
-            .iter()
-            .filter(|one| one.tiers.contains(&tier))
-            .map(Doomed::path)
-            .collect();
-        if names.is_empty() {
-            continue;
-        }
-        let mut answers = match stores.expected(tier) {
-            Ok(objects) => objects.delete_all(&names, REMOVING_MAX),
-            Err(e) => names.iter().map(|_| Some(Err(e.clone()))).collect(),
-        };
-        if answers.iter().any(is_held)
-            && let Ok(objects) = stores.expected(tier)
-        {
-            unlock(objects, &index.holds()?, doomed, &names, &mut answers);
-        }
-        for (name, answer) in names.into_iter().zip(answers) {
-            match answer {
-                Some(Ok(())) => {}
-                Some(Err(e)) => drop(left.insert(name, Some(e))),
-                None => drop(left.insert(name, None)),
-            }
-        }
-    }
-    Ok(left)
-}
-
-fn is_held(answer: &Option<Result<(), StoreError>>) -> bool {
-    matches!(answer, Some(Err(StoreError::Held { .. })))
-}
-
-/// Lifts the locks that holds of ours have left, and removes once more what they kept. Locks of others stay.
-fn unlock(
-    objects: &Objects,
-    holds: &[Hold],
-    doomed: &[Doomed],
-    names: &[String],
-    answers: &mut [Option<Result<(), StoreError>>],
-) {
-    let ours: HashSet<String> = doomed
-        .iter()
-        .filter(|one| was_held(holds, &one.stream, one.row.range()))
-        .map(Doomed::path)
-        .collect();
-    let (mut locked, mut places) = (Vec::new(), Vec::new());
-    for (place, name) in names.iter().enumerate() {
-        if answers.get(place).is_some_and(is_held) && ours.contains(name) {
-            locked.push(name.clone());
-            places.push(place);
-        }
-    }
-    objects.legal_holds(&locked, false, REMOVING_MAX);
-    // Of one whose lock was not lifted this tells so again.
-    let again = objects.delete_all(&locked, REMOVING_MAX);
-    for (place, answer) in places.into_iter().zip(again) {
-        if let Some(before) = answers.get_mut(place) {
-            *before = answer;
-        }
-    }
+    removed
 }
 
 /// Removes folders of hours, and of the days above them, where nothing is left in them.

@@ -121,7 +121,7 @@ impl Worker {
                 let moved = mover.as_ref().map(Mover::moved);
                 board.pulse().set_moved(moved);
                 let moves = moved.is_some_and(|moved| moved.under_way + moved.leaving > 0);
-                let is_moving = moves || thinner.is_under_way();
+                let is_moving = moves || thinner.is_under_way() || reaper.is_under_way();
                 let step = if is_moving { pause.min(TICK) } else { pause };
                 if stopped.recv_timeout(step) != Err(RecvTimeoutError::Timeout) {
                     return Ok(());
@@ -129,6 +129,14 @@ impl Worker {
                 pause = pause.saturating_sub(step);
                 if pause.is_zero() {
                     break;
+                }
+                match reaper.take_in() {
+                    Ok(true) => break,
+                    Ok(false) => {}
+                    Err(e) => {
+                        tracing::error!(error = %e, "the index failed: nothing is deleted any more");
+                        return Err(e);
+                    }
                 }
                 match thin(
                     &mut thinner,

@@ -71,6 +71,9 @@ impl SegmentHeader {
         let (seq, epoch, wall_start) = (d.u64()?, Epoch(d.u32()?), d.wall()?);
         let (prev, init) = (d.hash()?, d.hash()?);
         let generation = if version == THINNED_VERSION { d.u8()? } else { 0 };
+        if seq == u64::MAX {
+            return Err(Malformed("a sequence that none can follow"));
+        }
         if (generation > 0) != (version == THINNED_VERSION) {
             return Err(Malformed("a thinned segment of no generation"));
         }

@@ -1,5 +1,6 @@
 //! Reads a segment: bytes for players, footer and sample tables for the index and the export.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -160,6 +161,12 @@ impl SegmentReader {
     /// Reads from now on see what the disk has: for files whose sync may have failed before anybody said so.
     pub fn distrust_cache(&self) -> Result<(), ArchiveError> {
         self.file.distrust_cache()
+    }
+
+    /// Says that somebody is about to read `range` in order, and nothing behind it: of what lies in a store its beginning is
+    /// asked for, while he is not ready yet.
+    pub fn begin(&self, range: Range<u64>) {
+        self.file.begin(range);
     }
 
     /// Says that somebody wants all up to `until`, in order, and nothing behind it: what lies in a store is read ahead so

@@ -1,5 +1,6 @@
 //! What the bytes of a segment are read from.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -74,6 +75,13 @@ impl Source {
         match self {
             Self::Object(object, _) => object.piece_end(offset),
             Self::File(_) | Self::Outline(_) => None,
+        }
+    }
+
+    /// The reads of `range` begin soon.
+    pub(super) fn begin(&self, range: Range<u64>) {
+        if let Self::Object(object, _) = self {
+            object.begin(range);
         }
     }
 

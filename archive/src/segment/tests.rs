@@ -2,7 +2,7 @@ use super::footer::end_of;
 use super::*;
 use crate::buffer::Pool;
 use crate::disk::Disk;
-use crate::error::ArchiveError;
+use crate::error::{ArchiveError, Malformed};
 use crate::fragment::{BLOCK_BYTES, FragmentEntry, GapCause, Note};
 use crate::id::{Epoch, Sha256, StreamId};
 use crate::layout::segment_path;
@@ -394,4 +394,15 @@ fn a_segment_written_twice_is_refused() {
     let (_w, _) = write(&f, &[&[0]]);
     let again = SegmentWriter::create(&f.disk, &f.pool, header(&f), &f.init, 0);
     assert!(again.is_err_and(|e| e.to_string().contains("create")));
+}
+
+#[test]
+fn a_segment_that_none_can_follow_is_none() {
+    let f = fixture();
+    let head = |seq| {
+        let header = SegmentHeader { seq, ..header(&f) };
+        SegmentHeader::parse_file_head(&header.file_head(&f.init).0).map(|(header, ..)| header.seq)
+    };
+    assert_eq!(head(u64::MAX - 1), Ok(u64::MAX - 1));
+    assert_eq!(head(u64::MAX), Err(Malformed("a sequence that none can follow")));
 }

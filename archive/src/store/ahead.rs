@@ -21,6 +21,8 @@ const STRETCH_BLOCKS: u64 = 8;
 const READER_BLOCKS: u64 = 16;
 /// Of what somebody asked for and has not read yet, so much counts as if it were read.
 const PROMISED_SHARE: u64 = 8;
+/// Of what somebody is about to read, so much is asked for before he does.
+const BEGUN_BYTES: u64 = 2 * BLOCK_BYTES;
 /// Blocks behind the end of a request that goes on where another ended: the next one is likely to do so too.
 const PLAYBACK_BLOCKS: u64 = 4;
 /// What an order may leave out or read again: boxes between samples, and blocks that are checked whole.
@@ -66,9 +68,27 @@ impl Order {
         (!self.read.is_empty()).then_some(self.read.end)
     }
 
+    /// Somebody is about to read `range` of `object`, and has to learn something first: what is needed then is asked for
+    /// meanwhile.
+    pub(super) fn begin(&mut self, range: &Range<u64>, object: &Object, runtime: &Handle) {
+        *self = Self {
+            read: range.start..range.start,
+            until: Some(range.end),
+            goes_on: object.goes_on(range.start),
+            ..Self::default()
+        };
+        let first = range.start..range.end.min(range.start + BEGUN_BYTES);
+        self.ask(&first, range.end.div_ceil(BLOCK_BYTES), object, runtime);
+        if self.asked.is_empty() {
+            let block = range.start / BLOCK_BYTES;
+            self.ask_for(block..block + 1, object, runtime);
+        }
+    }
+
     /// Notes that `range` of `object` is read next, and asks for it and for what comes behind it.
     pub(super) fn read_on(&mut self, range: &Range<u64>, object: &Object, runtime: &Handle) {
-        if self.read.is_empty() || range.start.abs_diff(self.read.end) > SLACK_BYTES {
+        let is_begun = !(self.read.is_empty() && self.asked.is_empty());
+        if !is_begun || range.start.abs_diff(self.read.end) > SLACK_BYTES {
             *self = Self {
                 read: range.start..range.start,
                 until: self.until,
@@ -99,14 +119,22 @@ impl Order {
         let asked = self.asked.back().map_or(0, |asked| asked.numbers.end);
         let mut next = read.max(asked).max(range.start / BLOCK_BYTES);
         while let Some(numbers) = next_request(next, needed, end, limit) {
-            let Some(room) = room_for(&numbers, object) else {
-                return;
-            };
             next = numbers.end;
-            let (to, blocks) = mpsc::channel(room.num_permits());
-            runtime.spawn(object.clone().fetch(numbers.clone(), room, Some(to)));
-            self.asked.push_back(Asked { numbers, blocks });
+            if !self.ask_for(numbers, object, runtime) {
+                return;
+            }
         }
+    }
+
+    /// Asks for blocks by one request; false where there is no room for them.
+    fn ask_for(&mut self, numbers: Range<u64>, object: &Object, runtime: &Handle) -> bool {
+        let Some(room) = room_for(&numbers, object) else {
+            return false;
+        };
+        let (to, blocks) = mpsc::channel(room.num_permits());
+        runtime.spawn(object.clone().fetch(numbers.clone(), room, Some(to)));
+        self.asked.push_back(Asked { numbers, blocks });
+        true
     }
 
     /// The block `number` of `object`, which was asked for, or is now.

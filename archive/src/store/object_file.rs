@@ -208,6 +208,13 @@ impl ObjectFile {
             .map(|_| (offset / BLOCK_BYTES + 1) * BLOCK_BYTES)
     }
 
+    /// Says that `range` is read next, and has its beginning asked for.
+    pub(crate) fn begin(&self, range: Range<u64>) {
+        if let Some(blocks) = self.blocks.as_ref().filter(|_| range.end <= self.len) {
+            self.order().begin(&range, blocks, &self.objects.runtime);
+        }
+    }
+
     /// Says that the reads from now on end at `until`.
     pub(crate) fn expect(&self, until: u64) {
         self.order().expect(until.min(self.len));

@@ -94,10 +94,7 @@ impl CameraHandle {
 
 impl StreamHandle {
     /// The holds that keep footage of this stream in `range` at `now`.
-    pub(crate) fn holds(&self, range: TimeRange, now: WallTime) -> Result<Vec<Hold>, Problem> {
-        let mut holds = self.footage().index().holds()?;
-        let inside = |hold: &Hold| hold.range().intersect(range).is_some();
-        holds.retain(|hold| hold.is_active(now) && hold.covers(self.id()) && inside(hold));
-        Ok(holds)
+    pub(crate) fn holds(&self, range: TimeRange, now: WallTime) -> Vec<Hold> {
+        self.footage().index().holds_on(self.id(), range, now)
     }
 }

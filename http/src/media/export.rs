@@ -5,8 +5,8 @@ use std::iter::Peekable;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use archive::ArchiveError;
 use archive::export::{Piece, Pieces};
+use archive::{ArchiveError, Tier};
 use bytes::Bytes;
 use indexer::SegmentRow;
 
@@ -97,7 +97,8 @@ impl Iterator for ExportReads {
         }
         let (seq, group) = self.group()?;
         let files = Arc::clone(&self.files);
-        Some(Job::Read(Box::new(move || files.read(seq, &group))))
+        let tier = files.rows.get(&seq).map_or(Tier::Hot, |row| row.tier);
+        Some(Job::on(tier, move || files.read(seq, &group)))
     }
 }
 

@@ -34,12 +34,12 @@ pub(crate) fn pieces(
         let behind = piece.start - range.start;
         let maybe_cached = behind == 0 && !is_live;
         let cached = maybe_cached || behind < CACHED_BYTES && is_asked_again(row.id, piece.start);
-        Job::Read(Box::new(move || {
+        Job::on(row.tier, move || {
             let mut open = file.lock().unwrap_or_else(PoisonError::into_inner);
             let file: &mut FootageFile = match open.as_mut() {
                 Some(file) => file,
                 None => {
-                    let file = open.insert(stream.open(&row)?);
+                    let file = open.insert(stream.open_range(&row, piece.start..range.end)?);
                     file.expect(range.end);
                     file
                 }
@@ -48,7 +48,7 @@ pub(crate) fn pieces(
                 file.set_direct();
             }
             file.read(piece)
-        }))
+        })
     })
 }
 

@@ -120,7 +120,7 @@ pub(super) async fn timeline(
                     .filter_map(|gap| gap_row(gap, range.to().min(now)))
                     .collect(),
                 holds: stream
-                    .holds(range, now)?
+                    .holds(range, now)
                     .into_iter()
                     .map(|hold| HeldRow::inside(hold, range))
                     .collect(),

@@ -192,6 +192,16 @@ impl Index {
         Ok(held.iter().any(|held| held.intersect(range).is_some()))
     }
 
+    /// The holds that keep some of `range` of a stream at `now`, out of memory.
+    pub fn holds_on(&self, stream: &StreamId, range: TimeRange, now: WallTime) -> Vec<Hold> {
+        let view = self.holds.read().unwrap_or_else(PoisonError::into_inner);
+        let active = view.active(stream, now);
+        let inside = active.filter(|hold| hold.range().intersect(range).is_some());
+        let mut holds: Vec<Hold> = inside.cloned().collect();
+        holds.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        holds
+    }
+
     /// What of a stream must stay, in order and without overlap.
     pub fn held_ranges(&self, stream: StreamNo, now: WallTime) -> Result<Vec<TimeRange>, IndexError> {
         let view = self.holds.read().unwrap_or_else(PoisonError::into_inner);

@@ -45,11 +45,15 @@ impl HoldView {
         }
     }
 
+    /// The holds that keep footage of a stream at `now`.
+    pub(super) fn active(&self, stream: &StreamId, now: WallTime) -> impl Iterator<Item = &Hold> {
+        let of_camera = self.by_camera.get(&stream.camera).into_iter().flatten();
+        of_camera.filter(move |hold| hold.is_active(now) && hold.covers(stream))
+    }
+
     /// What of a stream is held at `now`.
     pub(super) fn ranges(&self, stream: &StreamId, now: WallTime) -> Vec<TimeRange> {
-        let of_camera = self.by_camera.get(&stream.camera).into_iter().flatten();
-        let active = of_camera.filter(|hold| hold.is_active(now) && hold.covers(stream));
-        merged(active.map(Hold::range).collect())
+        merged(self.active(stream, now).map(Hold::range).collect())
     }
 }
 

@@ -282,10 +282,9 @@ impl Scrubber {
             if !self.places.is_there(tier) {
                 return Ok(false);
             }
-            tracing::error!(segment = %what.name, %tier, "a copy cannot be read, and its store answers: it is passed over");
             // It must not keep all that follow it from being looked at.
             self.unanswered = (None, 0);
-            self.told.passed_over += 1;
+            self.pass_over(&what, tier, "its store answers, and does not give it out", now)?;
             return Ok(true);
         }
         match self.places.read(&what, tier, crc64) {
@@ -305,7 +304,7 @@ impl Scrubber {
                 if is_passing(&error) {
                     return Ok(false);
                 }
-                self.told.passed_over += 1;
+                self.pass_over(&what, tier, &error.to_string(), now)?;
             }
         }
         Ok(true)
@@ -329,6 +328,16 @@ impl Scrubber {
             places: &self.places,
             now,
         }
+    }
+
+    /// Goes on behind a copy that cannot be read. In a store it is put anew from another one, if there is one.
+    fn pass_over(&mut self, what: &Subject, tier: Tier, why: &str, now: WallTime) -> Result<(), IndexError> {
+        self.told.passed_over += 1;
+        if tier == Tier::Hot {
+            tracing::error!(segment = %what.name, %tier, why, "a copy cannot be read: it is passed over");
+            return Ok(());
+        }
+        self.found(what, tier, FaultKind::Unreadable, why, now)
     }
 
     /// Keeps what is wrong, and has it mended next. A copy that has moved or is going meanwhile is none.

@@ -6,8 +6,10 @@ use archive::buffer::Pool;
 use archive::segment::{Restored, SegmentReader, restore};
 use archive::store::{Content, Crc64, PART_BYTES, Store, StoreError};
 use archive::{ArchiveError, Tier, WallTime};
-use indexer::{Batch, Copies, CopyState, Damage, Event, Fault, Incident, IncidentKind, Index, IndexError};
-use indexer::{SegmentRow, SegmentState, fetch_tables, with_tables};
+use indexer::{
+    Batch, Copies, CopyState, Damage, Event, Fault, FaultKind, Incident, IncidentKind, Index, IndexError,
+    SegmentRow, SegmentState, fetch_tables, with_tables,
+};
 use object_store::PutPayload;
 
 use super::is_passing;
@@ -73,7 +75,7 @@ impl Repair<'_> {
                 self.forget(fault)?;
                 return Ok(Outcome::Gone);
             }
-            CopyState::Whole => match self.places.read_now(&what, fault.tier) {
+            CopyState::Whole => match self.look_again(&what, fault) {
                 Look::Wrong(..) => {}
                 Look::Unknown(e) => return Ok(Outcome::Later(e.to_string())),
                 Look::Sound => {
@@ -97,6 +99,16 @@ impl Repair<'_> {
             }
             Outcome::Lost => self.lost(fault, &what, &copies),
             other => Ok(other),
+        }
+    }
+
+    /// One that its store did not give out is wrong when it still does not, and the store was there just before: some
+    /// servers answer nothing for a moment after they have met damage.
+    fn look_again(&self, what: &Subject, fault: &Fault) -> Look {
+        let is_there = fault.kind == FaultKind::Unreadable && self.places.is_there(fault.tier);
+        match self.places.read_now(what, fault.tier) {
+            Look::Unknown(e) if is_there => Look::Wrong(fault.kind, e.to_string()),
+            look => look,
         }
     }
 
@@ -248,13 +260,7 @@ impl Repair<'_> {
     }
 
     /// Another copy of the same segment is wrong too.
-    fn note(
-        &self,
-        what: &Subject,
-        tier: Tier,
-        kind: indexer::FaultKind,
-        why: &str,
-    ) -> Result<(), IndexError> {
+    fn note(&self, what: &Subject, tier: Tier, kind: FaultKind, why: &str) -> Result<(), IndexError> {
         if self.index.fault(what.row.id, tier)?.is_some() {
             return Ok(());
         }

@@ -10,7 +10,7 @@ use archive::segment::Pace;
 use archive::store::{Crc64, Objects, Store, StoreConfig, Stores};
 use archive::{StreamNo, Tier, WallTime};
 use indexer::check::{CheckOptions, check};
-use indexer::{Scrubbed, SegmentRow};
+use indexer::{Batch, Event, FaultKind, Scrubbed, SegmentRow};
 use tierline_tiering::scrub::{ScrubConfig, Scrubber};
 use tierline_tiering::{Below, Hands, Mover, RetentionRule, Rules};
 use tokio::runtime::Runtime;
@@ -169,28 +169,51 @@ fn days(n: i64) -> WallTime {
 }
 
 #[test]
-fn what_its_server_cannot_read_any_more_is_told_and_holds_up_no_other() {
+fn what_its_server_cannot_read_any_more_is_made_anew_where_another_copy_is_right() {
     let site = Site::new(Kind::Minio);
     site.settle(&mut site.mover(), 0..1);
     let rows = site.archive.rows(site.stream);
-    let rotting = site.rotting(&rows[4]);
-    let mut bytes = std::fs::read(&rotting).expect("part");
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    std::fs::write(&rotting, bytes).expect("part");
-    let name = site.name(&rows[4]);
-    let read = site.warm().read(&name, 0..rows[4].bytes);
-    let read = site.runtime.block_on(read).expect_err("it rots");
+    // Of the other one there is nothing but the object.
+    let alone = &rows[7];
+    let mut copies = site.archive.index.copies(alone).expect("copies");
+    for event in [Event::DeletionBegun(Tier::Hot), Event::Deleted(Tier::Hot)] {
+        copies = copies.after(event, minute(120)).expect("allowed");
+    }
+    let mut batch = Batch::default();
+    batch.copies(alone, copies);
+    site.archive.index.commit(batch).expect("commit");
+    std::fs::remove_file(site.archive.file(alone)).expect("file");
+    for row in [&rows[4], alone] {
+        let rotting = site.rotting(row);
+        let mut bytes = std::fs::read(&rotting).expect("part");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&rotting, bytes).expect("part");
+    }
+    let read = |row: &SegmentRow| {
+        let name = site.name(row);
+        let read = site.warm().read(&name, 0..row.bytes);
+        site.runtime.block_on(read)
+    };
+    let rots = read(&rows[4]).expect_err("it rots");
     assert!(
-        read.is_passing(),
-        "no other error than of a server that is away: {read}"
+        rots.is_passing(),
+        "no other error than of a server that is away: {rots}"
     );
     let mut scrubber = site.scrubber();
     let is_over = |told: Scrubbed| told.oldest_s[1].is_some_and(|s| s < 24 * 3600);
-    settle(&site, &mut scrubber, days(50), |told, _| is_over(told));
+    settle(&site, &mut scrubber, days(50), |told, _| {
+        is_over(told) && told.repaired > 0
+    });
     let told = scrubber.scrubbed();
-    assert_eq!((told.passed_over, told.found), (1, 0));
-    assert!(told.bytes >= 15 * rows[0].bytes, "all others were read: {told:?}");
+    assert_eq!((told.passed_over, told.found, told.repaired), (2, 2, 1));
+    assert!(told.bytes >= 13 * rows[0].bytes, "all others were read: {told:?}");
+    let file = std::fs::read(site.archive.file(&rows[4])).expect("file");
+    assert!(read(&rows[4]).expect("put anew") == file);
+    // It may be the server's fault, and nothing is lost until that is known.
+    let faults = site.archive.index.faults(10).expect("faults");
+    let kept: Vec<_> = faults.iter().map(|f| (f.segment, f.kind, f.lost)).collect();
+    assert_eq!(kept, [(alone.id, FaultKind::Unreadable, false)]);
 }
 
 /// Steps until `is_done`, minutes apart: a store that does not answer is left alone for a moment, by any clock.

@@ -4,67 +4,86 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use archive::SystemClock;
 use archive::store::{Objects, Store, StoreConfig, Stores};
+use archive::{StreamId, SystemClock, Tier};
+use indexer::{Batch, Copies, Event, SegmentRow, Thinning, ThinningStep};
 use tierline_tiering::{Below, RetentionRule, Rules, TieringConfig, Worker};
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
-use crate::archive_of_segments::{Archive, ample, key, minute};
+use crate::archive_of_segments::{Archive, MINUTE_US, ample, key, minute, quick};
 use crate::holds::hold;
 
-#[test]
-fn passes_go_on_while_holds_and_certificates_wait_for_a_store_that_never_answers() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let address = listener.local_addr().expect("address");
-    std::thread::spawn(move || listener.incoming().collect::<Vec<_>>());
-    let folder = tempfile::tempdir().expect("folder");
-    let keys = folder.path().join("keys");
-    std::fs::write(&keys, "aws_access_key_id = a\naws_secret_access_key = b\n").expect("keys");
-    let runtime = Runtime::new().expect("runtime");
-    let objects = |prefix: &str| {
-        let config = StoreConfig {
-            endpoint: Some(format!("http://{address}").parse().expect("url")),
-            allow_http: true,
-            credentials_file: Some(keys.clone()),
-            ..StoreConfig::at(format!("s3://silent/{prefix}").parse().expect("url"))
+const BELOW: Below = Below {
+    warm: true,
+    cold: true,
+};
+
+/// Two stores that never answer, and what they need to go on doing so.
+struct Silent {
+    stores: Stores,
+    runtime: Runtime,
+    _keys: tempfile::TempDir,
+}
+
+impl Silent {
+    fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("address");
+        std::thread::spawn(move || listener.incoming().collect::<Vec<_>>());
+        let folder = tempfile::tempdir().expect("folder");
+        let keys = folder.path().join("keys");
+        std::fs::write(&keys, "aws_access_key_id = a\naws_secret_access_key = b\n").expect("keys");
+        let runtime = Runtime::new().expect("runtime");
+        let objects = |prefix: &str| {
+            let config = StoreConfig {
+                endpoint: Some(format!("http://{address}").parse().expect("url")),
+                allow_http: true,
+                credentials_file: Some(keys.clone()),
+                ..StoreConfig::at(format!("s3://silent/{prefix}").parse().expect("url"))
+            };
+            Some(Objects {
+                store: Store::open(&config).expect("store"),
+                cache: None,
+                runtime: runtime.handle().clone(),
+                turns: Arc::new(Semaphore::new(4)),
+            })
         };
-        Some(Objects {
-            store: Store::open(&config).expect("store"),
-            cache: None,
-            runtime: runtime.handle().clone(),
-            turns: Arc::new(Semaphore::new(4)),
-        })
-    };
-    let stores = Stores {
-        warm: objects("warm"),
-        cold: objects("cold"),
-    };
-    let a = Archive::new();
-    let lobby = a.camera("lobby", 5);
-    a.record_many(lobby, 0..2);
-    let rows = a.rows(lobby);
-    a.index
-        .put_hold(&hold("case", "lobby", minute(0), minute(1)))
-        .expect("hold");
-    a.certify(&rows);
-    let below = Below {
-        warm: true,
-        cold: true,
-    };
-    let worker = Worker::start(
-        a.index.clone(),
-        a.disk.clone(),
-        Arc::new(SystemClock::default()),
-        Rules::with_tiers(vec![RetentionRule::default()], below).expect("sound"),
-        TieringConfig {
-            interval: Duration::from_millis(50),
-            ..ample()
-        },
-        key(),
-        Some((stores, runtime.handle().clone())),
-    )
-    .expect("worker");
+        let stores = Stores {
+            warm: objects("warm"),
+            cold: objects("cold"),
+        };
+        Self {
+            stores,
+            runtime,
+            _keys: folder,
+        }
+    }
+
+    fn worker(&self, a: &Archive, rule: RetentionRule) -> Worker {
+        Worker::start(
+            a.index.clone(),
+            a.disk.clone(),
+            Arc::new(SystemClock::default()),
+            Rules::with_tiers(vec![rule], BELOW).expect("sound"),
+            TieringConfig {
+                interval: Duration::from_millis(50),
+                ..quick()
+            },
+            key(),
+            Some((self.stores.clone(), self.runtime.handle().clone())),
+        )
+        .expect("worker")
+    }
+
+    fn end(self, worker: Worker) {
+        self.runtime.shutdown_background();
+        worker.stop().expect("stop");
+    }
+}
+
+/// For six seconds no pass takes two.
+fn assert_passes_go_on(worker: &Worker) {
     let (mut passes, mut longest, mut last) = (0, Duration::ZERO, Instant::now());
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(6) {
@@ -78,6 +97,106 @@ fn passes_go_on_while_holds_and_certificates_wait_for_a_store_that_never_answers
     println!("{passes} passes, at most {longest:?} without one");
     assert!(longest < Duration::from_secs(2), "{longest:?} without a pass");
     assert!(passes > 10, "{passes} passes");
-    runtime.shutdown_background();
-    worker.stop().expect("stop");
+}
+
+/// On the disk and in the warm store.
+fn copied(a: &Archive, row: &SegmentRow) -> Copies {
+    let copies = a.index.copies(row).expect("copies");
+    let events = [Event::CopyBegun(Tier::Warm), Event::Copied(Tier::Warm)];
+    events.into_iter().fold(copies, |copies, event| {
+        copies.after(event, minute(100)).expect("allowed")
+    })
+}
+
+fn set_copied(a: &Archive, row: &SegmentRow) {
+    let mut batch = Batch::default();
+    batch.copies(row, copied(a, row));
+    a.index.commit(batch).expect("commit");
+}
+
+#[test]
+fn passes_go_on_while_holds_and_certificates_wait_for_a_store_that_never_answers() {
+    let silent = Silent::new();
+    let a = Archive::new();
+    let lobby = a.camera("lobby", 5);
+    a.record_many(lobby, 0..2);
+    a.index
+        .put_hold(&hold("case", "lobby", minute(0), minute(1)))
+        .expect("hold");
+    a.certify(&a.rows(lobby));
+    let worker = silent.worker(&a, RetentionRule::default());
+    assert_passes_go_on(&worker);
+    silent.end(worker);
+}
+
+#[test]
+fn passes_and_other_deletions_go_on_while_some_wait_for_a_store_that_never_answers() {
+    let silent = Silent::new();
+    let a = Archive::new();
+    let (lobby, yard, gate) = (a.camera("lobby", 5), a.camera("yard", 5), a.camera("gate", 5));
+    a.record_many(lobby, 0..3);
+    a.record_many(yard, 0..3);
+    a.rows(lobby).iter().for_each(|row| set_copied(&a, row));
+    // Something is left of what it was before it was thinned.
+    let held = a.record(gate, minute(0), 10, 60_000);
+    a.index
+        .put_hold(&hold("case", "gate", minute(0), minute(1)))
+        .expect("hold");
+    let copies = copied(&a, &held);
+    let step = ThinningStep::Removing {
+        copies,
+        since: minute(1),
+    };
+    let mut batch = Batch::default();
+    batch.thinning(Thinning { before: held, step });
+    a.index.commit(batch).expect("commit");
+
+    let day = Some(Duration::from_secs(24 * 3600));
+    let rule = RetentionRule {
+        hot: day,
+        warm: day,
+        max: day,
+        ..RetentionRule::default()
+    };
+    let worker = silent.worker(&a, rule);
+    assert_passes_go_on(&worker);
+    assert_eq!(a.sequences(yard), [] as [u64; 0], "on the disk alone");
+    assert_eq!(a.sequences(lobby), [0, 1, 2], "their objects may be there");
+    assert!(a.rows(lobby).iter().all(|row| a.file(row).exists()));
+    assert_eq!(a.index.thinnings().expect("rows").len(), 1);
+    silent.end(worker);
+}
+
+#[test]
+fn what_waits_for_a_store_to_go_is_not_missing_a_second_time() {
+    let silent = Silent::new();
+    let a = Archive::new();
+    let lobby = a.camera("lobby", 5);
+    let sub = StreamId {
+        stream: "sub".parse().expect("id"),
+        ..a.index.stream_id(lobby).expect("stream")
+    };
+    let sub = a.index.ensure_stream(&sub).expect("stream");
+    a.record_many(lobby, 0..3);
+    a.record_many(sub, 1..3);
+    let rows = a.rows(lobby);
+    rows.iter().for_each(|row| set_copied(&a, row));
+    let used: u64 = rows.iter().chain(&a.rows(sub)).map(|row| row.bytes).sum();
+    // One has to go, and the first of `lobby` is the oldest.
+    let rule = RetentionRule {
+        quota: Some(used - rows[0].bytes / 2),
+        ..RetentionRule::default()
+    };
+    let rules = Rules::with_tiers(vec![rule], BELOW).expect("sound");
+    let reaper = tierline_tiering::Reaper::new(a.index.clone(), a.disk.clone(), rules, ample(), key());
+    let mut reaper = reaper.expect("reaper").with_stores(silent.stores.clone());
+    for pass in 0..8 {
+        let more = reaper
+            .pass(minute(200), (200 * MINUTE_US + pass).unsigned_abs())
+            .expect("pass");
+        assert!(!more && reaper.is_under_way());
+    }
+    assert_eq!(a.sequences(sub), [1, 2], "what is going makes room enough");
+    assert_eq!(a.index.deletions().expect("rows").len(), 1);
+    silent.runtime.shutdown_background();
 }

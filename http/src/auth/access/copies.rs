@@ -1,5 +1,7 @@
 //! The copies of a segment, opened for reading.
 
+use std::ops::Range;
+
 use archive::layout::segment_path;
 use archive::segment::{CheckedReader, SegmentReader};
 use archive::{ArchiveError, FragmentEntry, Malformed, Tier};
@@ -11,7 +13,25 @@ use crate::auth::footage_file::FootageFile;
 impl StreamHandle {
     /// Opens a segment of this stream, wherever it lies. Blocks.
     pub(crate) fn open(&self, row: &SegmentRow) -> Result<FootageFile, ArchiveError> {
-        let first = self.read_from(row, row.tier);
+        self.open_at(row, None)
+    }
+
+    /// The same to read `range` in order: a store is asked for its beginning while it is asked for the table that it has
+    /// to be checked against.
+    pub(crate) fn open_range(
+        &self,
+        row: &SegmentRow,
+        range: Range<u64>,
+    ) -> Result<FootageFile, ArchiveError> {
+        self.open_at(row, Some(range))
+    }
+
+    fn open_at(&self, row: &SegmentRow, range: Option<Range<u64>>) -> Result<FootageFile, ArchiveError> {
+        let first = self.read_from(row, row.tier).inspect(|reader| {
+            if let Some(range) = range {
+                reader.begin(range);
+            }
+        });
         let opened = match first.and_then(|reader| self.checked(row, reader)) {
             Ok(reader) => Ok((row.tier, reader)),
             // It has moved since its row was read.

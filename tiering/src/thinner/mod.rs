@@ -4,23 +4,25 @@
 //! Invariant: rows are changed by the thread that calls [`Thinner::pass`] alone, which moves and deletes segments too. New
 //! versions are written elsewhere, one at a time, and told here; whether they are still wanted is asked then.
 
+mod former;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, TryRecvError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use archive::buffer::Pool;
 use archive::disk::Disk;
 use archive::layout::segment_path;
-use archive::segment::{SegmentReader, Thinned, leans, thin, verify};
-use archive::store::{Objects, StoreError, Stores};
+use archive::segment::{SegmentReader, Thinned, leans, thin};
+use archive::store::Stores;
 use archive::{ArchiveError, FragmentEntry, SegmentId, StreamId, StreamNo, Tier, TimeRange, WallTime};
 use indexer::{
-    Batch, Copies, Index, IndexError, Replacement, SegmentRow, SegmentState, Thinning, ThinningStep,
-    with_tables,
+    Batch, Index, IndexError, Replacement, SegmentRow, SegmentState, Thinning, ThinningStep, with_tables,
 };
 
-use crate::locks::{unlocked, was_ours};
+use self::former::Former;
+pub(crate) use self::former::remove_former;
+use crate::aside::{Aside, Done};
 use crate::rules::{RetentionRule, Rules};
 use crate::thinning::{Due, due, may_thin, spared};
 
@@ -34,8 +36,6 @@ const PASSED_OVER_MAX: usize = 8192;
 const POOL_SLABS: usize = 256;
 /// After a failure a segment, or what is left of it, is left alone for so long.
 const REST_US: u64 = 600_000_000;
-/// Removing what was replaced takes so much of a pass at most: the disk has to be looked at too.
-const REMOVING_MAX: Duration = Duration::from_secs(2);
 
 /// What a thinner works on.
 #[derive(Clone)]
@@ -60,6 +60,7 @@ pub struct Thinner {
     cursors: HashMap<StreamNo, WallTime>,
     queue: VecDeque<SegmentRow>,
     job: Option<Job>,
+    former: Option<Former>,
     /// Segments that are left alone, and until when.
     resting: HashMap<SegmentId, u64>,
     /// Segments of which too little would go, or that would have to be restored first.
@@ -71,7 +72,7 @@ pub struct Thinner {
 /// A new version that is being written.
 struct Job {
     row: SegmentRow,
-    ended: Receiver<Outcome>,
+    work: Aside<Outcome>,
     /// What came of it, while it waits to be put in place.
     outcome: Option<Outcome>,
 }
@@ -137,15 +138,16 @@ impl Thinner {
             cursors: HashMap::new(),
             queue: VecDeque::new(),
             job: None,
+            former: None,
             resting: HashMap::new(),
             dense: HashSet::new(),
             fresh: HashMap::new(),
         }
     }
 
-    /// Whether a new version is being written, or waits to be put in place.
+    /// Whether a new version is being written, or waits to be put in place, or what one has replaced is being removed.
     pub fn is_under_way(&self) -> bool {
-        self.job.is_some()
+        self.job.is_some() || self.former.is_some()
     }
 
     /// Removes what was replaced, looks for what is due, and goes on. An error means that the index failed.
@@ -157,8 +159,11 @@ impl Thinner {
         self.go_on(at)
     }
 
-    /// Takes in what came of the version that was being written, and begins the next one.
+    /// Takes in what came of the version that was being written, and begins the next one; and so with what was replaced.
     pub fn go_on(&mut self, at: &ThinnerMoment<'_>) -> Result<Vec<Replaced>, IndexError> {
+        if self.former.is_some() {
+            self.clear(at)?;
+        }
         let replaced = self.take_in(at)?.into_iter().collect();
         while self.job.is_none()
             && at.clock_trusted
@@ -289,7 +294,6 @@ impl Thinner {
         });
         index.commit(batch)?;
 
-        let (tell, ended) = mpsc::channel();
         let (pool, now, of) = (self.pool.clone(), at.now, row.clone());
         let work = move || -> Outcome {
             let told = || Told::read(&index, &of, spares);
@@ -311,21 +315,10 @@ impl Thinner {
             };
             thin(&disk, &pool, open(&of, tier)?, told.entries.into(), &how)
         };
-        let thread = std::thread::Builder::new().name("thinning".into());
-        let started = thread.spawn(move || {
-            let _ = tell.send(work());
-        });
-        let outcome = started.err().map(|e| {
-            Err(ArchiveError::Io {
-                op: "start a thread for",
-                path: "thinning".into(),
-                source: e,
-            })
-        });
         self.job = Some(Job {
             row: row.clone(),
-            ended,
-            outcome,
+            work: Aside::begin_thread("thinning", work),
+            outcome: None,
         });
         Ok(())
     }
@@ -336,11 +329,10 @@ impl Thinner {
             return Ok(None);
         };
         if job.outcome.is_none() {
-            job.outcome = match job.ended.try_recv() {
-                Ok(outcome) => Some(outcome),
-                Err(TryRecvError::Empty) => None,
-                // It has panicked: reported where it happened.
-                Err(TryRecvError::Disconnected) => Some(Ok(None)),
+            job.outcome = match job.work.look() {
+                Done::With(outcome) => Some(outcome),
+                Done::NotYet => None,
+                Done::Lost => Some(Ok(None)),
             };
         }
         let waits = matches!(job.outcome, Some(Ok(Some(_)))) && at.busy.contains(&job.row.id);
@@ -442,118 +434,6 @@ impl Thinner {
         batch.thinned(row);
         index.commit(batch)
     }
-
-    /// Removes what an earlier process left half done, and what was replaced a grace ago.
-    fn clear(&mut self, at: &ThinnerMoment<'_>) -> Result<(), IndexError> {
-        let began = Instant::now();
-        let all = self.parts.index.thinnings()?;
-        // Segments that were deleted have taken it with them.
-        let left: HashSet<SegmentId> = all.iter().map(|thinning| thinning.before.id).collect();
-        self.fresh.retain(|id, _| left.contains(id));
-        for thinning in all {
-            let id = thinning.before.id;
-            let ours = self.job.as_ref().is_some_and(|job| job.row.id == id);
-            if ours || self.rests(id, at) || at.busy.contains(&id) {
-                continue;
-            }
-            match &thinning.step {
-                ThinningStep::Begun => self.give_up(&thinning.before)?,
-                ThinningStep::Replaced { copies, since } => {
-                    if self.is_after_grace(id, *since, at) && at.clock_trusted {
-                        self.remove_replaced(&thinning, copies, at)?;
-                    }
-                }
-                // It was decided, and nobody reads them any more.
-                ThinningStep::Removing { copies, .. } => self.end_removing(&thinning.before, copies, at)?,
-            }
-            if began.elapsed() > REMOVING_MAX {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    fn remove_replaced(
-        &mut self,
-        thinning: &Thinning,
-        copies: &Copies,
-        at: &ThinnerMoment<'_>,
-    ) -> Result<(), IndexError> {
-        let ThinnerParts {
-            index,
-            disk,
-            stores,
-            rules,
-            ..
-        } = self.parts.clone();
-        let id = thinning.before.id;
-        let (Some(row), Some((stream, rule))) = (index.segment(id)?, self.rule(&thinning.before)) else {
-            return Ok(());
-        };
-        let now = index.copies(&row)?;
-        // Who holds it now may want it as it was.
-        if index.held(id.stream, row.range(), at.now)? {
-            return Ok(());
-        }
-        // It must be as safe as what it replaces, as far as the rule still lets it.
-        if row.state != SegmentState::Sealed || now.authority < copies.authority.min(rule.last(rules.below()))
-        {
-            return Ok(());
-        }
-        if let Err(error) = confirm(&disk, &stores, &stream, &row, &now) {
-            self.put_off(&stream, id, &error, at);
-            return Ok(());
-        }
-        // A hold may have been answered meanwhile: this asks once more, in the write that says that they go.
-        match index.begin_removing(&thinning.before, at.now)? {
-            Some(_) => self.end_removing(&thinning.before, copies, at),
-            None => Ok(()),
-        }
-    }
-
-    /// Removes the copies of which the index says that they go, and forgets them.
-    fn end_removing(
-        &mut self,
-        before: &SegmentRow,
-        copies: &Copies,
-        at: &ThinnerMoment<'_>,
-    ) -> Result<(), IndexError> {
-        let ThinnerParts {
-            index, disk, stores, ..
-        } = self.parts.clone();
-        let Some(stream) = index.stream_id(before.id.stream) else {
-            return Ok(());
-        };
-        if let Err(error) = remove_copies(&index, &disk, &stores, &stream, before, copies) {
-            self.put_off(&stream, before.id, &error, at);
-            return Ok(());
-        }
-        self.fresh.remove(&before.id);
-        let mut batch = Batch::default();
-        batch.thinned(before);
-        index.commit(batch)
-    }
-
-    fn put_off(&mut self, stream: &StreamId, id: SegmentId, error: &ArchiveError, at: &ThinnerMoment<'_>) {
-        tracing::error!(
-            %stream, segment = id.seq, %error,
-            "what a segment was before it was thinned stays for now"
-        );
-        self.rest(id, at);
-    }
-
-    /// Whether readers of what was replaced have had their time, by the wall clock and by the one that never jumps.
-    fn is_after_grace(&mut self, id: SegmentId, since: WallTime, at: &ThinnerMoment<'_>) -> bool {
-        let since_us = at.now.micros_since(since);
-        // What was replaced in the future was replaced by a clock that was wrong: its grace begins when it is found.
-        if since_us < 0 {
-            self.fresh.entry(id).or_insert(at.monotonic_us);
-        }
-        let is_over = |us: i128| us >= self.parts.grace.as_micros() as i128;
-        let by_wall = since_us < 0 || is_over(since_us.into());
-        let begun = self.fresh.get(&id);
-        by_wall && begun.is_none_or(|us| is_over(at.monotonic_us.saturating_sub(*us).into()))
-    }
 }
 
 /// Whether a row tells of the same bytes as when it was read before, wherever they lie.
@@ -563,75 +443,4 @@ fn is_same(now: &SegmentRow, before: &SegmentRow) -> bool {
         tier,
         ..before.clone()
     }
-}
-
-/// The last look at a new version before what it replaces goes: every byte on the disk, or what the store says of it.
-fn confirm(
-    disk: &Disk,
-    stores: &Stores,
-    stream: &StreamId,
-    row: &SegmentRow,
-    copies: &Copies,
-) -> Result<(), ArchiveError> {
-    let name = segment_path(stream, &row.name());
-    let reader = match copies.authority {
-        Tier::Hot => SegmentReader::open(disk, &name)?,
-        tier => {
-            let Objects { store, runtime, .. } = stores.expected(tier)?;
-            if copies.crc64 != 0 {
-                runtime.block_on(store.confirm(&name, row.bytes, copies.crc64))?;
-                return Ok(());
-            }
-            // A rebuild has found it, and nobody knows its checksum: it is read.
-            SegmentReader::of_unknown_object(&Objects::once(store.clone(), runtime.clone()), &name)?
-        }
-    };
-    reader.distrust_cache()?;
-    let found = verify(&reader)?;
-    let is_it = found.sealed && found.header.generation == row.generation && reader.len()? == row.bytes;
-    if is_it { Ok(()) } else { Err(wrong(name)) }
-}
-
-fn wrong(name: String) -> ArchiveError {
-    StoreError::Wrong {
-        name,
-        why: "it is not what was written".to_owned(),
-    }
-    .into()
-}
-
-fn remove_copies(
-    index: &Index,
-    disk: &Disk,
-    stores: &Stores,
-    stream: &StreamId,
-    row: &SegmentRow,
-    copies: &Copies,
-) -> Result<(), ArchiveError> {
-    let name = segment_path(stream, &row.name());
-    for tier in copies.present() {
-        if tier == Tier::Hot {
-            disk.remove(&name)?;
-            continue;
-        }
-        let Objects { store, runtime, .. } = stores.expected(tier)?;
-        let is_ours = || was_ours(index, row);
-        runtime.block_on(unlocked(store, &name, is_ours, || store.delete_segment(&name)))?;
-    }
-    Ok(())
-}
-
-/// Removes what is left of a segment as it was before it was thinned. For one that is deleted.
-pub(crate) fn remove_former(
-    index: &Index,
-    disk: &Disk,
-    stores: &Stores,
-    stream: &StreamId,
-    row: &SegmentRow,
-) -> Result<Result<(), ArchiveError>, IndexError> {
-    let thinning = index.thinning(row)?;
-    let left = thinning.as_ref().and_then(|t| Some((&t.before, t.left()?)));
-    Ok(left.map_or(Ok(()), |(before, copies)| {
-        remove_copies(index, disk, stores, stream, before, copies)
-    }))
 }
