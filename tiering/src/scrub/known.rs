@@ -84,6 +84,10 @@ impl Scrubber {
             Some(_mending) => self.repair(now).mend(fault),
             None => Ok(Outcome::Later("it is being copied".to_owned())),
         };
+        // Right behind a read that failed some servers answer nothing, whatever they are asked for.
+        if matches!(outcome, Ok(Outcome::Later(_)) | Err(Stopped::Archive(_))) && fault.tier != Tier::Hot {
+            self.rest(fault.tier, monotonic_us);
+        }
         let of = (fault.segment, fault.tier);
         let mut later = |why: Option<String>| {
             let (failures, at_us) = self.retries.entry(of).or_default();

