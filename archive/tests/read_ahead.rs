@@ -163,7 +163,7 @@ fn a_reader_in_order_has_several_requests_under_way_and_asks_for_nothing_twice()
     assert!(reads.at_once >= 2, "{reads:?}");
     assert_eq!(reads.lens.iter().sum::<u64>(), len, "{reads:?}");
     assert!(reads.lens.len() <= 12, "few and large: {reads:?}");
-    assert!(reads.lens.iter().all(|len| *len <= 8 * MIB), "{reads:?}");
+    assert!(reads.lens.iter().all(|len| *len <= 16 * MIB), "{reads:?}");
 }
 
 #[test]
@@ -223,7 +223,40 @@ fn nothing_behind_what_somebody_asked_for_is_read_ahead() {
     let reader = site.reader("b");
     site.read(&reader, 0..10 * MIB);
     let ahead = counted.settled() - 26 - 10;
-    assert!((1..=16).contains(&ahead), "{ahead} blocks");
+    assert!((1..=32).contains(&ahead), "{ahead} blocks");
+}
+
+#[test]
+fn who_comes_to_the_end_in_order_says_so_once_and_nobody_else_does() {
+    let (site, counted) = Site::counted(&["a", "b", "c"], 64 * MIB);
+    let download = site.reader("a");
+    download.expect(64 * MIB);
+    site.read(&download, 0..50 * MIB);
+    assert!(!download.is_ending());
+    site.read(&download, 50 * MIB..57 * MIB);
+    assert!(download.is_ending() && !download.is_ending());
+    site.read(&download, 57 * MIB..64 * MIB);
+    assert!(!download.is_ending());
+    // A part that ends long before, and a range near the end that follows no other.
+    let part = site.reader("b");
+    part.expect(59 * MIB);
+    site.read(&part, 40 * MIB..59 * MIB);
+    let single = site.reader("b");
+    single.expect(63 * MIB);
+    site.read(&single, 62 * MIB..63 * MIB);
+    assert!(!part.is_ending() && !single.is_ending());
+    // One fragment after the other.
+    let ends = |from: u64| {
+        let fragment = site.reader("c");
+        fragment.expect(from + MIB);
+        site.read(&fragment, from..from + MIB);
+        fragment.is_ending()
+    };
+    assert!(!ends(58 * MIB) && ends(59 * MIB) && ends(60 * MIB));
+    // What is made ready is its beginning.
+    let before = counted.settled();
+    site.reader("b").ready();
+    assert_eq!(counted.settled() - before, 4);
 }
 
 #[test]

@@ -169,6 +169,17 @@ impl SegmentReader {
         self.file.begin(range);
     }
 
+    /// Has the beginning of what lies in a store at hand soon, for whoever reads it next.
+    pub fn ready(&self) {
+        self.file.ready();
+    }
+
+    /// Whether what lies in a store is read in order, as by a player or a download, and comes to its end, so that what
+    /// follows it is likely to be read next; true once.
+    pub fn is_ending(&self) -> bool {
+        self.file.is_ending()
+    }
+
     /// Says that somebody wants all up to `until`, in order, and nothing behind it: what lies in a store is read ahead so
     /// far.
     pub fn expect(&self, until: u64) {

@@ -85,6 +85,18 @@ impl Source {
         }
     }
 
+    /// Has the beginning of an object in the cache soon.
+    pub(super) fn ready(&self) {
+        if let Self::Object(object, _) = self {
+            object.ready();
+        }
+    }
+
+    /// Whether an object is read in order and comes to its end; true once.
+    pub(super) fn is_ending(&self) -> bool {
+        matches!(self, Self::Object(object, _) if object.is_ending())
+    }
+
     /// Reads from now on end at `until`, or soon behind it.
     pub(super) fn expect(&self, until: u64) {
         if let Self::Object(object, _) = self {

@@ -16,15 +16,19 @@ use super::StoreError;
 use super::cache::{BLOCK_BYTES, Object};
 
 /// Blocks that are asked for by one request. With as many a GB costs MinIO half of what it does block by block.
-const STRETCH_BLOCKS: u64 = 8;
+const STRETCH_BLOCKS: u64 = 16;
 /// Blocks behind what is needed that one reader has at most: two requests are under way, or one and what it gave.
-const READER_BLOCKS: u64 = 16;
+const READER_BLOCKS: u64 = 32;
 /// Of what somebody asked for and has not read yet, so much counts as if it were read.
 const PROMISED_SHARE: u64 = 8;
 /// Of what somebody is about to read, so much is asked for before he does.
 const BEGUN_BYTES: u64 = 2 * BLOCK_BYTES;
 /// Blocks behind the end of a request that goes on where another ended: the next one is likely to do so too.
 const PLAYBACK_BLOCKS: u64 = 4;
+/// Who has read so much in order is likely to go on with what follows the object, and is close to its end when no more than
+/// the second is left.
+const LONG_BYTES: u64 = 8 * BLOCK_BYTES;
+const END_BYTES: u64 = 8 * BLOCK_BYTES;
 /// What an order may leave out or read again: boxes between samples, and blocks that are checked whole.
 const SLACK_BYTES: u64 = BLOCK_BYTES;
 
@@ -39,6 +43,8 @@ pub(super) struct Order {
     until: Option<u64>,
     /// Whether the reads go on where those for another request ended, as a player's do.
     goes_on: bool,
+    /// They come to the end of the object: what follows it is wanted, or was.
+    ending: Option<bool>,
     asked: VecDeque<Asked>,
     last: Option<Last>,
 }
@@ -63,6 +69,11 @@ impl Order {
         self.until = Some(until);
     }
 
+    /// Whether its reader comes to the end of the object and is likely to go on with what follows it; true once.
+    pub(super) fn is_ending(&mut self) -> bool {
+        self.ending.replace(false).is_some_and(|ending| ending)
+    }
+
     /// Where the reads ended.
     pub(super) fn end(&self) -> Option<u64> {
         (!self.read.is_empty()).then_some(self.read.end)
@@ -77,12 +88,13 @@ impl Order {
             goes_on: object.goes_on(range.start),
             ..Self::default()
         };
-        let first = range.start..range.end.min(range.start + BEGUN_BYTES);
-        self.ask(&first, range.end.div_ceil(BLOCK_BYTES), object, runtime);
-        if self.asked.is_empty() {
-            let block = range.start / BLOCK_BYTES;
-            self.ask_for(block..block + 1, object, runtime);
-        }
+        let first = range.start / BLOCK_BYTES;
+        let needed = range.end.min(range.start + BEGUN_BYTES).div_ceil(BLOCK_BYTES);
+        let limit = range.end.div_ceil(BLOCK_BYTES);
+        let ahead = blocks_ahead(promised(range), object.room().available_permits());
+        // By one request, so that nothing stands in the way of its first block.
+        let last = limit.min(needed + ahead).min(first + STRETCH_BLOCKS);
+        self.ask_for(first..last, object, runtime);
     }
 
     /// Notes that `range` of `object` is read next, and asks for it and for what comes behind it.
@@ -99,6 +111,11 @@ impl Order {
         let until = self.until.unwrap_or(object.len()).max(range.end);
         self.ask(range, until.div_ceil(BLOCK_BYTES), object, runtime);
         self.read.end = self.read.end.max(range.end);
+        let in_order = self.goes_on || self.read.end - self.read.start >= LONG_BYTES;
+        let last = until + PLAYBACK_BLOCKS * BLOCK_BYTES >= object.len();
+        if in_order && last && range.end + END_BYTES >= object.len() {
+            self.ending.get_or_insert(true);
+        }
         if self.goes_on && range.end == until {
             self.goes_on = false;
             play_on(until.div_ceil(BLOCK_BYTES), object, runtime);
@@ -109,9 +126,7 @@ impl Order {
     fn ask(&mut self, range: &Range<u64>, limit: u64, object: &Object, runtime: &Handle) {
         let needed = range.end.div_ceil(BLOCK_BYTES);
         // Who asked for much is likely to read it, and need not have begun to.
-        let promised = self
-            .until
-            .map_or(0, |until| until.saturating_sub(range.start) / PROMISED_SHARE);
+        let promised = self.until.map_or(0, |until| promised(&(range.start..until)));
         let read = promised.max(self.read.end - self.read.start);
         let ahead = blocks_ahead(read, object.room().available_permits());
         let end = limit.min(needed + ahead);
@@ -173,8 +188,13 @@ impl Order {
     }
 }
 
+/// What counts as read of what somebody asked for.
+fn promised(range: &Range<u64>) -> u64 {
+    range.end.saturating_sub(range.start) / PROMISED_SHARE
+}
+
 /// Has blocks from `first` on read for whoever asks for them next.
-fn play_on(first: u64, object: &Object, runtime: &Handle) {
+pub(super) fn play_on(first: u64, object: &Object, runtime: &Handle) {
     let numbers = first..object.blocks().min(first + PLAYBACK_BLOCKS);
     if let Some(room) = room_for(&numbers, object) {
         runtime.spawn(object.clone().fetch(numbers, room, None));
@@ -214,9 +234,9 @@ mod tests {
 
     #[test]
     fn no_more_is_read_ahead_than_was_read_twice_over_and_than_is_left_to_others() {
-        assert_eq!(blocks_ahead(500 << 10, 32), 0);
-        assert_eq!(blocks_ahead(5 << 20, 32), 10);
-        assert_eq!(blocks_ahead(1 << 30, 32), READER_BLOCKS);
+        assert_eq!(blocks_ahead(500 << 10, 64), 0);
+        assert_eq!(blocks_ahead(5 << 20, 64), 10);
+        assert_eq!(blocks_ahead(1 << 30, 64), READER_BLOCKS);
         assert_eq!(blocks_ahead(1 << 30, 3), 3);
     }
 
@@ -227,11 +247,11 @@ mod tests {
         assert_eq!(next_request(0, 3, 6, 100), Some(0..6));
         assert_eq!(next_request(0, 1, 1, 100), None);
         // Ahead: only as a whole, but for the end.
-        assert_eq!(next_request(6, 6, 13, 100), None);
-        assert_eq!(next_request(6, 6, 30, 100), Some(6..14));
+        assert_eq!(next_request(6, 6, 21, 100), None);
+        assert_eq!(next_request(6, 6, 40, 100), Some(6..22));
         assert_eq!(next_request(98, 98, 100, 100), Some(98..100));
         // Nothing twice.
-        assert_eq!(next_request(20, 6, 14, 100), None);
+        assert_eq!(next_request(40, 6, 30, 100), None);
         assert_eq!(next_request(100, 100, 100, 100), None);
     }
 }

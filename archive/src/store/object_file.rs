@@ -9,7 +9,7 @@ use futures::stream::{self, StreamExt};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-use super::ahead::Order;
+use super::ahead::{Order, play_on};
 use super::cache::{BLOCK_BYTES, Cache, Object};
 use super::{Store, StoreError};
 use crate::buffer::Filling;
@@ -213,6 +213,18 @@ impl ObjectFile {
         if let Some(blocks) = self.blocks.as_ref().filter(|_| range.end <= self.len) {
             self.order().begin(&range, blocks, &self.objects.runtime);
         }
+    }
+
+    /// Has its beginning in the cache soon, for whoever reads it next.
+    pub(crate) fn ready(&self) {
+        if let Some(blocks) = &self.blocks {
+            play_on(0, blocks, &self.objects.runtime);
+        }
+    }
+
+    /// Whether its reader comes to its end and is likely to go on with what follows it; true once.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.order().is_ending()
     }
 
     /// Says that the reads from now on end at `until`.

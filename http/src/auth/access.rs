@@ -24,6 +24,7 @@ use indexer::{
 use tokio::sync::watch;
 
 use crate::auth::Principal;
+use crate::auth::next::Readied;
 use crate::config::Action;
 use crate::problem::{Code, NearestTimes, Problem};
 
@@ -34,6 +35,7 @@ pub(crate) struct Footage {
     disk: Disk,
     stores: Stores,
     clock: Arc<dyn Clock>,
+    readied: Arc<Readied>,
 }
 
 /// What is known of a camera: how it is set up, and the streams that ever recorded.
@@ -65,6 +67,14 @@ impl Footage {
         &self.disk
     }
 
+    pub(super) fn stores(&self) -> &Stores {
+        &self.stores
+    }
+
+    pub(super) fn readied(&self) -> &Readied {
+        &self.readied
+    }
+
     /// How recording keeps up.
     pub(crate) fn pulse(&self) -> &Pulse {
         self.index.pulse()
@@ -91,6 +101,7 @@ impl Footage {
             disk,
             stores,
             clock,
+            readied: Arc::default(),
         }
     }
 
@@ -104,7 +115,7 @@ impl Footage {
     }
 
     /// All fragments of a segment, wherever they are told. Blocks while stores are asked.
-    fn table(&self, row: &SegmentRow) -> Result<Vec<FragmentEntry>, IndexError> {
+    pub(super) fn table(&self, row: &SegmentRow) -> Result<Vec<FragmentEntry>, IndexError> {
         with_tables(&self.index, &self.disk, &self.stores, || self.index.table(row))
     }
 

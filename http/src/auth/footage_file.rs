@@ -52,12 +52,22 @@ impl FootageFile {
         self.reader.unchecked().expect(until);
     }
 
+    /// Who comes to the end of this one in order is likely to go on with the next.
+    fn look_ahead(&self) {
+        if self.reader.unchecked().is_ending() {
+            self.stream.ready_next(&self.row);
+        }
+    }
+
     /// The bytes `range`. When they are not what was written, they are read once more from the disk itself, and then
     /// from the other copies of the segment; if none has them, the fragment is said to be damaged, and readers pass it
     /// over from now on.
     pub(crate) fn read(&mut self, range: Range<u64>) -> Result<Vec<Bytes>, ArchiveError> {
         let first = match self.reader.read(range.clone()) {
-            Ok(bytes) => return Ok(bytes),
+            Ok(bytes) => {
+                self.look_ahead();
+                return Ok(bytes);
+            }
             Err(failure) => failure,
         };
         if first.error.is_not_found() {
@@ -135,10 +145,11 @@ impl FootageFile {
             return Ok(Vec::new());
         };
         match self.reader.read(start..end) {
-            Ok(read) => Ok(ranges
-                .iter()
-                .flat_map(|range| cut_out(&read, start, range))
-                .collect()),
+            Ok(read) => {
+                self.look_ahead();
+                let pieces = ranges.iter().flat_map(|range| cut_out(&read, start, range));
+                Ok(pieces.collect())
+            }
             Err(failure)
                 if matches!(failure.error, ArchiveError::Corrupt { .. }) || failure.error.is_not_found() =>
             {

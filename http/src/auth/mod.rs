@@ -9,6 +9,7 @@ pub(crate) mod fuzzing;
 mod glob;
 mod guard;
 mod holds;
+mod next;
 mod principal;
 mod redirect;
 

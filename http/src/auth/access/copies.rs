@@ -105,7 +105,11 @@ impl StreamHandle {
         Ok(CheckedReader::new(reader, fragments.into()))
     }
 
-    fn read_from(&self, row: &SegmentRow, tier: Tier) -> Result<SegmentReader, ArchiveError> {
+    pub(in crate::auth) fn read_from(
+        &self,
+        row: &SegmentRow,
+        tier: Tier,
+    ) -> Result<SegmentReader, ArchiveError> {
         let name = segment_path(&self.id, &row.name());
         SegmentReader::on(tier, &self.footage.disk, &self.footage.stores, &name, row.bytes)
     }
