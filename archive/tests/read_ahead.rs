@@ -26,7 +26,7 @@ use tokio::sync::Semaphore;
 
 const MIB: u64 = 1 << 20;
 /// What the cache keeps in memory; half of it may be read ahead.
-const MEMORY: u64 = 64 * MIB;
+const MEMORY: u64 = 128 * MIB;
 /// What a body is read in.
 const PIECE: u64 = 2 * MIB;
 

@@ -71,7 +71,9 @@ impl Order {
 
     /// Whether its reader comes to the end of the object and is likely to go on with what follows it; true once.
     pub(super) fn is_ending(&mut self) -> bool {
-        self.ending.replace(false).is_some_and(|ending| ending)
+        let is_new = self.ending == Some(true);
+        self.ending = self.ending.map(|_| false);
+        is_new
     }
 
     /// Where the reads ended.
