@@ -78,7 +78,7 @@ struct Site {
 
 impl Site {
     /// Some objects, all of the same `len` bytes, which `through` reads.
-    fn new(truth: &Store, through: Store, names: &[&str], len: u64) -> Self {
+    fn new(truth: &Store, through: Store, names: &[&str], len: u64, memory: u64) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(4)
             .enable_all()
@@ -90,7 +90,7 @@ impl Site {
                 truth.put(name, &mut Told::new(&bytes)).await.expect("put");
             }
             let config = CacheConfig {
-                memory: MEMORY as usize,
+                memory: memory as usize,
                 disk: 0,
                 folder: "none".into(),
             };
@@ -112,12 +112,17 @@ impl Site {
 
     /// The same in a folder whose reads are counted.
     fn counted(names: &[&str], len: u64) -> (Self, Arc<Counted>) {
+        Self::counted_with(names, len, MEMORY)
+    }
+
+    /// With so much of a cache.
+    fn counted_with(names: &[&str], len: u64, memory: u64) -> (Self, Arc<Counted>) {
         let folder = tempfile::tempdir().expect("folder");
         let url = url::Url::from_directory_path(folder.path().join("store")).expect("url");
         let store = Store::open(&StoreConfig::at(url)).expect("open");
         let counted = Arc::new(Counted::default());
         let through = store.clone().with_faults(counted.clone());
-        let mut site = Self::new(&store, through, names, len);
+        let mut site = Self::new(&store, through, names, len, memory);
         site._folder = Some(folder);
         (site, counted)
     }
@@ -154,7 +159,13 @@ fn a_reader_in_order_has_several_requests_under_way_and_asks_for_nothing_twice()
     let proxy = Proxy::start(server.address());
     let len = 50 * MIB + 4096;
     let through = store_at(&proxy.endpoint(), folder.path(), None);
-    let site = Site::new(&server_store(&server, folder.path()), through, &["a"], len);
+    let site = Site::new(
+        &server_store(&server, folder.path()),
+        through,
+        &["a"],
+        len,
+        MEMORY,
+    );
     proxy.set(Some(Fault::Slow(200 * MIB)));
 
     site.read(&site.reader("a"), 0..len);
@@ -164,6 +175,28 @@ fn a_reader_in_order_has_several_requests_under_way_and_asks_for_nothing_twice()
     assert_eq!(reads.lens.iter().sum::<u64>(), len, "{reads:?}");
     assert!(reads.lens.len() <= 12, "few and large: {reads:?}");
     assert!(reads.lens.iter().all(|len| *len <= 16 * MIB), "{reads:?}");
+}
+
+#[test]
+fn beside_another_reader_requests_are_as_large_as_there_is_room() {
+    let folder = tempfile::tempdir().expect("folder");
+    let server = Server::start(Kind::Minio, folder.path());
+    let proxy = Proxy::start(server.address());
+    let through = store_at(&proxy.endpoint(), folder.path(), None);
+    // As it is where nothing else is configured.
+    let truth = server_store(&server, folder.path());
+    let site = Site::new(&truth, through, &["a", "b", "c"], 48 * MIB, 64 * MIB);
+    let others = ["a", "b"].map(|name| {
+        let reader = site.reader(name);
+        site.read(&reader, 0..24 * MIB);
+        reader
+    });
+    std::thread::sleep(Duration::from_millis(300));
+    let before = proxy.reads().lens.len();
+    site.read(&site.reader("c"), 0..32 * MIB);
+    let asked = proxy.reads().lens.len() - before;
+    assert!(asked <= 14, "{asked} requests for 32 MiB");
+    drop(others);
 }
 
 #[test]

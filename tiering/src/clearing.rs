@@ -111,22 +111,32 @@ impl Clearing {
 }
 
 /// Removes the objects of all of them, and what is left of segments as they were before they were thinned.
-fn clear(
-    index: &Index,
-    disk: &Disk,
-    stores: &Stores,
-    mut doomed: Vec<Doomed>,
-) -> Result<Answers, IndexError> {
-    let (begun, mut answers) = (Instant::now(), Answers::new());
-    for one in &doomed {
-        let answer = match begun.elapsed() > REMOVING_MAX {
-            true => None,
-            false => Some(remove_former(index, disk, stores, &one.stream, &one.row)?),
-        };
-        answers.insert(one.row.id, answer);
+fn clear(index: &Index, disk: &Disk, stores: &Stores, doomed: Vec<Doomed>) -> Result<Answers, IndexError> {
+    let begun = Instant::now();
+    let (mut thinned, mut others) = (Vec::new(), Vec::new());
+    for one in doomed {
+        let former = index.thinning(&one.row)?.is_some_and(|t| t.left().is_some());
+        if former { &mut thinned } else { &mut others }.push(one);
     }
-    let is_free = |one: &Doomed| matches!(answers.get(&one.row.id), Some(Some(Ok(()))));
-    doomed.retain(is_free);
+    let mut answers = remove_objects(index, stores, &others)?;
+    // Each waits for its store by itself: nobody else waits behind them.
+    let mut free = Vec::new();
+    for one in thinned {
+        if begun.elapsed() > REMOVING_MAX {
+            answers.insert(one.row.id, None);
+            continue;
+        }
+        match remove_former(index, disk, stores, &one.stream, &one.row)? {
+            Ok(()) => free.push(one),
+            Err(e) => drop(answers.insert(one.row.id, Some(Err(e)))),
+        }
+    }
+    answers.extend(remove_objects(index, stores, &free)?);
+    Ok(answers)
+}
+
+fn remove_objects(index: &Index, stores: &Stores, doomed: &[Doomed]) -> Result<Answers, IndexError> {
+    let mut answers: Answers = doomed.iter().map(|one| (one.row.id, Some(Ok(())))).collect();
     for tier in [Tier::Warm, Tier::Cold] {
         let members: Vec<&Doomed> = doomed.iter().filter(|one| one.tiers.contains(&tier)).collect();
         if members.is_empty() {

@@ -42,6 +42,10 @@ pub struct Reaper {
     /// The tiers, for certificates.
     places: Vec<Place>,
     ledger: Ledger,
+    /// Why what this process began to delete goes.
+    reasons: HashMap<SegmentId, Reason>,
+    /// Of what began to go, what could not be removed when it was tried last.
+    resisting: HashSet<SegmentId>,
     /// Segments that are being copied.
     busy: HashSet<SegmentId>,
     rules: Rules,
@@ -76,6 +80,8 @@ impl Reaper {
             key,
             places,
             ledger: Ledger::default(),
+            reasons: HashMap::new(),
+            resisting: HashSet::new(),
             busy: HashSet::new(),
             rules,
             time: if doubted { time.in_doubt() } else { time },
@@ -129,7 +135,7 @@ impl Reaper {
     pub fn pass(&mut self, wall: WallTime, monotonic_us: u64) -> Result<bool, IndexError> {
         let started = Instant::now();
         let reading = self.read_clock(wall, monotonic_us)?;
-        self.finish(self.begun()?, reading.now, wall)?;
+        self.resisting = self.finish(self.begun()?, reading.now, wall)?;
 
         // Only now: what was begun would be counted as missing, and deleted once more.
         let (free, total) = match self.disk.space() {
@@ -143,10 +149,12 @@ impl Reaper {
         let at = self.config.thresholds(total);
         let busy = self.busy.clone();
         let mut gathered = Gathered::read(&self.index, &self.rules, &mut self.totals, busy, reading.now)?;
-        let leaving = self.leaving(&mut gathered);
-        let (verdicts, more) = self.verdicts(&mut gathered, reading, free + leaving, at.reserve)?;
+        let leaving = self.leaving(&mut gathered)?;
+        let free_soon = free.saturating_add(leaving);
+        let (verdicts, more) = self.verdicts(&mut gathered, reading, free_soon, at.reserve)?;
         let doomed = self.begin(&gathered, &verdicts, reading.now)?;
-        self.finish(doomed, reading.now, wall)?;
+        let resisting = self.finish(doomed, reading.now, wall)?;
+        self.resisting.extend(resisting);
 
         let (free, total) = self.disk.space().unwrap_or((free, total));
         let before = self.shedding.below();
@@ -172,7 +180,8 @@ impl Reaper {
         (p.shed_below, p.clock_doubted, p.archive_time) = (below, !reading.trusted, reading.now);
         p.passes += 1;
         p.last_pass_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        Ok(more)
+        // What waits for a store says itself when there is more to do.
+        Ok(more && self.room() > 0)
     }
 
     fn read_clock(&mut self, wall: WallTime, monotonic_us: u64) -> Result<Reading, IndexError> {
@@ -208,16 +217,23 @@ impl Reaper {
         Ok(reading)
     }
 
-    /// What is about to go is not missing a second time. Returns the bytes by which it frees the disk.
-    fn leaving(&self, gathered: &mut Gathered) -> u64 {
+    /// What is going is over no quota a second time, and what does not resist is free soon. Returns the bytes by which it
+    /// frees the disk.
+    fn leaving(&self, gathered: &mut Gathered) -> Result<u64, IndexError> {
         let mut freed = 0;
-        for one in self.clearing.under_way() {
+        for one in self.begun()? {
             gathered.discount(one.row.id.stream, one.row.bytes);
-            if one.tiers.contains(&Tier::Hot) {
+            if one.tiers.contains(&Tier::Hot) && !self.resisting.contains(&one.row.id) {
                 freed += one.row.bytes;
             }
         }
-        freed
+        Ok(freed)
+    }
+
+    /// How many deletions may begin beside those that wait for a store.
+    fn room(&self) -> usize {
+        let under_way = self.clearing.under_way().len();
+        self.config.deletions_max.saturating_sub(under_way)
     }
 
     /// What to delete in this pass, and whether that is all that fits into one.
@@ -228,10 +244,9 @@ impl Reaper {
         free: u64,
         reserve: u64,
     ) -> Result<(Vec<Verdict>, bool), IndexError> {
-        let under_way = self.clearing.under_way().len();
-        let room = self.config.deletions_max.saturating_sub(under_way);
+        let room = self.room();
         if room == 0 {
-            return Ok((Vec::new(), false));
+            return Ok((Vec::new(), true));
         }
         let decision = loop {
             let decision = decide(&Input {
@@ -257,18 +272,17 @@ impl Reaper {
     /// From here on nobody reads these segments any more, whatever happens. What came under a hold since it was decided
     /// stays.
     fn begin(
-        &self,
+        &mut self,
         gathered: &Gathered,
         verdicts: &[Verdict],
         now: WallTime,
     ) -> Result<Vec<Doomed>, IndexError> {
-        let mut reasons = HashMap::new();
         let mut doomed = Vec::new();
         for verdict in verdicts {
             let Some((stream, row)) = gathered.row(verdict.stream, &verdict.segment) else {
                 continue;
             };
-            reasons.insert(row.id, verdict.reason);
+            self.reasons.insert(row.id, verdict.reason);
             let cause = Cause {
                 reason: verdict.reason.as_str().to_owned(),
                 rule: self
@@ -280,41 +294,45 @@ impl Reaper {
             doomed.push((row, cause));
         }
         let begun = self.index.begin_deletion(&doomed, now)?;
-        let reason = |row: &SegmentRow| reasons.get(&row.id).copied();
-        begun
-            .into_iter()
-            .map(|row| (reason(&row), row))
-            .filter_map(|(reason, row)| self.doomed(row, reason).transpose())
-            .collect()
+        self.doomed(begun.into_iter())
     }
 
     /// Deletions that an earlier pass or process has begun.
     fn begun(&self) -> Result<Vec<Doomed>, IndexError> {
-        let rows = self.index.deletions()?.into_iter();
-        rows.filter_map(|(row, _)| self.doomed(row, None).transpose())
-            .collect()
+        self.doomed(self.index.deletions()?.into_iter().map(|(row, _)| row))
     }
 
-    fn doomed(&self, row: SegmentRow, reason: Option<Reason>) -> Result<Option<Doomed>, IndexError> {
-        let Some(stream) = self.index.stream_id(row.id.stream) else {
-            return Ok(None);
-        };
-        let tiers = self.index.copies(&row)?.present().collect();
-        Ok(Some(Doomed {
-            stream,
-            row,
-            reason,
-            tiers,
-        }))
+    fn doomed(&self, rows: impl Iterator<Item = SegmentRow>) -> Result<Vec<Doomed>, IndexError> {
+        let mut doomed = Vec::new();
+        for row in rows {
+            let Some(stream) = self.index.stream_id(row.id.stream) else {
+                continue;
+            };
+            doomed.push(Doomed {
+                stream,
+                reason: self.reasons.get(&row.id).copied(),
+                tiers: self.index.copies(&row)?.present().collect(),
+                row,
+            });
+        }
+        Ok(doomed)
     }
 
-    /// Removes the copies of segments that are marked, certifies that they are gone, and forgets their rows.
-    fn finish(&mut self, doomed: Vec<Doomed>, now: WallTime, wall: WallTime) -> Result<(), IndexError> {
+    /// Removes the copies of segments that are marked, certifies that they are gone, and forgets their rows. Returns those that
+    /// resist; others may wait for a store.
+    fn finish(
+        &mut self,
+        doomed: Vec<Doomed>,
+        now: WallTime,
+        wall: WallTime,
+    ) -> Result<HashSet<SegmentId>, IndexError> {
         let answers = self.clearing.answers(&doomed)?;
+        let tried = |one: &&Doomed| !matches!(answers.get(&one.row.id), Some(None));
+        let mut left: HashSet<SegmentId> = doomed.iter().filter(tried).map(|one| one.row.id).collect();
         let Removed { gone, failed } = removal::remove_files(&self.disk, doomed, answers, now);
         self.progress.failed += failed;
         if gone.is_empty() {
-            return Ok(());
+            return Ok(left);
         }
         let witness = Witness {
             key: &self.key,
@@ -333,7 +351,7 @@ impl Reaper {
             Err(IndexError::Archive(e)) => {
                 tracing::error!(error = %e, "deletion certificates cannot be written beside the footage: tried again in the next pass");
                 self.progress.failed += gone.len() as u64;
-                return Ok(());
+                return Ok(left);
             }
             Err(e) => return Err(e),
         }
@@ -344,10 +362,12 @@ impl Reaper {
         }
         for one in &gone {
             self.totals.forget(&one.row);
+            self.reasons.remove(&one.row.id);
+            left.remove(&one.row.id);
             self.progress.count(one.reason, one.row.bytes);
         }
         log(&gone);
-        Ok(())
+        Ok(left)
     }
 }
 

@@ -405,4 +405,10 @@ fn a_segment_that_none_can_follow_is_none() {
     };
     assert_eq!(head(u64::MAX - 1), Ok(u64::MAX - 1));
     assert_eq!(head(u64::MAX), Err(Malformed("a sequence that none can follow")));
+    let last = SegmentHeader {
+        seq: u64::MAX,
+        ..header(&f)
+    };
+    let written = SegmentWriter::create(&f.disk, &f.pool, last, &f.init, 0);
+    assert!(matches!(written, Err(ArchiveError::Malformed(_))));
 }

@@ -8,7 +8,7 @@ use super::{BLOCK, ClosedFragment, Origin, SegmentHeader, hash_samples, padding_
 use crate::buffer::{Pool, SlabBuf};
 use crate::codec::Encoder;
 use crate::disk::{AppendFile, Disk};
-use crate::error::ArchiveError;
+use crate::error::{ArchiveError, Malformed};
 use crate::fragment::FragmentEntry;
 use crate::id::Sha256;
 use crate::layout::segment_path;
@@ -58,6 +58,9 @@ impl SegmentWriter {
         init: &InitSegment,
         reserve: u64,
     ) -> Result<Self, ArchiveError> {
+        if header.seq == u64::MAX {
+            return Err(Malformed("no sequence is left for a segment of this stream").into());
+        }
         let path = segment_path(&header.stream, &header.name());
         let reserve_step = if reserve == 0 { RESERVE_STEP } else { reserve };
         let mut file = disk.create(&path, reserve_step)?;

@@ -136,15 +136,17 @@ impl Order {
         let asked = self.asked.back().map_or(0, |asked| asked.numbers.end);
         let mut next = read.max(asked).max(range.start / BLOCK_BYTES);
         while let Some(numbers) = next_request(next, needed, end, limit) {
-            next = numbers.end;
             if !self.ask_for(numbers, object, runtime) {
                 return;
             }
+            next = self.asked.back().map_or(limit, |asked| asked.numbers.end);
         }
     }
 
-    /// Asks for blocks by one request; false where there is no room for them.
-    fn ask_for(&mut self, numbers: Range<u64>, object: &Object, runtime: &Handle) -> bool {
+    /// Asks for blocks by one request, for as many of them as there is room for; false where that is none.
+    fn ask_for(&mut self, mut numbers: Range<u64>, object: &Object, runtime: &Handle) -> bool {
+        let free = object.room().available_permits() as u64;
+        numbers.end = numbers.end.min(numbers.start + free);
         let Some(room) = room_for(&numbers, object) else {
             return false;
         };

@@ -61,7 +61,7 @@ pub struct Scrubber {
     resting: HashMap<Tier, u64>,
     kept_us: u64,
     /// The copy at which a store stopped answering last, and how often it did.
-    unanswered: (Option<SegmentId>, u32),
+    unanswered: (Option<(SegmentId, Tier)>, u32),
     /// When known faults are looked through next.
     known_us: u64,
     waiting: VecDeque<Fault>,
@@ -132,7 +132,9 @@ impl Scrubber {
             self.known_us = monotonic_us.saturating_add(KNOWN_EVERY_US);
             self.look_through_known(now, monotonic_us)?;
         }
-        if let Some(fault) = self.waiting.pop_front() {
+        let can_be_asked = |fault: &Fault| !self.resting.contains_key(&fault.tier);
+        let next = self.waiting.iter().position(can_be_asked);
+        if let Some(fault) = next.and_then(|next| self.waiting.remove(next)) {
             self.mend(&fault, now, monotonic_us)?;
             return Ok(true);
         }
@@ -277,7 +279,8 @@ impl Scrubber {
         let Some(what) = self.subject(row)? else {
             return Ok(true);
         };
-        if self.unanswered.0 == Some(what.row.id) && self.unanswered.1 >= UNANSWERED_MAX {
+        let of = (what.row.id, tier);
+        if self.unanswered.0 == Some(of) && self.unanswered.1 >= UNANSWERED_MAX {
             // Right behind a read that failed nobody may ask its store for anything: so this comes before the next one.
             if !self.places.is_there(tier) {
                 return Ok(false);
@@ -297,14 +300,14 @@ impl Scrubber {
             Look::Unknown(error) => {
                 tracing::warn!(segment = %what.name, %tier, %error, "a copy cannot be looked at now");
                 let times = match self.unanswered {
-                    (Some(segment), times) if segment == what.row.id => times + 1,
+                    (Some(last), times) if last == of => times + 1,
                     _ => 1,
                 };
-                self.unanswered = (Some(what.row.id), times);
+                self.unanswered = (Some(of), times);
                 if is_passing(&error) {
                     return Ok(false);
                 }
-                self.pass_over(&what, tier, &error.to_string(), now)?;
+                self.told.passed_over += 1;
             }
         }
         Ok(true)

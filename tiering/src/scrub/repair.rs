@@ -107,7 +107,7 @@ impl Repair<'_> {
     fn look_again(&self, what: &Subject, fault: &Fault) -> Look {
         let is_there = fault.kind == FaultKind::Unreadable && self.places.is_there(fault.tier);
         match self.places.read_now(what, fault.tier) {
-            Look::Unknown(e) if is_there => Look::Wrong(fault.kind, e.to_string()),
+            Look::Unknown(e) if is_there && is_passing(&e) => Look::Wrong(fault.kind, e.to_string()),
             look => look,
         }
     }

@@ -332,7 +332,11 @@ impl Thinner {
             job.outcome = match job.work.look() {
                 Done::With(outcome) => Some(outcome),
                 Done::NotYet => None,
-                Done::Lost => Some(Ok(None)),
+                Done::Lost => Some(Err(ArchiveError::Io {
+                    op: "thin",
+                    path: format!("segment {}", job.row.id.seq).into(),
+                    source: std::io::Error::other("its thread has ended early"),
+                })),
             };
         }
         let waits = matches!(job.outcome, Some(Ok(Some(_)))) && at.busy.contains(&job.row.id);

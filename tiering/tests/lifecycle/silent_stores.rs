@@ -31,6 +31,16 @@ impl Silent {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("address");
         std::thread::spawn(move || listener.incoming().collect::<Vec<_>>());
+        Self::at(address)
+    }
+
+    /// Nobody listens there any more.
+    fn refusing() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        Self::at(listener.local_addr().expect("address"))
+    }
+
+    fn at(address: std::net::SocketAddr) -> Self {
         let folder = tempfile::tempdir().expect("folder");
         let keys = folder.path().join("keys");
         std::fs::write(&keys, "aws_access_key_id = a\naws_secret_access_key = b\n").expect("keys");
@@ -167,9 +177,9 @@ fn passes_and_other_deletions_go_on_while_some_wait_for_a_store_that_never_answe
     silent.end(worker);
 }
 
-#[test]
-fn what_waits_for_a_store_to_go_is_not_missing_a_second_time() {
-    let silent = Silent::new();
+/// A camera of two streams over its quota by half a segment, whose oldest has a copy in a store: a pass, and how often
+/// after it.
+fn over_quota(silent: &Silent, mut after_each: impl FnMut(&mut tierline_tiering::Reaper, bool)) {
     let a = Archive::new();
     let lobby = a.camera("lobby", 5);
     let sub = StreamId {
@@ -194,9 +204,31 @@ fn what_waits_for_a_store_to_go_is_not_missing_a_second_time() {
         let more = reaper
             .pass(minute(200), (200 * MINUTE_US + pass).unsigned_abs())
             .expect("pass");
-        assert!(!more && reaper.is_under_way());
+        after_each(&mut reaper, more);
     }
     assert_eq!(a.sequences(sub).len(), 2, "what is going makes room enough");
     assert_eq!(a.index.deletions().expect("rows").len(), 1);
+}
+
+#[test]
+fn what_waits_for_a_store_to_go_is_not_missing_a_second_time() {
+    let silent = Silent::new();
+    over_quota(&silent, |reaper, more| assert!(!more && reaper.is_under_way()));
+    silent.runtime.shutdown_background();
+}
+
+#[test]
+fn what_a_store_refuses_to_let_go_is_over_no_quota_a_second_time() {
+    let silent = Silent::refusing();
+    let mut failed = 0;
+    over_quota(&silent, |reaper, _| {
+        let begun = Instant::now();
+        while reaper.is_under_way() && begun.elapsed() < Duration::from_secs(20) {
+            std::thread::sleep(Duration::from_millis(10));
+            reaper.take_in().expect("index");
+        }
+        failed = reaper.progress().failed;
+    });
+    assert!(failed >= 3, "it was tried again and again: {failed}");
     silent.runtime.shutdown_background();
 }
