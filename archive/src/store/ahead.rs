@@ -227,7 +227,8 @@ fn next_request(next: u64, needed: u64, end: u64, limit: u64) -> Option<Range<u6
     let worth_it = if next < needed {
         count > 1
     } else {
-        count == STRETCH_BLOCKS || count > 0 && last == limit
+        let most = end.saturating_sub(needed).min(STRETCH_BLOCKS);
+        count > 0 && (count >= (most * 3 / 4).max(2) || last == limit)
     };
     worth_it.then_some(next..last)
 }
@@ -250,8 +251,12 @@ mod tests {
         assert_eq!(next_request(0, 3, 3, 100), Some(0..3));
         assert_eq!(next_request(0, 3, 6, 100), Some(0..6));
         assert_eq!(next_request(0, 1, 1, 100), None);
-        // Ahead: only as a whole, but for the end.
-        assert_eq!(next_request(6, 6, 21, 100), None);
+        // Ahead: most of what may be, but for the end.
+        assert_eq!(next_request(12, 6, 22, 100), None);
+        assert_eq!(next_request(10, 6, 22, 100), Some(10..22));
+        // Where there is less room they are smaller.
+        assert_eq!(next_request(11, 6, 14, 100), None);
+        assert_eq!(next_request(8, 6, 14, 100), Some(8..14));
         assert_eq!(next_request(6, 6, 40, 100), Some(6..22));
         assert_eq!(next_request(98, 98, 100, 100), Some(98..100));
         // Nothing twice.
