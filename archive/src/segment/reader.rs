@@ -59,7 +59,8 @@ impl End {
             // It has no more than what is asked for.
             Source::Outline(_) => 0,
         };
-        let start = len.saturating_sub(bytes).next_multiple_of(BLOCK).min(len);
+        let start = len.saturating_sub(bytes).checked_next_multiple_of(BLOCK);
+        let start = start.map_or(len, |start| start.min(len));
         let bytes = file.read_aligned(start, (len - start) as usize)?;
         Ok(Self { start, bytes })
     }
