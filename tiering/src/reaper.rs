@@ -277,12 +277,12 @@ impl Reaper {
         verdicts: &[Verdict],
         now: WallTime,
     ) -> Result<Vec<Doomed>, IndexError> {
-        let mut doomed = Vec::new();
+        let (mut doomed, mut reasons) = (Vec::new(), HashMap::new());
         for verdict in verdicts {
             let Some((stream, row)) = gathered.row(verdict.stream, &verdict.segment) else {
                 continue;
             };
-            self.reasons.insert(row.id, verdict.reason);
+            reasons.insert(row.id, verdict.reason);
             let cause = Cause {
                 reason: verdict.reason.as_str().to_owned(),
                 rule: self
@@ -294,6 +294,8 @@ impl Reaper {
             doomed.push((row, cause));
         }
         let begun = self.index.begin_deletion(&doomed, now)?;
+        let reason = |row: &SegmentRow| Some((row.id, *reasons.get(&row.id)?));
+        self.reasons.extend(begun.iter().filter_map(reason));
         self.doomed(begun.into_iter())
     }
 
@@ -327,12 +329,15 @@ impl Reaper {
         wall: WallTime,
     ) -> Result<HashSet<SegmentId>, IndexError> {
         let answers = self.clearing.answers(&doomed)?;
-        let tried = |one: &&Doomed| !matches!(answers.get(&one.row.id), Some(None));
-        let mut left: HashSet<SegmentId> = doomed.iter().filter(tried).map(|one| one.row.id).collect();
-        let Removed { gone, failed } = removal::remove_files(&self.disk, doomed, answers, now);
+        let removed = removal::remove_files(&self.disk, doomed, answers, now);
+        let Removed {
+            gone,
+            resisting,
+            failed,
+        } = removed;
         self.progress.failed += failed;
         if gone.is_empty() {
-            return Ok(left);
+            return Ok(resisting);
         }
         let witness = Witness {
             key: &self.key,
@@ -351,7 +356,7 @@ impl Reaper {
             Err(IndexError::Archive(e)) => {
                 tracing::error!(error = %e, "deletion certificates cannot be written beside the footage: tried again in the next pass");
                 self.progress.failed += gone.len() as u64;
-                return Ok(left);
+                return Ok(resisting);
             }
             Err(e) => return Err(e),
         }
@@ -363,11 +368,10 @@ impl Reaper {
         for one in &gone {
             self.totals.forget(&one.row);
             self.reasons.remove(&one.row.id);
-            left.remove(&one.row.id);
             self.progress.count(one.reason, one.row.bytes);
         }
         log(&gone);
-        Ok(left)
+        Ok(resisting)
     }
 }
 

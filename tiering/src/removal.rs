@@ -1,7 +1,7 @@
 //! Removes the files of segments whose deletion has begun, after their objects were seen to be gone, and syncs their
 //! folders.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use archive::disk::Disk;
@@ -40,7 +40,10 @@ impl Doomed {
 pub(crate) struct Removed {
     /// Of these nothing is left.
     pub(crate) gone: Vec<Doomed>,
-    /// Of so many something resisted. Others are left for the next pass.
+    /// Something of these, or of what has to go before them, could not be removed. Others wait for a store, or for the
+    /// next pass.
+    pub(crate) resisting: HashSet<SegmentId>,
+    /// Of so many something resisted.
     pub(crate) failed: u64,
 }
 
@@ -82,14 +85,17 @@ pub(crate) fn remove_files(
     }
     let mut removed = Removed::default();
     let mut folders = BTreeSet::new();
-    let mut stuck = BTreeSet::new();
+    // Streams of which something is left, and whether it resists.
+    let mut stuck: BTreeMap<Option<StreamId>, bool> = BTreeMap::new();
     for (folder, members) in by_folder {
         // The rest is found again by the next pass.
         if begun.elapsed() > REMOVING_MAX {
             break;
         }
         let stream = members.first().map(|(_, one)| one.stream.clone());
-        if stream.as_ref().is_some_and(|s| stuck.contains(s)) {
+        let ids = members.iter().map(|(_, one)| one.row.id);
+        if let Some(resists) = stuck.get(&stream) {
+            removed.resisting.extend(ids.filter(|_| *resists));
             continue;
         }
         let mut objects = members.iter().filter_map(|(_, one)| answers.remove(&one.row.id));
@@ -97,7 +103,7 @@ pub(crate) fn remove_files(
         let files = match objects.find(|answer| !matches!(answer, Some(Ok(())))) {
             Some(Some(answer)) => answer,
             Some(None) => {
-                stuck.extend(stream);
+                stuck.insert(stream, false);
                 continue;
             }
             None => disk.remove_all(&paths),
@@ -105,7 +111,8 @@ pub(crate) fn remove_files(
         if let Err(e) = files {
             tracing::error!(error = %e, "segments cannot be deleted: tried again in the next pass");
             removed.failed += members.len() as u64;
-            stuck.extend(stream);
+            removed.resisting.extend(ids);
+            stuck.insert(stream, true);
             continue;
         }
         let rested = |row: &SegmentRow| now.micros_since(row.wall_start.hour()) >= FOLDER_REST_US;
