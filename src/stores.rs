@@ -30,8 +30,8 @@ pub(crate) fn open(
     for tier in [Tier::Warm, Tier::Cold] {
         if config.stores().all(|(configured, _)| configured != tier) && index.has_copies_on(tier)? {
             bail!(
-                "footage lies on the {tier} tier, and [tiers.{tier}] is not configured any more: put it back; \
-                 without it that footage would count as lost"
+                "copies of footage lie on the {tier} tier, and [tiers.{tier}] is not configured any more: put it back; \
+                 what lies there alone would count as lost"
             );
         }
     }

@@ -29,7 +29,9 @@ pub enum StartError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The address cannot be had.
-    #[error("cannot listen on {address}: {source}")]
+    #[error(
+        "cannot listen on {address}: set another in http.listen (--listen of a demo), with port 0 for any that is free"
+    )]
     Listen {
         /// Which one.
         address: SocketAddr,

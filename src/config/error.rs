@@ -91,10 +91,13 @@ pub(super) fn explain(message: &str, path: Option<&KeyPath>) -> String {
     }
     // The value may be a URL with a password that is no URL because of that password.
     let is_url = path.and_then(KeyPath::last_key) == Some("url");
-    if is_url && !message.starts_with("invalid type") {
-        return "not a URL: write rtsp://USER:PASSWORD@HOST:PORT/PATH (file:///FOLDER for a tier), with /, @, :, # and ? \
+    if is_url && !message.starts_with("invalid type") && !message.starts_with("write ") {
+        return "not a URL: write rtsp://USER:PASSWORD@HOST:PORT/PATH, with /, @, :, # and ? \
                 in user and password percent-encoded"
             .to_owned();
+    }
+    if message.starts_with("invalid socket address") {
+        return "not an address: write ADDRESS:PORT, such as \"127.0.0.1:8080\" (a name is none)".to_owned();
     }
     redact_text(message.trim_end())
 }

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use url::Url;
 
 use super::restore::{ArchiveClass, RestoreTier, Restoring};
@@ -18,6 +19,7 @@ const RESTORE_DAYS_MAX: u32 = 365;
 #[serde(deny_unknown_fields)]
 pub struct StoreConfig {
     /// `file:///FOLDER`, or `s3://BUCKET/PREFIX`.
+    #[serde(deserialize_with = "whole_url")]
     pub url: Url,
     /// The server, `https://HOST:PORT`; Amazon's where nothing is said.
     #[serde(default)]
@@ -58,6 +60,18 @@ pub struct StoreConfig {
     /// Segments that are copied into it at a time.
     #[serde(default = "copies")]
     pub copies: usize,
+}
+
+/// A URL parser takes `file:warm` for a folder in the root of the file system.
+fn whole_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text.starts_with("file:") && !text.starts_with("file:///") {
+        return Err(D::Error::custom(
+            "write file:///FOLDER, with the whole path of the folder",
+        ));
+    }
+    let not_one = "write file:///FOLDER for a folder of this machine, or s3://BUCKET/PREFIX";
+    Url::parse(&text).map_err(|_| D::Error::custom(not_one))
 }
 
 /// A server has enough to do with that.

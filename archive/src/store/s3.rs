@@ -227,6 +227,16 @@ fn client(config: &StoreConfig, headers: HeaderMap) -> Result<AmazonS3, StoreErr
         max_retries: 2,
         retry_timeout: Duration::from_secs(15),
     };
+    // Without any, Amazon's machines are asked for some at an address that others answer with whatever they like.
+    if config.credentials_file.is_none()
+        && config.endpoint.is_some()
+        && !has_keys(|name| std::env::var_os(name).is_some())
+    {
+        return Err(refused(
+            "it has no keys: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment of the service, or credentials_file"
+                .to_owned(),
+        ));
+    }
     let bucket = config.url.host_str().unwrap_or_default();
     let mut builder = AmazonS3Builder::from_env()
         .with_bucket_name(bucket)
@@ -257,6 +267,17 @@ fn client(config: &StoreConfig, headers: HeaderMap) -> Result<AmazonS3, StoreErr
         builder = builder.with_access_key_id(id).with_secret_access_key(secret);
     }
     builder.build().map_err(|e| refused(e.to_string()))
+}
+
+/// Whether the environment tells where keys are to be had, by the variables that `is_set`.
+fn has_keys(is_set: impl Fn(&str) -> bool) -> bool {
+    const WAYS: [&str; 4] = [
+        "AWS_ACCESS_KEY_ID",
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    ];
+    WAYS.into_iter().any(is_set)
 }
 
 /// The first key id and secret of a file in the format of Amazon's tools.

@@ -4,7 +4,7 @@
 //! archive (samples → clock map → fragmenter → committer → index; the reaper; import; kills and starts), and
 //! `model.rs` is what an auditor reads: what must be true after each operation.
 //!
-//! The long form is `model_of_the_archive_for_hours`, ignored; `TIERLINE_SOAK_CASES` and `TIERLINE_SOAK_SEED`
+//! The long form is `the_archive_does_what_its_model_says_for_hours`, ignored; `TIERLINE_SOAK_CASES` and `TIERLINE_SOAK_SEED`
 //! set its length and its seed. A failure prints the smallest sequence of operations that fails, and the seed.
 
 mod clip;
