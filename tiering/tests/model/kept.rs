@@ -154,6 +154,27 @@ fn a_restart_does_not_forgive_a_clock_that_was_doubted() {
 }
 
 #[test]
+fn a_leap_second_does_not_begin_the_time_to_confirm_a_clock_anew() {
+    let story = Story {
+        begin_us: 1_795_163_400 * SECOND_US,
+        segment_us: 20 * SECOND_US,
+        segment_bytes: 40_960,
+        hot_us: 30 * DAY_US,
+        confirm_us: 6 * HOUR_US,
+        ops: vec![
+            record(0, 2, 2, 25 * SECOND_US),
+            Op::Commit,
+            Op::HostStep(56 * YEAR_US),
+            Op::Kill { step_us: 0 },
+            Op::Wait(6 * HOUR_US),
+            Op::HostSmear(SECOND_US),
+            Op::Reap,
+        ],
+    };
+    assert_eq!(play(&story), Ok(()));
+}
+
+#[test]
 fn what_follows_held_footage_goes_and_recording_goes_on_behind_all_of_it() {
     let hold = |from, to| Op::Hold { stream: 0, from, to };
     holds(vec![

@@ -451,6 +451,9 @@ impl Stream {
     }
 }
 
+/// A leap second, or slewing, moves a steady clock by less.
+const STEADY_US: i64 = 60 * SECOND_US;
+
 /// By how much the wall clock may have been believed wrongly so far, and whether it was ever doubted.
 #[derive(Debug, Default)]
 pub(crate) struct Age {
@@ -458,8 +461,10 @@ pub(crate) struct Age {
     excused_us: i64,
     /// Moves since the last pass of the reaper.
     fresh: Vec<i64>,
-    /// When the clock moved last, or a start came so late that it may have.
+    /// When the clock moved last by more than one that runs steadily may, or a start came so late that it may have.
     upset_us: Option<i64>,
+    /// Whether it ever moved at all.
+    moved: bool,
     passed_us: i64,
     /// The wall clock less the truth: at the last pass, and at most so far when it was to be believed.
     offset_us: i64,
@@ -471,7 +476,10 @@ pub(crate) struct Age {
 impl Age {
     pub(crate) fn step(&mut self, by_us: i64, true_us: i64) {
         self.fresh.push(by_us);
-        self.upset_us = Some(true_us);
+        self.moved = true;
+        if by_us.abs() > STEADY_US {
+            self.upset_us = Some(true_us);
+        }
     }
 
     /// A pass was made; `first` of its process.
@@ -484,7 +492,7 @@ impl Age {
         let unseen_us = if first {
             HOUR_US + 600 * SECOND_US
         } else {
-            60 * SECOND_US
+            STEADY_US
         };
         for by_us in self.fresh.drain(..).filter(|by_us| by_us.abs() <= unseen_us) {
             self.excused_us += by_us.abs();
@@ -510,6 +518,6 @@ impl Age {
 
     /// Whether nothing was ever wrong with the clock.
     pub(crate) fn is_steady(&self) -> bool {
-        self.upset_us.is_none()
+        self.upset_us.is_none() && !self.moved
     }
 }
