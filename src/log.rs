@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::{LogConfig, LogFormat};
 
 /// What libraries tell at `info` is for those who work on them; who wants it names them in `log.level`.
-const QUIET: &str = "foyer_storage=warn,object_store=warn";
+const QUIET: &str = "foyer=warn,foyer_storage=warn,object_store=warn";
 
 /// Begins logging. Once in a process.
 pub(crate) fn start(config: &LogConfig) -> anyhow::Result<()> {

@@ -95,7 +95,7 @@ impl Hold {
     /// The version of it that ends it.
     fn with_release(&self, release: &Release) -> Self {
         Self {
-            version: self.version + 1,
+            version: self.version.saturating_add(1),
             released: Some(release.clone()),
             ..self.clone()
         }

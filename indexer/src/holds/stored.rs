@@ -37,8 +37,8 @@ impl StoredHolds {
     pub(super) fn take(&mut self, place: String, bytes: Result<Vec<u8>, String>) {
         let read = bytes.and_then(|bytes| serde_json::from_slice::<Hold>(&bytes).map_err(|e| e.to_string()));
         // It could not be released: that takes a later version.
-        let read = read.and_then(|hold| match hold.version {
-            u32::MAX => Err("no hold has so many versions".to_owned()),
+        let read = read.and_then(|hold| match (hold.version, &hold.released) {
+            (u32::MAX, None) => Err("no hold has so many versions".to_owned()),
             _ => Ok(hold),
         });
         match read {
