@@ -99,7 +99,7 @@ impl Clearing {
 
     fn lies_in_stores(&self, one: &Doomed) -> Result<bool, IndexError> {
         let is_below = one.tiers.iter().any(|tier| *tier != Tier::Hot);
-        Ok(is_below || self.index.thinning(&one.row)?.is_some_and(|t| t.left().is_some()))
+        Ok(is_below || has_former(&self.index, one)?)
     }
 
     fn begin(&mut self, of: Vec<Doomed>) {
@@ -110,13 +110,22 @@ impl Clearing {
     }
 }
 
+/// Whether something is left of a segment as it was before it was thinned.
+fn has_former(index: &Index, one: &Doomed) -> Result<bool, IndexError> {
+    Ok(index.thinning(&one.row)?.is_some_and(|t| t.left().is_some()))
+}
+
 /// Removes the objects of all of them, and what is left of segments as they were before they were thinned.
 fn clear(index: &Index, disk: &Disk, stores: &Stores, doomed: Vec<Doomed>) -> Result<Answers, IndexError> {
     let begun = Instant::now();
     let (mut thinned, mut others) = (Vec::new(), Vec::new());
     for one in doomed {
-        let former = index.thinning(&one.row)?.is_some_and(|t| t.left().is_some());
-        if former { &mut thinned } else { &mut others }.push(one);
+        if has_former(index, &one)? {
+            &mut thinned
+        } else {
+            &mut others
+        }
+        .push(one);
     }
     let mut answers = remove_objects(index, stores, &others)?;
     // Each waits for its store by itself: nobody else waits behind them.

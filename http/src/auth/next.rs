@@ -80,9 +80,8 @@ impl StreamHandle {
             return Ok(());
         }
         self.read_from(&next, next.tier)?.ready();
-        let table = footage.table(&next).map_err(IndexError::into_archive)?;
-        tracing::trace!(fragments = table.len(), "what follows is ready");
-        Ok(())
+        // It stays at hand for whoever asks next.
+        footage.table(&next).map(drop).map_err(IndexError::into_archive)
     }
 }
 
