@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use archive::{FragmentEntry, Sha256, Timescale, WallTime};
 use indexer::{SegmentFragments, SegmentRow};
 
-use super::{DRIFT_US, WALL_TOLERANCE_US};
+use super::{DRIFT_US, WALL_TOLERANCE_US, file_name};
 
 /// The video timescale of each init segment that a playlist's rows name.
 pub(crate) type Codecs = HashMap<Sha256, Timescale>;
@@ -48,6 +48,10 @@ impl Edge {
 pub(super) struct Lines {
     /// The last fragment's end, and what a player takes for its wall time.
     last: Option<(Edge, i64)>,
+    /// What stands before the range of a fragment that lasts so many microseconds; most last as long as the one before.
+    before: (i64, String),
+    /// What stands behind the range of a fragment of this sequence and generation.
+    behind: ((u64, u8), String),
     /// The duration of the longest fragment so far.
     pub(super) longest_us: i64,
     /// Whether every fragment so far begins with a keyframe.
@@ -58,9 +62,32 @@ impl Lines {
     pub(super) fn new() -> Self {
         Self {
             last: None,
+            before: Default::default(),
+            behind: Default::default(),
             longest_us: 0,
             independent: true,
         }
+    }
+
+    fn before(&mut self, duration_us: i64) -> &str {
+        let (of, text) = &mut self.before;
+        if *of != duration_us || text.is_empty() {
+            *of = duration_us;
+            text.clear();
+            text.push_str("#EXTINF:");
+            push_seconds(text, duration_us.unsigned_abs());
+            text.push_str(",\n#EXT-X-BYTERANGE:");
+        }
+        text
+    }
+
+    fn behind(&mut self, segment: &SegmentRow) -> &str {
+        let (of, text) = &mut self.behind;
+        if *of != (segment.id.seq, segment.generation) || text.is_empty() {
+            *of = (segment.id.seq, segment.generation);
+            *text = format!("\nseg/{}\n", file_name(segment));
+        }
+        text
     }
 
     /// Appends `entry` of `segment`.
@@ -100,21 +127,11 @@ impl Lines {
             text.push('\n');
         }
         let duration_us = entry.media_duration_us(timescale).max(1);
-        text.push_str("#EXTINF:");
-        push_int(text, (duration_us / 1_000_000).unsigned_abs());
-        text.push('.');
-        push_micros(text, (duration_us % 1_000_000).unsigned_abs());
-        text.push_str(",\n#EXT-X-BYTERANGE:");
+        text.push_str(self.before(duration_us));
         push_int(text, u64::from(entry.len));
         text.push('@');
         push_int(text, entry.offset);
-        text.push_str("\nseg/");
-        push_int(text, segment.id.seq);
-        if segment.generation > 0 {
-            text.push_str(".t");
-            push_int(text, segment.generation.into());
-        }
-        text.push_str(".mp4\n");
+        text.push_str(self.behind(segment));
         self.longest_us = self.longest_us.max(duration_us);
         self.independent &= entry.keyframe;
         self.last = Some((
@@ -161,33 +178,22 @@ pub(super) fn header(longest_us: i64, kind: &str, start_us: i64) -> String {
     text.push_str("\n#EXT-X-PLAYLIST-TYPE:");
     text.push_str(kind);
     text.push_str("\n#EXT-X-MEDIA-SEQUENCE:0\n#EXT-X-START:TIME-OFFSET=");
-    push_int(&mut text, start_us.max(0).unsigned_abs() / 1_000_000);
-    text.push('.');
-    push_micros(&mut text, start_us.max(0).unsigned_abs() % 1_000_000);
+    push_seconds(&mut text, start_us.max(0).unsigned_abs());
     text.push_str(",PRECISE=YES\n");
     text
 }
 
 /// Appends a number. `write!` would take a third of a playlist's time.
-pub(super) fn push_int(text: &mut String, mut n: u64) {
-    let mut digits = [0u8; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (n % 10) as u8;
-        n /= 10;
-        if n == 0 {
-            break;
-        }
-    }
-    text.push_str(std::str::from_utf8(&digits[at..]).unwrap_or_default());
+pub(super) fn push_int(text: &mut String, n: u64) {
+    text.push_str(itoa::Buffer::new().format(n));
 }
 
-/// Appends six digits.
-pub(super) fn push_micros(text: &mut String, n: u64) {
-    let mut unit = 100_000;
-    while unit > 0 {
-        text.push(char::from(b'0' + (n / unit % 10) as u8));
-        unit /= 10;
-    }
+/// Appends microseconds as seconds with six decimals.
+fn push_seconds(text: &mut String, micros: u64) {
+    push_int(text, micros / 1_000_000);
+    text.push('.');
+    // A one in front keeps the zeros.
+    let mut digits = itoa::Buffer::new();
+    let digits = digits.format(1_000_000 + micros % 1_000_000);
+    text.push_str(digits.get(1..).unwrap_or_default());
 }
