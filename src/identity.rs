@@ -92,7 +92,7 @@ impl Refusal {
             ),
             Self::IndexMissing => format!(
                 "{hot} holds footage, but {data} has no index. Mount the disk of the index or correct data_dir; if \
-                 the index is lost, make it anew with `tierline rebuild --into {data}/index`"
+                 the index is lost, make it anew with `tierline rebuild --config FILE --into {data}/index`"
             ),
             Self::BothMissing => format!(
                 "{data} belonged to an archive, but neither its index nor its footage is there. Mount the disks; to \

@@ -32,8 +32,8 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             let remedy = if indexer::is_damaged(error.as_ref()) {
-                "; the index is damaged: move its folder away and make it anew with `tierline rebuild`, which \
-                 changes no footage"
+                "; the index is damaged: move its folder away and make it anew with `tierline rebuild --config FILE`, \
+                 which changes no footage"
             } else {
                 ""
             };

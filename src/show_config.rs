@@ -50,7 +50,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 writeln!(out, "{}: warning: {why}", file.display())?;
             }
         }
-        writeln!(out, "{}: fine, {cameras} cameras, {rules} rules", file.display())?;
+        let number = |n: usize, what| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+        let (cameras, rules) = (number(cameras, "camera"), number(rules, "rule"));
+        writeln!(out, "{}: fine, {cameras}, {rules}", file.display())?;
     } else if args.show {
         let loaded = args.config.load()?;
         out.write_all(effective(&loaded.written)?.as_bytes())?;

@@ -80,6 +80,11 @@ impl GapCause {
         Self::ALL.into_iter().find(|c| *c as u8 == code)
     }
 
+    /// Whether somebody meant it: nothing failed.
+    pub fn is_meant(self) -> bool {
+        matches!(self, Self::Disabled | Self::Retention | Self::NotImported)
+    }
+
     /// The word used in JSON, metrics and logs.
     pub fn as_str(self) -> &'static str {
         match self {

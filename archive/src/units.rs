@@ -5,6 +5,7 @@
 //! `#[serde(with = "archive::units::size")]` on a `u64` of bytes; `optional_duration`, `optional_size` and
 //! `optional_rate`, with `#[serde(default)]`, on an `Option` of them.
 
+use std::fmt;
 use std::time::Duration;
 
 /// Units of time and their milliseconds, the largest first.
@@ -132,6 +133,27 @@ pub fn format_rate(bytes: u64) -> String {
     )
 }
 
+/// A quantity as it is written. Who writes a number alone is told what is missing.
+struct Written(String);
+
+impl<'de> serde::Deserialize<'de> for Written {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl serde::de::Visitor<'_> for Text {
+            type Value = Written;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a quantity with its unit in quotes, like \"10s\" or \"20GB\"")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Written, E> {
+                Ok(Written(text.to_owned()))
+            }
+        }
+        d.deserialize_str(Text)
+    }
+}
+
 macro_rules! with {
     ($(#[$doc:meta])* $one:ident, $(#[$optional_doc:meta])* $optional:ident, $type:ty, $parse:path, $format:path) => {
         $(#[$doc])*
@@ -146,7 +168,7 @@ macro_rules! with {
 
             /// Reads the text.
             pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<$type, D::Error> {
-                $parse(&String::deserialize(d)?).map_err(D::Error::custom)
+                $parse(&super::Written::deserialize(d)?.0).map_err(D::Error::custom)
             }
         }
 
@@ -165,8 +187,8 @@ macro_rules! with {
 
             /// Reads the text, if there is one.
             pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<$type>, D::Error> {
-                let text = Option::<String>::deserialize(d)?;
-                text.map(|text| $parse(&text)).transpose().map_err(D::Error::custom)
+                let text = Option::<super::Written>::deserialize(d)?;
+                text.map(|text| $parse(&text.0)).transpose().map_err(D::Error::custom)
             }
         }
     };

@@ -2,7 +2,7 @@
 
 import { serverNow } from './api.js';
 import { byId, make, setText } from './dom.js';
-import { cause, currentZone, duration, exact, shortDay } from './format.js';
+import { cause, currentZone, duration, exact, shortDay, WANTED_CAUSES } from './format.js';
 
 const LISTED_MAX = 100;
 /** A jump to a gap begins this long before it. */
@@ -36,6 +36,9 @@ const row = (gap, goTo) => make('li', {},
 function showLegend(coverage) {
   const tiers = new Set(coverage.runs.map(({ tier }) => tier));
   for (const tier of ['warm', 'cold']) document.querySelector(`.k-${tier}`).hidden = !tiers.has(tier);
+  const meant = coverage.gaps.filter((gap) => WANTED_CAUSES.has(gap.cause));
+  document.querySelector('.k-meant').hidden = !meant.length;
+  document.querySelector('.k-gap').hidden = Boolean(meant.length) && meant.length === coverage.gaps.length;
   document.querySelector('.k-hold').hidden = !coverage.holds.length;
   document.querySelector('.k-restoring').hidden = !coverage.restoring.length;
 }

@@ -63,7 +63,7 @@ fn a_change_that_promises_what_cannot_be_kept_is_refused_and_the_rules_as_they_w
     let site = site_with(KEPT);
     site.starts();
     site.has_footage();
-    assert_exit(&site.check_config(), 0, "fine, 1 cameras, 1 rules");
+    assert_exit(&site.check_config(), 0, "fine, 1 camera, 1 rule");
     site.configure(BROKEN);
     let index = site.path("data/index");
     let before = fs::read_to_string(site.path("data/retention-in-force.toml")).expect("kept");

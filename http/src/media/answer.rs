@@ -11,8 +11,9 @@ use crate::problem::{Code, Problem};
 /// What is served, before the request narrows it down.
 pub(crate) struct Representation {
     pub(crate) len: u64,
-    /// A strong ETag with its quotes.
-    pub(crate) etag: String,
+    /// A strong ETag with its quotes. None of what grows: whoever keeps a piece of that asks for the next one on the
+    /// condition that the whole is the same, which it never is, and gets all of it. Nobody is to keep it.
+    pub(crate) etag: Option<String>,
     pub(crate) content_type: &'static str,
     /// Whether the bytes under this URL never change.
     pub(crate) immutable: bool,
@@ -24,7 +25,7 @@ pub(crate) fn answer(
     head_only: bool,
     what: &Representation,
 ) -> Result<(Response<Body>, Option<Range<u64>>), Problem> {
-    let tag = what.etag.as_str();
+    let tag = what.etag.as_deref();
     let lists = |name| {
         request
             .get(name)
@@ -38,11 +39,13 @@ pub(crate) fn answer(
         ));
     }
     let mut response = Response::new(Body::empty());
-    set(&mut response, header::ETAG, tag);
-    let cache = if what.immutable {
-        "private, max-age=31536000, immutable"
-    } else {
-        "private, no-cache"
+    if let Some(tag) = tag {
+        set(&mut response, header::ETAG, tag);
+    }
+    let cache = match tag {
+        None => "no-store",
+        Some(_) if what.immutable => "private, max-age=31536000, immutable",
+        Some(_) => "private, no-cache",
     };
     response
         .headers_mut()
@@ -61,7 +64,7 @@ pub(crate) fn answer(
     // give none.
     let current = request
         .get(header::IF_RANGE)
-        .is_none_or(|v| v.to_str().is_ok_and(|v| v.trim() == tag));
+        .is_none_or(|v| v.to_str().is_ok_and(|v| Some(v.trim()) == tag));
     let range = request
         .get(header::RANGE)
         .and_then(|v| v.to_str().ok())
@@ -101,10 +104,10 @@ fn set(response: &mut Response<Body>, name: header::HeaderName, value: &str) {
 }
 
 /// Whether a list of ETags holds `tag`. Weak ones match too: nothing here depends on the difference.
-fn matches(list: &str, tag: &str) -> bool {
+fn matches(list: &str, tag: Option<&str>) -> bool {
     list.split(',')
         .map(str::trim)
-        .any(|t| t == "*" || t.strip_prefix("W/").unwrap_or(t) == tag)
+        .any(|t| t == "*" || Some(t.strip_prefix("W/").unwrap_or(t)) == tag)
 }
 
 #[cfg(test)]
@@ -112,13 +115,20 @@ mod tests {
     use super::*;
 
     fn ask(pairs: &[(&'static str, &str)]) -> Result<(Response<Body>, Option<Range<u64>>), Problem> {
+        ask_of(Some("\"a\""), pairs)
+    }
+
+    fn ask_of(
+        etag: Option<&str>,
+        pairs: &[(&'static str, &str)],
+    ) -> Result<(Response<Body>, Option<Range<u64>>), Problem> {
         let headers = pairs
             .iter()
             .map(|(n, v)| (n.parse().expect("name"), v.parse().expect("value")))
             .collect();
         let what = Representation {
             len: 100,
-            etag: "\"a\"".to_owned(),
+            etag: etag.map(str::to_owned),
             content_type: "video/mp4",
             immutable: false,
         };
@@ -139,6 +149,18 @@ mod tests {
             let (response, _) = ask(&[("range", "bytes=0-9"), ("if-range", if_range)]).expect("answer");
             assert_eq!(response.status().as_u16(), status, "{if_range}");
         }
+    }
+
+    #[test]
+    fn what_grows_has_no_etag_and_is_kept_by_nobody() {
+        let (response, bytes) = ask_of(None, &[("range", "bytes=10-19")]).expect("part");
+        assert_eq!((response.status().as_u16(), bytes), (206, Some(10..20)));
+        assert_eq!(response.headers()[header::CACHE_CONTROL], "no-store");
+        assert!(!response.headers().contains_key(header::ETAG));
+        let (response, _) = ask_of(None, &[("if-none-match", "\"a\"")]).expect("answer");
+        assert_eq!(response.status().as_u16(), 200);
+        let (response, _) = ask_of(None, &[("range", "bytes=0-9"), ("if-range", "\"a\"")]).expect("answer");
+        assert_eq!(response.status().as_u16(), 200);
     }
 
     #[test]

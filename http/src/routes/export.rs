@@ -50,7 +50,7 @@ pub(super) async fn export(
     let (laid, leave) = app.desk.work_to_send(client, size, work).await?;
     let what = Representation {
         len: laid.assembly.len(),
-        etag: laid.assembly.etag().to_owned(),
+        etag: Some(laid.assembly.etag().to_owned()),
         content_type: "video/mp4",
         immutable: false,
     };

@@ -29,7 +29,7 @@ pub(super) async fn init(
     let bytes = stream.init(&hash)?.bytes.clone();
     let what = Representation {
         len: bytes.len() as u64,
-        etag: format!("\"{hash}\""),
+        etag: Some(format!("\"{hash}\"")),
         content_type: "video/mp4",
         immutable: true,
     };

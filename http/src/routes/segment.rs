@@ -48,17 +48,16 @@ pub(super) async fn segment(
     Ok(response)
 }
 
-/// A sealed segment never changes. Of an open one only what is durable exists; what was served stays, but
-/// the whole grows, so that its ETag names its length.
+/// A sealed segment never changes. Of an open one only what is durable exists; what was served stays, but the whole grows.
 fn representation(row: &SegmentRow) -> Representation {
     let immutable = row.state == SegmentState::Sealed;
-    let etag = format!(
-        "\"{}.{}.{}.{}\"",
-        row.id.seq, row.epoch.0, row.generation, row.bytes
-    );
+    let tag = || {
+        let (id, epoch) = (row.id.seq, row.epoch.0);
+        format!("\"{id}.{epoch}.{}.{}\"", row.generation, row.bytes)
+    };
     Representation {
         len: row.bytes,
-        etag,
+        etag: immutable.then(tag),
         content_type: "video/mp4",
         immutable,
     }

@@ -44,7 +44,7 @@ struct Row {
     /// Age of the oldest sealed footage that lies on the disk alone; absent where there is no other tier.
     #[serde(skip_serializing_if = "Option::is_none")]
     unreplicated_s: Option<u64>,
-    /// Gaps that touch the current UTC day, and their length in it.
+    /// Gaps that touch the current UTC day, and their length in it; not those that somebody meant, see [`GapCause::is_meant`].
     gaps_today: usize,
     gap_seconds_today: f64,
     /// Why the last session ended, while nothing has been recorded since: a cause of gaps, and a sentence.
@@ -101,10 +101,9 @@ fn row(stream: &StreamHandle, now: WallTime) -> Result<Row, Problem> {
     let durable_until = stream.live().borrow().durable_until;
     let midnight = now.plus_micros(-(now.micros() % (24 * HOUR_US)));
     let today = TimeRange::new(midnight, now).filter(|today| !today.is_empty());
-    let gaps = today
-        .map(|today| stream.gaps(today))
-        .transpose()?
-        .unwrap_or_default();
+    let gaps = today.map(|today| stream.gaps(today)).transpose()?;
+    let mut gaps = gaps.unwrap_or_default();
+    gaps.retain(|gap| !gap.cause.is_meant());
     let length = |gap: &archive::Gap| {
         let gap = TimeRange::new(gap.from, gap.to.unwrap_or(now))?;
         gap.intersect(today?).map(TimeRange::micros)

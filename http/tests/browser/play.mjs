@@ -31,6 +31,10 @@ async function watch(page) {
   const console_errors = [];
   page.on('pageerror', (error) => console_errors.push(error.message));
   page.on('console', (message) => message.type() === 'error' && console_errors.push(message.text()));
+  const wholes = [];
+  page.on('response', (response) => {
+    if (response.status() === 200 && response.request().headers().range) wholes.push(response.url());
+  });
   await page.goto(address());
   await enterKey(page);
   const selected = (camera) => window.tierline?.cameras.selected === camera;
@@ -64,7 +68,7 @@ async function watch(page) {
     browser: page.context().browser()?.version() ?? '', page: shown, console_errors, errors,
     samples: samples.map((sample) => ({ ...sample, playing_date: iso(sample.playing_date) })),
     verdict: verdict({
-      samples, errors,
+      samples, errors, wholes,
       across: options.across ? Date.parse(options.across) : null,
       stallMaxMs: options.stall ? options.stall * 1000 : null,
       ...(options.mode === 'live' ? { now, lagMaxMs: options.lag * 1000 } : {}),

@@ -3,13 +3,15 @@
 /** Of the time watched after the first picture, the part that must have been played. */
 const PROGRESS_SHARE = 0.5;
 const FRAMES_MIN = 10;
+/** A picture cannot be of a time that is still to come; clocks and samples differ by less. */
+const AHEAD_MAX_MS = 2000;
 
 /**
  * `samples`: `{at_ms, current_time, frames, playing_date, ready_state}` in order; `errors`: what hls.js reported;
  * `across`: a wall time that must have been seen both before and after; `lagMaxMs`: for live, the largest distance of
- * the last picture from `now`; `stallMaxMs`: how long the picture may stand still once it moves. Dates and times are milliseconds, `current_time` is seconds.
+ * the last picture from `now`; `wholes`: URLs of which a range was asked for and all was sent; `stallMaxMs`: how long the picture may stand still once it moves. Dates and times are milliseconds, `current_time` is seconds.
  */
-export function verdict({ samples, errors, across = null, lagMaxMs = null, stallMaxMs = null, now = null }) {
+export function verdict({ samples, errors, across = null, lagMaxMs = null, stallMaxMs = null, now = null, wholes = [] }) {
   const findings = [];
   const fatal = errors.filter((error) => error.fatal);
   if (fatal.length) {
@@ -37,6 +39,8 @@ export function verdict({ samples, errors, across = null, lagMaxMs = null, stall
   }
   const lag = now !== null && dates.length ? now - dates.at(-1) : null;
   if (lagMaxMs !== null && lag !== null && lag > lagMaxMs) findings.push(`${Math.round(lag)} ms behind live`);
+  if (lagMaxMs !== null && lag !== null && lag < -AHEAD_MAX_MS) findings.push(`${Math.round(-lag)} ms ahead of now`);
+  if (wholes.length) findings.push(`a range was asked for and the whole sent: ${wholes[0]} and ${wholes.length - 1} more`);
 
   return {
     ok: findings.length === 0,

@@ -55,3 +55,13 @@ test('live far behind the present fails', () => {
   assert.equal(verdict({ samples, errors: [], lagMaxMs: 10_000, now: T + 60_000 }).ok, false);
   assert.equal(verdict({ samples, errors: [], lagMaxMs: 10_000, now: T + 8000 }).ok, true);
 });
+
+test('live ahead of the present fails', () => {
+  const samples = playing(5);
+  assert.equal(verdict({ samples, errors: [], lagMaxMs: 10_000, now: T + 1000 }).ok, false);
+  assert.equal(verdict({ samples, errors: [], lagMaxMs: 10_000, now: T + 4000 }).ok, true);
+});
+
+test('a range that was answered with the whole fails', () => {
+  assert.equal(verdict({ samples: playing(5), errors: [], wholes: ['/seg/2.mp4'] }).ok, false);
+});
