@@ -110,11 +110,16 @@ class Round:
         keys = self.site / "keys"
         keys.write_text(f"aws_access_key_id = {KEY}\naws_secret_access_key = {SECRET}\n")
         self.config = self.site / "tierline.toml"
-        self.config.write_text(
+        self.settings = (
             f'data_dir = "{data}"\n[http]\nlisten = "127.0.0.1:0"\n'
             f'[tiers.warm]\nurl = "s3://{self.bucket}/site"\nendpoint = "{endpoint}"\nallow_http = true\n'
-            f'credentials_file = "{keys}"\n[tiers.cache]\ndisk = "0B"\nmemory = "64MiB"\n{RETENTION}'
+            f'credentials_file = "{keys}"\n{RETENTION}[tiers.cache]\nmemory = "64MiB"\n'
         )
+        self.cache_on_disk("0B")
+
+    def cache_on_disk(self, size):
+        """From the next start on."""
+        self.config.write_text(f'{self.settings}disk = "{size}"\n')
 
     def start(self):
         process = self.farm.start("tierline", [self.options.tierline, "serve", "--config", self.config])
@@ -150,7 +155,7 @@ class Round:
         return cpu_seconds(self.process) - cpu, time.perf_counter() - begun
 
     def restart(self):
-        """With nothing in the cache."""
+        """With nothing in the memory's cache."""
         self.process.send_signal(signal.SIGTERM)
         self.process.wait()
         self.process, self.port = self.start()
@@ -203,6 +208,10 @@ def one_round(number, farm, options, work, mc, endpoint, files, dice):
         note(name, "down", turns[name][1]())
     of.restart()
     result["ranges"] = of.ranges(dice)
+    of.cache_on_disk(f"{2 * of.bytes}B")
+    of.restart()
+    note("tierline", "filling", of.down())
+    note("tierline", "again", of.down())
     of.stop()
     for bucket in (of.bucket, other):
         mc.run("rb", "--force", f"bench/{bucket}")
@@ -228,6 +237,13 @@ def table(rounds):
         ("… last byte, ms", "again whole"),
     ]:
         rows.append(f"| {what} | {spread([one['ranges'][kind] for one in rounds])} | | | |")
+    for what, direction in [
+        ("everything in order while the cache on the disk fills", "filling"),
+        ("everything in order once more, from that cache", "again"),
+    ]:
+        mine = [one[f"tierline {direction}"] for one in rounds]
+        rows.append(f"| {what}: CPU-s per GB | {spread([one['cpu_s_per_gb'] for one in mine])} | | | |")
+        rows.append(f"| … seconds per GB | {spread([one['s_per_gb'] for one in mine])} | | | |")
     return "\n".join(rows)
 
 

@@ -156,8 +156,11 @@ impl Overload {
         if let Some((passed, then)) = self.before(DISK_WINDOW, now_us) {
             let growth = grew(then.waits, s.waits, passed);
             let goes_on = s.commits >= then.commits + COMMITS;
-            if s.waits >= WAITS && goes_on && growth > -CATCH_UP {
-                excess = Some(excess.unwrap_or(0.0).max(growth));
+            // What waits longest tells how much too much came in when it came, and goes on ageing for a while after
+            // enough have given way. Whether there still is too much, and how much, tells the memory that is filled.
+            let fills = s.filled > then.filled || s.filled == 0.0;
+            if s.waits >= WAITS && goes_on && growth > -CATCH_UP && fills {
+                excess = Some(excess.unwrap_or(0.0).max(growth.min(filling(then, s, passed))));
             }
             if s.filled >= FILLED && s.filled >= then.filled {
                 excess = Some(excess.unwrap_or(0.0));
@@ -233,6 +236,16 @@ impl Overload {
     fn patience(&self) -> Duration {
         self.patience.unwrap_or(PATIENCE)
     }
+}
+
+/// By how much more comes in than goes to the disk, as a share of what comes in: what waits has come in within
+/// `waits`, and grew by so much within `passed`.
+fn filling(then: &Signals, now: &Signals, passed: Duration) -> f32 {
+    if now.filled == 0.0 {
+        return f32::MAX;
+    }
+    let grown = (now.filled - then.filled) / now.filled;
+    grown * now.waits.as_secs_f32() / passed.as_secs_f32()
 }
 
 /// By how much a time grew, as a share of the time that passed.

@@ -16,8 +16,8 @@ struct Machine {
     reads: f32,
     writes: f32,
     behind: f32,
-    /// Footage that waits for the disk, in camera-seconds.
-    waiting: f32,
+    /// Footage that waits for the disk, in camera-seconds, by the time when it came.
+    queue: VecDeque<(u64, f32)>,
     now_us: u64,
 }
 
@@ -28,8 +28,24 @@ impl Machine {
             reads,
             writes,
             behind: 0.0,
-            waiting: 0.0,
+            queue: VecDeque::new(),
             now_us: 1_000_000,
+        }
+    }
+
+    fn waiting(&self) -> f32 {
+        self.queue.iter().map(|(_, amount)| amount).sum()
+    }
+
+    /// The oldest goes to the disk first.
+    fn write(&mut self, mut room: f32) {
+        while let Some((_, amount)) = self.queue.front_mut() {
+            *amount -= room;
+            if *amount > 0.0 {
+                return;
+            }
+            room = -*amount;
+            self.queue.pop_front();
         }
     }
 
@@ -41,12 +57,14 @@ impl Machine {
         // What is late is read faster than it comes in when there is time.
         let gain = (1.0 - self.reads / load.max(0.1)) * 0.5;
         self.behind = (self.behind + gain).max(0.0);
-        self.waiting = (self.waiting + (load.min(self.reads) - self.writes) * 0.5).max(0.0);
+        self.queue.push_back((self.now_us, load.min(self.reads) * 0.5));
+        self.write(self.writes * 0.5);
+        let oldest = self.queue.front().map_or(self.now_us, |(at, _)| *at);
         let signals = Signals {
             busy: if self.behind > 0.0 { 1.0 } else { load / self.reads },
             behind: Duration::from_secs_f32(self.behind),
-            filled: self.waiting / (self.cameras as f32 * 50.0),
-            waits: Duration::from_secs_f32(self.waiting / load.max(0.1)),
+            filled: self.waiting() / (self.cameras as f32 * 28.0),
+            waits: since(oldest, self.now_us),
             commits: self.now_us / HALF_SECOND,
         };
         self.now_us += HALF_SECOND;
@@ -70,9 +88,17 @@ fn a_disk_that_is_too_slow_makes_cameras_give_way_until_it_keeps_up() {
     let (mut machine, mut overload) = (Machine::new(80, 1000.0, 40.0), Overload::default());
     let recorded: Vec<_> = (0..1200).map(|_| machine.step(&mut overload)).collect();
     assert!(
-        recorded.iter().any(|n| *n <= 40) && machine.waiting < 4000.0,
+        recorded.iter().any(|n| *n <= 40) && machine.waiting() < 2000.0,
         "{recorded:?}"
     );
+}
+
+#[test]
+fn what_waits_is_old_for_a_while_after_enough_have_given_way_and_takes_nobody_else() {
+    let (mut machine, mut overload) = (Machine::new(24, 1000.0, 12.4), Overload::default());
+    let recorded: Vec<_> = (0..400).map(|_| machine.step(&mut overload)).collect();
+    let least = *recorded.iter().min().expect("steps");
+    assert!((10..=12).contains(&least), "{recorded:?}");
 }
 
 #[test]
