@@ -68,6 +68,10 @@ pub enum Step {
     Deleted,
     /// Objects are listed.
     ListObjects,
+    /// A store is asked to make an object readable.
+    Restore,
+    /// It has been asked, and nobody was told yet.
+    RestoreAsked,
 }
 
 /// What is to happen instead of a step.

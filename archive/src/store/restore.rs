@@ -12,6 +12,7 @@ use super::raw::Raw;
 use super::upload::Crc64;
 use super::{Backend, CALL_TIMEOUT, Store};
 use crate::layout::outline_path;
+use crate::seam::Step;
 use crate::time::WallTime;
 
 pub(super) const CLASS: &str = "x-amz-storage-class";
@@ -150,9 +151,11 @@ impl Store {
         let (Backend::Bucket(bucket), Some(how)) = (&self.backend, &self.restoring) else {
             return Ok(());
         };
+        self.step(Step::Restore, "restore", name)?;
         let path = self.path(name);
         let asked = begin(bucket.raw(), &path, name, how);
-        self.answered(CALL_TIMEOUT, "restore", name, asked).await
+        self.answered(CALL_TIMEOUT, "restore", name, asked).await?;
+        self.step(Step::RestoreAsked, "restore", name)
     }
 
     /// Puts something small there that can be read at once, verified; what an accident left under this name is replaced.

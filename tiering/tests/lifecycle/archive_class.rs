@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use archive::layout::{MARKER, outline_path, segment_path};
+use archive::seam::Step;
 use archive::segment::{Pace, SegmentReader, verify};
 use archive::store::{Objects, Store, StoreConfig, Stores};
 use archive::{Clock, StreamNo, SystemClock, Tier, WallTime};
@@ -20,6 +21,7 @@ use tokio::sync::Semaphore;
 
 use crate::archive_of_segments::{Archive, ample, minute, reap};
 use crate::servers::{BUCKET, Kind, Server, keys_file};
+use crate::steps::{self, Steps};
 
 const BELOW: Below = Below {
     warm: false,
@@ -52,7 +54,12 @@ fn store(server: &Server, folder: &Path) -> Store {
 impl Glacier {
     /// With three segments of ten minutes that have left the disk.
     fn with_segments() -> (Self, StreamNo) {
-        let (g, stream) = Self::after(&[minute(31), minute(60)]);
+        Self::with(3)
+    }
+
+    /// With so many.
+    fn with(count: i64) -> (Self, StreamNo) {
+        let (g, stream) = Self::of(count, &[minute(count * 10 + 1), minute(count * 10 + 30)]);
         let rows = g.archive.rows(stream);
         assert!(rows.iter().all(|row| row.tier == Tier::Cold), "{rows:?}");
         assert!(rows.iter().all(|row| !g.archive.file(row).exists()));
@@ -61,6 +68,10 @@ impl Glacier {
 
     /// With three segments of ten minutes as these passes leave them.
     fn after(passes: &[WallTime]) -> (Self, StreamNo) {
+        Self::of(3, passes)
+    }
+
+    fn of(count: i64, passes: &[WallTime]) -> (Self, StreamNo) {
         let folder = tempfile::tempdir().expect("folder");
         let server = Server::start(Kind::Moto, folder.path());
         server.restores_take(RESTORE);
@@ -79,7 +90,7 @@ impl Glacier {
             _server: server,
         };
         let stream = g.archive.camera("lobby", 5);
-        g.archive.record_many(stream, 0..3);
+        g.archive.record_many(stream, 0..count);
         let rule = RetentionRule {
             hot: Some(Duration::from_secs(600)),
             ..RetentionRule::default()
@@ -152,9 +163,22 @@ impl Glacier {
     }
 
     fn restorer(&self) -> Restorer {
+        self.restorer_of(&self.stores)
+    }
+
+    fn restorer_of(&self, stores: &Stores) -> Restorer {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-        let restorer = Restorer::start(self.archive.index.clone(), &self.stores, clock);
+        let restorer = Restorer::start(self.archive.index.clone(), stores, clock);
         restorer.expect("started").expect("needed")
+    }
+
+    /// Its stores, with faults before them.
+    fn faulty(&self, steps: &Arc<Steps>) -> Stores {
+        let mut stores = self.stores.clone();
+        if let Some(cold) = &mut stores.cold {
+            cold.store = cold.store.clone().with_faults(steps.clone());
+        }
+        stores
     }
 }
 
@@ -282,4 +306,52 @@ fn a_restore_that_is_wanted_is_seen_through_also_by_the_next_process() {
     g.archive.index.commit(batch).expect("deleted");
     assert_eq!(g.archive.index.all_restores().expect("read"), []);
     restorer.stop();
+}
+
+#[test]
+fn a_restore_that_is_killed_at_any_step_is_seen_through_by_the_next_process() {
+    /// More than a restore has.
+    const SEGMENTS: i64 = 14;
+    let (mut g, stream) = Glacier::with(SEGMENTS);
+    std::thread::sleep(RESTORE);
+    let rows = g.archive.rows(stream);
+    let mut killed_at = Vec::new();
+    for (at, row) in (1..).zip(&rows) {
+        let steps = Arc::new(Steps::default());
+        let stores = g.faulty(&steps);
+        g.archive = g.archive.faulty(steps.clone());
+        let takes = Duration::from_secs(3600);
+        let noted = g
+            .archive
+            .index
+            .want_restores(std::slice::from_ref(row), now(), takes);
+        assert!(noted.expect("noted").is_some());
+        steps.plan(steps::Fault::Kill, at);
+        let (restorer, begun) = (g.restorer_of(&stores), Instant::now());
+        while !steps.is_dead() && g.state(row) != Some(RestoreState::Ready) {
+            assert!(begun.elapsed() < Duration::from_secs(30), "step {at}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        restorer.stop();
+        g.archive = g.archive.without_faults();
+        let fired = steps.fired();
+        killed_at.extend(fired);
+        assert!(g.state(row).is_some(), "forgotten after {fired:?}");
+        let restorer = g.restorer();
+        g.wait_until(row, RestoreState::Ready);
+        g.read(row).expect("every byte");
+        restorer.stop();
+        if fired.is_none() {
+            break;
+        }
+    }
+    let of = |step| killed_at.iter().filter(|at| **at == step).count();
+    assert!(
+        of(Step::Restore) == 1
+            && of(Step::RestoreAsked) == 1
+            && of(Step::Commit) == 2
+            && of(Step::Committed) == 2,
+        "{killed_at:?}"
+    );
+    assert!((killed_at.len() as i64) < SEGMENTS, "{killed_at:?}");
 }
