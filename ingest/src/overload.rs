@@ -25,8 +25,9 @@ const COMMITS: u64 = 2;
 const FILLED: f32 = 0.5;
 /// More than the measured excess gives way, so that what is left catches up.
 const MARGIN: f32 = 0.1;
-/// The least and the most of those recorded that give way at a time.
-const STEP: (f32, f32) = (0.125, 0.5);
+/// The least and the most of those recorded that give way at a time. Half and the margin are enough at twice the capacity,
+/// and what waits gets no longer.
+const STEP: (f32, f32) = (0.125, 0.6);
 /// How long must all be calm before one camera comes back, at first.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// And at most, after it proved too much again and again.
