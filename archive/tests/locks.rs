@@ -59,8 +59,17 @@ fn store_at(endpoint: &str, folder: &Path, bucket: &str) -> Store {
 
 #[test]
 fn a_held_object_cannot_be_deleted_and_one_that_is_released_leaves_no_version() {
+    holds_bind(Kind::Minio);
+}
+
+#[test]
+fn the_same_on_a_server_that_has_archive_classes_as_well() {
+    holds_bind(Kind::Moto);
+}
+
+fn holds_bind(kind: Kind) {
     let folder = tempfile::tempdir().expect("folder");
-    let server = Server::start(Kind::Minio, folder.path());
+    let server = Server::start(kind, folder.path());
     mc(
         &server,
         folder.path(),
@@ -86,7 +95,9 @@ fn a_held_object_cannot_be_deleted_and_one_that_is_released_leaves_no_version() 
         store.delete("a/held.mp4").await.expect("delete");
         assert_eq!(store.stat("a/held.mp4").await.expect("stat"), None);
         let missing = store.legal_hold("a/none.mp4", true).await.expect_err("missing");
-        assert!(matches!(missing, StoreError::Missing { .. }), "{missing}");
+        // moto falls over what is not there, and says 500.
+        let told = matches!(missing, StoreError::Missing { .. });
+        assert!(told || kind == Kind::Moto, "{missing}");
     });
     // Not a version, and not a marker: nothing is left of either.
     let left = mc(
