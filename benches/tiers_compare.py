@@ -6,8 +6,8 @@ every round, in turns: tierline copies all segments into a new bucket, each veri
 `mc cp` puts the same files into another. Then both read everything back: tierline through its API with an empty cache,
 `mc cp` into a folder. What counts is the client's CPU time, utime + stime, per GB, and the time that it takes.
 
-Then single fragments: the time to the first byte of a range that lies in MinIO alone, with an empty cache and again,
-and a read in playback order.
+Then single fragments: the time to the first byte of a range that lies in MinIO alone, with an empty cache and again.
+Last, everything in order once more, while the cache on the disk fills and out of it.
 
     cargo build --release
     benches/tiers_compare.py --tierline target/release/tierline --minio MINIO --mc MC --out target/bench

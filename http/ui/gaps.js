@@ -36,9 +36,9 @@ const row = (gap, goTo) => make('li', {},
 function showLegend(coverage) {
   const tiers = new Set(coverage.runs.map(({ tier }) => tier));
   for (const tier of ['warm', 'cold']) document.querySelector(`.k-${tier}`).hidden = !tiers.has(tier);
-  const meant = coverage.gaps.filter((gap) => WANTED_CAUSES.has(gap.cause));
-  document.querySelector('.k-meant').hidden = !meant.length;
-  document.querySelector('.k-gap').hidden = Boolean(meant.length) && meant.length === coverage.gaps.length;
+  const wanted = (gap) => WANTED_CAUSES.has(gap.cause);
+  document.querySelector('.k-meant').hidden = !coverage.gaps.some(wanted);
+  document.querySelector('.k-gap').hidden = coverage.gaps.length > 0 && coverage.gaps.every(wanted);
   document.querySelector('.k-hold').hidden = !coverage.holds.length;
   document.querySelector('.k-restoring').hidden = !coverage.restoring.length;
 }

@@ -159,8 +159,7 @@ impl Overload {
             let goes_on = s.commits >= then.commits + COMMITS;
             // What waits longest tells how much too much came in when it came, and goes on ageing for a while after
             // enough have given way. Whether there still is too much, and how much, tells the memory that is filled.
-            let fills = s.filled > then.filled || s.filled == 0.0;
-            if s.waits >= WAITS && goes_on && growth > -CATCH_UP && fills {
+            if s.waits >= WAITS && goes_on && growth > -CATCH_UP && s.filled > then.filled {
                 excess = Some(excess.unwrap_or(0.0).max(growth.min(filling(then, s, passed))));
             }
             if s.filled >= FILLED && s.filled >= then.filled {
@@ -240,11 +239,8 @@ impl Overload {
 }
 
 /// By how much more comes in than goes to the disk, as a share of what comes in: what waits has come in within
-/// `waits`, and grew by so much within `passed`.
+/// `waits`, and grew by so much within `passed`. Something has to wait.
 fn filling(then: &Signals, now: &Signals, passed: Duration) -> f32 {
-    if now.filled == 0.0 {
-        return f32::MAX;
-    }
     let grown = (now.filled - then.filled) / now.filled;
     grown * now.waits.as_secs_f32() / passed.as_secs_f32()
 }

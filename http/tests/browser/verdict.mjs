@@ -38,8 +38,10 @@ export function verdict({ samples, errors, across = null, lagMaxMs = null, stall
     if (before < 0 || after <= before) findings.push(`did not play across ${new Date(across).toISOString()}`);
   }
   const lag = now !== null && dates.length ? now - dates.at(-1) : null;
-  if (lagMaxMs !== null && lag !== null && lag > lagMaxMs) findings.push(`${Math.round(lag)} ms behind live`);
-  if (lagMaxMs !== null && lag !== null && lag < -AHEAD_MAX_MS) findings.push(`${Math.round(-lag)} ms ahead of now`);
+  if (lagMaxMs !== null && lag !== null) {
+    if (lag > lagMaxMs) findings.push(`${Math.round(lag)} ms behind live`);
+    if (lag < -AHEAD_MAX_MS) findings.push(`${Math.round(-lag)} ms ahead of now`);
+  }
   if (wholes.length) findings.push(`a range was asked for and the whole sent: ${wholes[0]} and ${wholes.length - 1} more`);
 
   return {

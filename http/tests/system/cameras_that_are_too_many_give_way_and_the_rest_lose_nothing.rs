@@ -127,11 +127,12 @@ fn overload(hold: Duration, begin: &dyn Fn(u32), half: &dyn Fn(u32) -> String, a
     for id in of("shed") {
         let timeline = api.timeline(id).expect("a timeline");
         // It may have been tried whether there is room for it again.
-        let mut missing = timeline.gaps.iter().filter(|gap| gap.to > from && gap.from < to);
-        let first = missing.next();
+        let within = timeline.gaps.iter().filter(|gap| gap.to > from && gap.from < to);
+        let missing: Vec<_> = within.collect();
         assert!(
-            first.is_some_and(|gap| gap.from <= from && gap.cause == "overload")
-                && missing.all(|gap| gap.cause == "overload"),
+            missing.first().is_some_and(|gap| gap.from <= from)
+                && missing.last().is_some_and(|gap| gap.to >= to)
+                && missing.iter().all(|gap| gap.cause == "overload"),
             "{id}: {timeline:?}"
         );
     }

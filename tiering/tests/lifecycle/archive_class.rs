@@ -150,6 +150,14 @@ impl Glacier {
         known.map(|restore| restore.state)
     }
 
+    /// Notes that somebody wants to read it.
+    fn want(&self, row: &SegmentRow) {
+        let takes = Duration::from_secs(3600);
+        let rows = std::slice::from_ref(row);
+        let noted = self.archive.index.want_restores(rows, now(), takes);
+        assert!(noted.expect("noted").is_some());
+    }
+
     fn wait_until(&self, row: &SegmentRow, state: RestoreState) {
         let begun = Instant::now();
         while self.state(row) != Some(state) {
@@ -269,12 +277,7 @@ fn a_restore_that_is_wanted_is_seen_through_also_by_the_next_process() {
     std::thread::sleep(RESTORE);
     let rows = g.archive.rows(stream);
     let (wanted, other) = (&rows[1], &rows[2]);
-    let takes = Duration::from_secs(3600);
-    let noted = g
-        .archive
-        .index
-        .want_restores(std::slice::from_ref(wanted), now(), takes);
-    assert!(noted.expect("noted").is_some());
+    g.want(wanted);
     let restorer = g.restorer();
     g.wait_until(wanted, RestoreState::Asked);
     assert!(g.read(wanted).expect_err("not yet").is_archived());
@@ -294,11 +297,7 @@ fn a_restore_that_is_wanted_is_seen_through_also_by_the_next_process() {
     assert_eq!(g.state(other), None, "nobody wanted it");
     assert!(g.read(other).expect_err("archived").is_archived());
     // What is gone from the tier is forgotten.
-    let gone = g
-        .archive
-        .index
-        .want_restores(std::slice::from_ref(other), now(), takes);
-    assert!(gone.expect("noted").is_some());
+    g.want(other);
     let mut batch = indexer::Batch::default();
     batch.delete(&rows[0]);
     batch.delete(wanted);
@@ -320,12 +319,7 @@ fn a_restore_that_is_killed_at_any_step_is_seen_through_by_the_next_process() {
         let steps = Arc::new(Steps::default());
         let stores = g.faulty(&steps);
         g.archive = g.archive.faulty(steps.clone());
-        let takes = Duration::from_secs(3600);
-        let noted = g
-            .archive
-            .index
-            .want_restores(std::slice::from_ref(row), now(), takes);
-        assert!(noted.expect("noted").is_some());
+        g.want(row);
         steps.plan(steps::Fault::Kill, at);
         let (restorer, begun) = (g.restorer_of(&stores), Instant::now());
         while !steps.is_dead() && g.state(row) != Some(RestoreState::Ready) {

@@ -64,7 +64,7 @@ impl Faults for Steps {
     fn at(&self, step: Step, _: &Path) -> Answer {
         let of_a_store = matches!(
             step,
-            Step::LookUp | Step::Put | Step::Fetch | Step::Delete | Step::ListObjects
+            Step::LookUp | Step::Put | Step::Fetch | Step::Delete | Step::ListObjects | Step::Restore
         );
         if of_a_store && self.stores_away.load(Ordering::Acquire) {
             return Answer::Fail(EIO);
