@@ -72,7 +72,7 @@ bench-scale: setup-bench build ## 300 cameras for ten minutes on two cores, and 
 soak soak-faults: export TIERLINE_REQUIRE_RIGS = 1
 soak: setup-test rocksdb ## the long forms of the tests, for hours
 	@echo "soak: running the long forms, that is the tests marked as ignored, one at a time"
-	cargo test --locked --workspace --release --no-fail-fast -- --ignored --test-threads=1 --nocapture
+	cargo test --locked --workspace --no-fail-fast -- --ignored --test-threads=1 --nocapture
 	$(MAKE) fuzz
 	$(MAKE) soak-run
 

@@ -19,6 +19,9 @@ const BUSY: f32 = 0.9;
 const WAITS: Duration = Duration::from_secs(6);
 /// Over how long is looked whether the disk keeps up: over some commits, which may take seconds each.
 const DISK_WINDOW: Duration = Duration::from_secs(10);
+/// Over how long is looked, once cameras that came back have gone again, whether the others catch up: they did keep up
+/// without them, but files to end and footage that waits are work that the trial left behind.
+const SETTLES: Duration = Duration::from_secs(10);
 /// Commits within it that tell a disk that is slow from one that hangs, for which memory is there.
 const COMMITS: u64 = 2;
 /// Memory for what waits for the disk is filled to this share when someone gives way even so.
@@ -102,6 +105,8 @@ pub struct Overload {
     returning: usize,
     /// When cameras last came back, and the floor before.
     trial: Option<(u64, Rank)>,
+    /// Whether the last step took a trial back.
+    settles: bool,
 }
 
 impl Overload {
@@ -148,7 +153,8 @@ impl Overload {
 
     fn judge(&self, s: &Signals, now_us: u64) -> Load {
         let mut excess: Option<f32> = None;
-        if let Some((passed, then)) = self.before(WINDOW, now_us) {
+        let window = if self.settles { SETTLES } else { WINDOW };
+        if let Some((passed, then)) = self.before(window, now_us) {
             let growth = grew(then.behind, s.behind, passed);
             if s.busy >= BUSY && s.behind >= BEHIND && growth > -CATCH_UP {
                 excess = Some(growth);
@@ -193,6 +199,7 @@ impl Overload {
         let below = ranks.partition_point(|rank| *rank < self.floor);
         let recorded = ranks.len() - below;
         let returned = self.trial.take().filter(|(at, _)| since(*at, now_us) < TRIAL);
+        self.settles = returned.is_some();
         let floor = match returned {
             Some((_, before)) => {
                 self.patience = Some((self.patience() * 2).min(PATIENCE_MAX));
@@ -225,6 +232,7 @@ impl Overload {
         let below = ranks.partition_point(|rank| *rank < self.floor);
         let still = below.saturating_sub(self.returning.max(1));
         self.trial = Some((now_us, self.floor));
+        self.settles = false;
         self.floor = match ranks.get(still) {
             Some(rank) if still > 0 => *rank,
             _ => Rank::LOWEST,

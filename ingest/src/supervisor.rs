@@ -284,6 +284,7 @@ impl Streams {
             stop: stopped,
             sessions,
             late: late.clone(),
+            told: None,
         };
         let task = tokio::spawn(recorder.run());
         let running = Running {
@@ -382,6 +383,8 @@ struct Recorder {
     stop: watch::Receiver<Option<GapCause>>,
     sessions: Arc<retina::client::SessionGroup>,
     late: Arc<Told>,
+    /// Why the last session ended, if nothing was recorded since: a camera that is away is not news each time.
+    told: Option<String>,
 }
 
 enum Ended {
@@ -410,7 +413,7 @@ impl Recorder {
             let (cause, text) = (error.cause(), error.to_string());
             self.recording.end_session(self.shared.clock.wall(), cause);
             self.late.forget();
-            tracing::warn!(stream = %self.id, cause = cause.as_str(), error = %text, "the session ended");
+            self.tell(cause, &text);
             self.shared.index.set_status(self.recording.no(), |s| {
                 (s.last_cause, s.last_error) = (Some(cause), Some(text))
             });
@@ -427,6 +430,16 @@ impl Recorder {
                 () = wait => {}
                 cause = stopped(&mut self.stop) => return self.stopped(cause),
             }
+        }
+    }
+
+    fn tell(&mut self, cause: GapCause, error: &str) {
+        let cause = cause.as_str();
+        if self.told.as_deref() == Some(error) {
+            tracing::debug!(stream = %self.id, cause, error, "the session ended as the one before");
+        } else {
+            tracing::warn!(stream = %self.id, cause, error, "the session ended");
+            self.told = Some(error.to_owned());
         }
     }
 
@@ -462,6 +475,7 @@ impl Recorder {
                 .set_status(self.recording.no(), |s| s.reconnects += 1);
         }
         self.recording.begin_session();
+        self.told = None;
         let (mut beat, mut events) = (0, 0_u32);
         loop {
             // A session with much to read lets the others have their turn, and us look at how all are doing.

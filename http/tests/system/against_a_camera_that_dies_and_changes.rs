@@ -166,7 +166,11 @@ fn assert_refused(service: &Service) {
     );
     println!("vault: {:?}; {:?}", status.last_error, timeline.gaps);
 
-    let mut said = vec![("the log".to_owned(), service.log())];
+    let log = service.log();
+    let is_warning = |line: &&str| line.contains("the session ended") && line.contains(VAULT);
+    let warnings = log.lines().filter(is_warning).count();
+    assert_eq!(warnings, 1, "it is said as often as it is tried:\n{log}");
+    let mut said = vec![("the log".to_owned(), log)];
     for path in [
         "/api/v1/cameras".to_owned(),
         format!("/api/v1/cameras/{VAULT}"),

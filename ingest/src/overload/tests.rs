@@ -156,6 +156,44 @@ fn all_come_back_when_the_load_falls_and_one_that_is_too_much_goes_again_for_lon
 }
 
 #[test]
+fn what_cameras_that_went_again_leave_behind_takes_nobody_else_but_what_lasts_does() {
+    let ranks = ranks(24);
+    let load = |busy, behind| Signals {
+        busy,
+        behind: Duration::from_secs_f32(behind),
+        ..Signals::default()
+    };
+    let mut overload = Overload::default();
+    let mut now = 0;
+    let mut ticks = |overload: &mut Overload, n, signals: &dyn Fn(f32) -> Signals| {
+        let floors = (0..n).map(|tick| {
+            now += HALF_SECOND;
+            overload.observe(&signals(tick as f32 / 2.0), &ranks, now)
+        });
+        floors.collect::<Vec<_>>()
+    };
+    let fewer = *ticks(&mut overload, 12, &|passed| load(1.0, 1.0 + passed / 2.0))
+        .last()
+        .expect("a floor");
+    assert!(fewer > Rank::LOWEST);
+    let tried = *ticks(&mut overload, 24, &|_| load(0.3, 0.2))
+        .last()
+        .expect("a floor");
+    assert!(tried < fewer);
+    let trial = *ticks(&mut overload, 3, &|passed| load(1.0, 1.0 + passed / 2.0))
+        .last()
+        .expect("a floor");
+    assert_eq!(trial, fewer, "it was not taken back");
+
+    let later = ticks(&mut overload, 14, &|passed| {
+        load(1.0, (2.0 + passed / 5.0).min(2.7))
+    });
+    assert!(later.iter().all(|floor| *floor == fewer), "{later:?}");
+    let lasting = ticks(&mut overload, 20, &|passed| load(1.0, 2.7 + passed / 5.0));
+    assert!(lasting.iter().any(|floor| *floor > fewer), "{lasting:?}");
+}
+
+#[test]
 fn a_pause_of_the_machine_makes_nobody_give_way() {
     let mut overload = Overload::default();
     let ranks = ranks(20);
