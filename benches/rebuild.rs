@@ -1,4 +1,5 @@
-//! The index made anew from segments alone, on the local disk: how many a second.
+//! The index made anew from segments alone, on the local disk and in a store: how many a second. And from its copy in that
+//! store, as on a new machine.
 //!
 //! The files are written by the code that records, with pictures of some bytes, and without waiting for the disk.
 
@@ -12,10 +13,12 @@ use archive::buffer::Pool;
 use archive::disk::Disk;
 use archive::seam::{Answer, Faults, Step};
 use archive::segment::{Closing, FragmentBuilder, SegmentHeader, SegmentWriter};
-use archive::store::Stores;
+use archive::store::{Objects, Store, StoreConfig, Stores};
 use archive::time::SECOND_US;
 use archive::{Epoch, InitSegment, Sha256, StreamId, WallTime};
-use indexer::{Index, IndexOptions, rebuild};
+use indexer::{Index, IndexOptions, rebuild, rebuild_from};
+use tiering::checkpoint::{fetch, make};
+use tokio::sync::Semaphore;
 
 use report::{Failure, Report};
 
@@ -108,8 +111,57 @@ fn main() -> Result<(), Failure> {
         report.add(shape.label, "segments/s", rates, None);
         report.add(format!("{}: each", shape.label), "µs", times, Some(50.0));
         report.add(format!("{}: CPU of each", shape.label), "µs", cpu, None);
+        lost_machine(dir.path(), shape.label, all, &mut report)?;
     }
     report.finish(&out)
+}
+
+/// The same segments lie in a store, and the disk is new: without a copy of the index, and with one.
+fn lost_machine(dir: &Path, label: &str, all: usize, report: &mut Report) -> Result<(), Failure> {
+    std::fs::rename(dir.join("hot"), dir.join("warm"))?;
+    let disk = Disk::open(&dir.join("new"))?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    let url = url::Url::from_directory_path(dir.join("warm")).map_err(|()| "not a folder")?;
+    let warm = Objects {
+        store: Store::open(&StoreConfig::at(url))?,
+        cache: None,
+        runtime: runtime.handle().clone(),
+        turns: Arc::new(Semaphore::new(4)),
+    };
+    let stores = Stores {
+        warm: Some(warm.clone()),
+        cold: None,
+    };
+    let options = IndexOptions::default();
+    let (mut without, mut with) = (Vec::new(), Vec::new());
+    for run in 0..RUNS {
+        let begun = Instant::now();
+        let index = Index::open(&dir.join(format!("store-{run}")), &options)?;
+        let rebuilt = rebuild(&disk, &stores, &index, |_| {})?;
+        without.push(all as f64 / begun.elapsed().as_secs_f64());
+
+        let (work, fetched) = (dir.join("work"), dir.join(format!("fetched-{run}")));
+        let now = WallTime::from_micros(ORIGIN_US + run as i64 * SECOND_US);
+        make(&index, &work, &warm, 1, now, || true)?.ok_or("no copy")?;
+        let begun = Instant::now();
+        std::fs::create_dir(&fetched)?;
+        fetch(&warm, &fetched)?.ok_or("no copy")?;
+        let known = Index::open_read_only(&fetched)?;
+        let index = Index::open(&dir.join(format!("copy-{run}")), &options)?;
+        let remembered = rebuild_from(Some(&known), &disk, &stores, &index, |_| {})?.remembered;
+        with.push(all as f64 / begun.elapsed().as_secs_f64());
+        if (rebuilt.segments, remembered) != (all as u64, all as u64) {
+            return Err(format!("{} and {remembered} of {all} segments", rebuilt.segments).into());
+        }
+    }
+    report.add(format!("{label}: in a store"), "segments/s", without, None);
+    report.add(
+        format!("{label}: in a store, with a copy of the index there"),
+        "segments/s",
+        with,
+        None,
+    );
+    Ok(())
 }
 
 impl Shape {

@@ -11,6 +11,9 @@ const BEHIND: Duration = Duration::from_millis(1500);
 const WINDOW: Duration = Duration::from_secs(4);
 /// Nobody looked for so long, and nothing was read meanwhile: the whole machine stood still.
 const PAUSE: Duration = Duration::from_millis(1500);
+/// When cameras that came back have gone again, the others kept up without them before: whether they do is looked at after
+/// so long, when what was left behind is done, files to end and footage that waits.
+const SETTLES: Duration = Duration::from_secs(6);
 /// Reading that is behind has to catch up by this share of the time that passes.
 const CATCH_UP: f32 = 0.03;
 /// The sessions' thread works at least this much of its time when it is the reason for being behind.
@@ -19,9 +22,6 @@ const BUSY: f32 = 0.9;
 const WAITS: Duration = Duration::from_secs(6);
 /// Over how long is looked whether the disk keeps up: over some commits, which may take seconds each.
 const DISK_WINDOW: Duration = Duration::from_secs(10);
-/// Over how long is looked, once cameras that came back have gone again, whether the others catch up: they did keep up
-/// without them, but files to end and footage that waits are work that the trial left behind.
-const SETTLES: Duration = Duration::from_secs(10);
 /// Commits within it that tell a disk that is slow from one that hangs, for which memory is there.
 const COMMITS: u64 = 2;
 /// Memory for what waits for the disk is filled to this share when someone gives way even so.
@@ -99,14 +99,13 @@ pub struct Overload {
     /// Whether the last look came after a pause.
     paused: bool,
     calm_since: Option<u64>,
-    acted_at: Option<u64>,
     patience: Option<Duration>,
     /// How many come back next.
     returning: usize,
     /// When cameras last came back, and the floor before.
     trial: Option<(u64, Rank)>,
-    /// Whether the last step took a trial back.
-    settles: bool,
+    /// From when on lateness counts.
+    settled_us: u64,
 }
 
 impl Overload {
@@ -153,10 +152,10 @@ impl Overload {
 
     fn judge(&self, s: &Signals, now_us: u64) -> Load {
         let mut excess: Option<f32> = None;
-        let window = if self.settles { SETTLES } else { WINDOW };
-        if let Some((passed, then)) = self.before(window, now_us) {
+        if let Some((passed, then)) = self.before(WINDOW, now_us) {
             let growth = grew(then.behind, s.behind, passed);
-            if s.busy >= BUSY && s.behind >= BEHIND && growth > -CATCH_UP {
+            let settled = since(self.settled_us, now_us) >= WINDOW;
+            if settled && s.busy >= BUSY && s.behind >= BEHIND && growth > -CATCH_UP {
                 excess = Some(growth);
             }
         }
@@ -193,16 +192,13 @@ impl Overload {
     }
 
     fn shed(&mut self, share: f32, ranks: &[Rank], now_us: u64) {
-        if self.acted_at.is_some_and(|at| since(at, now_us) < WINDOW) {
-            return;
-        }
         let below = ranks.partition_point(|rank| *rank < self.floor);
         let recorded = ranks.len() - below;
         let returned = self.trial.take().filter(|(at, _)| since(*at, now_us) < TRIAL);
-        self.settles = returned.is_some();
         let floor = match returned {
             Some((_, before)) => {
                 self.patience = Some((self.patience() * 2).min(PATIENCE_MAX));
+                self.settled_us = now_us + SETTLES.as_micros() as u64;
                 before
             }
             // Someone is always recorded: a camera alone can only be too much for the disk.
@@ -214,7 +210,6 @@ impl Overload {
         };
         self.floor = floor.max(self.floor);
         self.returning = 1;
-        self.acted_at = Some(now_us);
         self.past.clear();
     }
 
@@ -232,7 +227,6 @@ impl Overload {
         let below = ranks.partition_point(|rank| *rank < self.floor);
         let still = below.saturating_sub(self.returning.max(1));
         self.trial = Some((now_us, self.floor));
-        self.settles = false;
         self.floor = match ranks.get(still) {
             Some(rank) if still > 0 => *rank,
             _ => Rank::LOWEST,

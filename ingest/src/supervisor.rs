@@ -284,7 +284,7 @@ impl Streams {
             stop: stopped,
             sessions,
             late: late.clone(),
-            told: None,
+            logged: None,
         };
         let task = tokio::spawn(recorder.run());
         let running = Running {
@@ -383,8 +383,8 @@ struct Recorder {
     stop: watch::Receiver<Option<GapCause>>,
     sessions: Arc<retina::client::SessionGroup>,
     late: Arc<Told>,
-    /// Why the last session ended, if nothing was recorded since: a camera that is away is not news each time.
-    told: Option<String>,
+    /// Why nothing is recorded, as far as the log has it: a camera that is away is news once.
+    logged: Option<GapCause>,
 }
 
 enum Ended {
@@ -413,7 +413,7 @@ impl Recorder {
             let (cause, text) = (error.cause(), error.to_string());
             self.recording.end_session(self.shared.clock.wall(), cause);
             self.late.forget();
-            self.tell(cause, &text);
+            self.log_end(cause, &text);
             self.shared.index.set_status(self.recording.no(), |s| {
                 (s.last_cause, s.last_error) = (Some(cause), Some(text))
             });
@@ -433,13 +433,13 @@ impl Recorder {
         }
     }
 
-    fn tell(&mut self, cause: GapCause, error: &str) {
+    fn log_end(&mut self, cause: GapCause, error: &str) {
+        let again = self.logged.replace(cause) == Some(cause);
         let cause = cause.as_str();
-        if self.told.as_deref() == Some(error) {
-            tracing::debug!(stream = %self.id, cause, error, "the session ended as the one before");
+        if again {
+            tracing::debug!(stream = %self.id, cause, error, "another session ended");
         } else {
             tracing::warn!(stream = %self.id, cause, error, "the session ended");
-            self.told = Some(error.to_owned());
         }
     }
 
@@ -475,7 +475,6 @@ impl Recorder {
                 .set_status(self.recording.no(), |s| s.reconnects += 1);
         }
         self.recording.begin_session();
-        self.told = None;
         let (mut beat, mut events) = (0, 0_u32);
         loop {
             // A session with much to read lets the others have their turn, and us look at how all are doing.
@@ -504,6 +503,9 @@ impl Recorder {
                     };
                     let (now, monotonic_us) = (self.shared.clock.wall(), self.shared.clock.monotonic_us());
                     let finished = self.recording.push(event, now, monotonic_us);
+                    if finished && self.logged.take().is_some() {
+                        tracing::info!(stream = %self.id, "recorded again");
+                    }
                     if let Some(at) = arrived {
                         self.late.tell(self.recording.late_us(), at);
                     }

@@ -17,7 +17,15 @@ mod peers;
 )]
 mod rig;
 
+#[path = "../../../archive/tests/rig/servers.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod servers;
+
+#[allow(dead_code, reason = "other tests use the rest")]
+mod stores;
+
 mod against_a_browser;
 mod against_a_browser_that_plays_every_tier;
+mod against_a_browser_that_shows_where_footage_is;
 mod against_a_camera_that_dies_and_changes;
 mod against_a_gstreamer_camera;

@@ -77,6 +77,7 @@ fn a_camera_that_dies_changes_or_refuses_is_recorded_as_far_as_it_can_be() {
     assert!(over_all > over_change && over_change > 15 * A_WHILE.as_secs() as usize / 2);
 
     assert_refused(&service);
+    assert_logged(&service.log());
     service.stop();
     for segment in site.segments() {
         assert_decodes(&segment);
@@ -166,11 +167,7 @@ fn assert_refused(service: &Service) {
     );
     println!("vault: {:?}; {:?}", status.last_error, timeline.gaps);
 
-    let log = service.log();
-    let is_warning = |line: &&str| line.contains("the session ended") && line.contains(VAULT);
-    let warnings = log.lines().filter(is_warning).count();
-    assert_eq!(warnings, 1, "it is said as often as it is tried:\n{log}");
-    let mut said = vec![("the log".to_owned(), log)];
+    let mut said = vec![("the log".to_owned(), service.log())];
     for path in [
         "/api/v1/cameras".to_owned(),
         format!("/api/v1/cameras/{VAULT}"),
@@ -185,4 +182,18 @@ fn assert_refused(service: &Service) {
             assert!(!text.contains(secret), "{place} tells a secret:\n{text}");
         }
     }
+}
+
+/// Fails unless the log tells once what has happened, however often was tried.
+fn assert_logged(log: &str) {
+    let count = |camera: &str, what: &str| {
+        let told = log
+            .lines()
+            .filter(|line| line.contains(camera) && line.contains(what));
+        told.count()
+    };
+    assert_eq!(count(VAULT, "the session ended"), 1, "{log}");
+    assert_eq!(count(YARD, "session_lost"), 1, "{log}");
+    assert_eq!(count(YARD, "unreachable"), 1, "{log}");
+    assert_eq!(count(YARD, "recorded again"), 1, "{log}");
 }

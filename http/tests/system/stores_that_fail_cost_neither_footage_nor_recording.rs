@@ -183,6 +183,27 @@ fn wait_until_caught_up(service: &Service, limit: Duration) -> Duration {
     begun.elapsed()
 }
 
+/// Fails unless the status of a camera tells what the metrics tell.
+fn assert_told(service: &Service, camera: &str, behind: f64) {
+    let status = service.api().fetch(&format!("/api/v1/cameras/{camera}/status"));
+    let status: serde_json::Value = serde_json::from_slice(&status).expect("a status");
+    let told = |value: &serde_json::Value| value.as_f64().unwrap_or_default();
+    let unreplicated = told(&status["streams"][0]["unreplicated_s"]);
+    // Cameras begin their segments at different times.
+    assert!(
+        behind > 0.0 && unreplicated >= behind / 3.0,
+        "{behind} s: {status}"
+    );
+    let hours = (
+        told(&status["hot_hours_left"]),
+        figure(service, "tierline_hot_hours_left"),
+    );
+    assert!(
+        hours.1 > 0.0 && (0.5..2.0).contains(&(hours.0 / hours.1)),
+        "{hours:?}: {status}"
+    );
+}
+
 /// Waits until something was copied from now on.
 fn wait_for_a_copy(service: &Service) {
     let before = figure(service, "tierline_tier_copies_total");
@@ -220,6 +241,7 @@ fn run(lengths: &Lengths) {
     server.kill();
     std::thread::sleep(lengths.down);
     let behind = figure(&service, "tierline_unreplicated_seconds");
+    assert_told(&service, &cameras[0], behind);
     server.restart();
     let took = wait_until_caught_up(&service, CATCH_UP_MAX.max(lengths.down));
     println!(

@@ -29,6 +29,7 @@ mod stores;
 mod a_damaged_byte_never_reaches_a_reader;
 mod a_failed_fdatasync_is_never_acknowledged;
 mod a_full_disk_loses_nothing_and_recording_resumes;
+mod a_full_disk_while_the_store_is_away_loses_nothing;
 mod a_kill_loses_nothing_that_was_reported_durable;
 mod a_store_that_never_answers_does_not_hold_up_the_end;
 mod archived_footage_is_restored_when_somebody_asks_for_it;

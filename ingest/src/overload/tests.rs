@@ -155,42 +155,51 @@ fn all_come_back_when_the_load_falls_and_one_that_is_too_much_goes_again_for_lon
     );
 }
 
-#[test]
-fn what_cameras_that_went_again_leave_behind_takes_nobody_else_but_what_lasts_does() {
-    let ranks = ranks(24);
-    let load = |busy, behind| Signals {
-        busy,
-        behind: Duration::from_secs_f32(behind),
-        ..Signals::default()
+/// Two cameras have come back and are too much. What happens to the floor before the trial while reading is `behind`, second
+/// for second after they went again.
+fn after_a_trial(behind: &[f32]) -> Vec<bool> {
+    let (mut overload, ranks, mut now) = (Overload::default(), ranks(24), 0);
+    let mut look = |busy, behind| {
+        let signals = Signals {
+            busy,
+            behind: Duration::from_secs_f32(behind),
+            ..Signals::default()
+        };
+        now += HALF_SECOND;
+        overload.observe(&signals, &ranks, now)
     };
-    let mut overload = Overload::default();
-    let mut now = 0;
-    let mut ticks = |overload: &mut Overload, n, signals: &dyn Fn(f32) -> Signals| {
-        let floors = (0..n).map(|tick| {
-            now += HALF_SECOND;
-            overload.observe(&signals(tick as f32 / 2.0), &ranks, now)
-        });
-        floors.collect::<Vec<_>>()
-    };
-    let fewer = *ticks(&mut overload, 12, &|passed| load(1.0, 1.0 + passed / 2.0))
-        .last()
-        .expect("a floor");
-    assert!(fewer > Rank::LOWEST);
-    let tried = *ticks(&mut overload, 24, &|_| load(0.3, 0.2))
-        .last()
-        .expect("a floor");
-    assert!(tried < fewer);
-    let trial = *ticks(&mut overload, 3, &|passed| load(1.0, 1.0 + passed / 2.0))
-        .last()
-        .expect("a floor");
-    assert_eq!(trial, fewer, "it was not taken back");
+    let fewer = (0..12).map(|n| look(1.0, n as f32 / 4.0)).max().expect("a floor");
+    let tried = (0..24).map(|_| look(0.3, 0.2)).min().expect("a floor");
+    assert!(fewer > tried);
+    let taken_back = (0..3).map(|n| look(1.0, 1.0 + n as f32 / 4.0)).max();
+    assert_eq!(taken_back, Some(fewer));
+    let kept = |behind: &f32| [look(1.0, *behind), look(1.0, *behind)] == [fewer; 2];
+    behind.iter().map(kept).collect()
+}
 
-    let later = ticks(&mut overload, 14, &|passed| {
-        load(1.0, (2.0 + passed / 5.0).min(2.7))
+#[test]
+fn cameras_that_go_again_take_nobody_with_them_while_what_they_left_behind_is_done() {
+    let sinks = [1.7, 1.9, 2.1, 2.4, 2.7, 2.7, 2.6, 2.4, 2.2, 2.0, 1.8, 1.6, 1.4];
+    assert_eq!(after_a_trial(&sinks), [true; 13]);
+    let grows: Vec<f32> = (0..13).map(|n| 1.6 + n as f32 / 4.0).collect();
+    let kept = after_a_trial(&grows);
+    assert!(kept[..9].iter().all(|kept| *kept) && !kept[12], "{kept:?}");
+}
+
+#[test]
+fn when_those_who_gave_way_were_too_few_more_do_within_seconds() {
+    let (mut overload, ranks) = (Overload::default(), ranks(24));
+    let floors = (0..30).map(|tick: u16| {
+        let signals = Signals {
+            busy: 1.0,
+            behind: Duration::from_secs_f32(f32::from(tick) / 10.0),
+            ..Signals::default()
+        };
+        overload.observe(&signals, &ranks, u64::from(tick) * HALF_SECOND)
     });
-    assert!(later.iter().all(|floor| *floor == fewer), "{later:?}");
-    let lasting = ticks(&mut overload, 20, &|passed| load(1.0, 2.7 + passed / 5.0));
-    assert!(lasting.iter().any(|floor| *floor > fewer), "{lasting:?}");
+    let floors: Vec<_> = floors.collect();
+    let steps: Vec<_> = (1..30).filter(|tick| floors[*tick] > floors[tick - 1]).collect();
+    assert!(steps.len() >= 2 && steps[1] - steps[0] <= 10, "{steps:?}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Once;
 
+use archive::WallTime;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -38,25 +39,73 @@ pub(crate) struct Verdict {
 pub(crate) struct Sample {
     pub(crate) current_time: f64,
     pub(crate) frames: u64,
-    pub(crate) playing_date: Option<archive::WallTime>,
+    pub(crate) playing_date: Option<WallTime>,
+}
+
+/// What the page showed to somebody who looked at it.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Looked {
+    pub(crate) times: Vec<LookedAt>,
+    pub(crate) legend: Vec<String>,
+    pub(crate) holds: Vec<String>,
+    /// Texts by their place: `line`, `facts`, `rules`, `next`.
+    pub(crate) storage: Value,
+    pub(crate) console_errors: Vec<String>,
+}
+
+/// The timeline at one time.
+#[derive(Debug, Deserialize)]
+pub(crate) struct LookedAt {
+    /// Colours of the run, and of the bar below it that tells holds.
+    pub(crate) band: String,
+    pub(crate) hold: String,
+    /// What it says under the pointer.
+    pub(crate) tip: String,
+}
+
+/// Looks at times of a camera's timeline, once a hold on a span was put by hand; the picture of the page lies in the target
+/// folder under `name`.
+pub(crate) fn look(
+    base: &str,
+    camera: &str,
+    name: &str,
+    at: &[WallTime],
+    hold: (WallTime, WallTime),
+    reason: &str,
+) -> Looked {
+    let mut node = driver("look.mjs", base, camera, name);
+    for at in at {
+        node.arg("--at").arg(at.to_string());
+    }
+    node.arg("--hold")
+        .arg(format!("{}/{}", hold.0, hold.1))
+        .args(["--reason", reason]);
+    let output = node.output().expect("node");
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", lines(&output)))
 }
 
 /// Plays as `arguments` say, from the service at `base`; the picture of the page lies in the target folder
 /// under `name`.
 pub(crate) fn play(base: &str, camera: &str, name: &str, arguments: &[&str]) -> Played {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("http/tests/browser");
-    install(&folder);
-    let screenshot = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.png"));
-    let mut node = Command::new("node");
-    node.arg(folder.join("play.mjs"))
-        .args(["--base", base, "--camera", camera]);
-    node.arg("--screenshot").arg(&screenshot).args(arguments);
-    let output = node.output().expect("node");
+    let output = driver("play.mjs", base, camera, name).args(arguments).output();
+    let output = output.expect("node");
     let Ok(played) = serde_json::from_slice::<Played>(&output.stdout) else {
         panic!("{}", lines(&output));
     };
-    println!("{name}: {:?}; {}", played.verdict, screenshot.display());
+    println!("{name}: {:?}", played.verdict);
     played
+}
+
+fn driver(program: &str, base: &str, camera: &str, name: &str) -> Command {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("http/tests/browser");
+    install(&folder);
+    let screenshot = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.png"));
+    println!("{name}: {}", screenshot.display());
+    let mut node = Command::new("node");
+    node.arg(folder.join(program))
+        .args(["--base", base, "--camera", camera]);
+    node.arg("--screenshot").arg(screenshot);
+    node
 }
 
 /// Fetches the driver's one dependency, once for each checkout.

@@ -62,6 +62,7 @@ pub(crate) struct Gap {
 pub(crate) struct Fragment {
     pub(crate) from: WallTime,
     pub(crate) to: WallTime,
+    pub(crate) tier: String,
     url: String,
     offset: u64,
     len: u64,
@@ -150,12 +151,17 @@ impl Api {
         Ok(seek.fragment)
     }
 
-    /// The hash of a fragment's bytes.
-    pub(crate) fn hash(&self, fragment: &Fragment) -> Result<Sha256, String> {
+    /// A fragment's bytes.
+    pub(crate) fn bytes(&self, fragment: &Fragment) -> Result<Vec<u8>, String> {
         let (status, body) = self.get(&fragment.url, Some((fragment.offset, fragment.len)))?;
         if status != 206 || body.len() as u64 != fragment.len {
             return Err(format!("{}: {status} with {} bytes", fragment.url, body.len()));
         }
-        Ok(Sha256::of(&body))
+        Ok(body)
+    }
+
+    /// Their hash.
+    pub(crate) fn hash(&self, fragment: &Fragment) -> Result<Sha256, String> {
+        Ok(Sha256::of(&self.bytes(fragment)?))
     }
 }
