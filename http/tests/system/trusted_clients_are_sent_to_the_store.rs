@@ -1,7 +1,6 @@
 //! A key that the operator marked is sent to the object store for what lies there, by a URL that counts for these bytes
 //! and a moment; nobody else is, and nobody for what lies on the disk.
 
-use std::path::Path;
 use std::time::Duration;
 
 use archive::{Sha256, WallTime};
@@ -17,11 +16,11 @@ const LIFETIME: Duration = Duration::from_secs(5);
 const TRUSTED: &str = "the key of a trusted player";
 const OTHER: &str = "the key of somebody else";
 
-fn site(server: &Server, folder: &Path, cameras: &ingest::camsim::Camsim) -> Site {
+fn site(server: &Server, cameras: &ingest::camsim::Camsim) -> Site {
     let mut site = Site::new(cameras, 1);
     site.segment_duration = "3s";
     let [trusted, other] = [TRUSTED, OTHER].map(|key| Sha256::of(key.as_bytes()));
-    let store = stores::section("warm", &server.endpoint(), folder);
+    let store = stores::section_without_keys("warm", &server.endpoint());
     site.more = format!(
         "{store}\
          [retention]\ninterval = \"300ms\"\ngrace = \"1s\"\n\
@@ -85,12 +84,13 @@ fn trusted_clients_are_sent_to_the_store() {
     let folder = tempfile::tempdir().expect("folder");
     let server = Server::start(Kind::Minio, folder.path());
     let farm = farm(1);
-    let mut site = site(&server, folder.path(), &farm);
+    let mut site = site(&server, &farm);
     let camera = site.cameras().remove(0);
     let service = site
         .start_with(|command| {
             let lifetime = format!("{}s", LIFETIME.as_secs());
             command.env("TIERLINE__HTTP__REDIRECT_LIFETIME", lifetime);
+            stores::give_keys(command);
         })
         .expect("started");
     let (tier, url, range) = wait_for("footage", ALL_THE_WAY, || first(&service, &camera));
