@@ -395,7 +395,8 @@ fn where_little_would_go_nothing_is_done_and_nothing_is_thinned_twice() {
     assert!(again.is_err_and(|e| e.to_string().contains("thinned before")));
 }
 
-/// How many bytes go, by scene and length of GOP; run it with `--ignored --nocapture`.
+/// How many bytes go, by scene and length of GOP; run it with `--ignored --nocapture`. `TIERLINE_FOOTAGE` names a file of a
+/// camera's footage to do the same with.
 #[test]
 #[ignore = "a measurement"]
 fn how_much_is_saved() {
@@ -409,14 +410,15 @@ fn how_much_is_saved() {
         env!("CARGO_MANIFEST_DIR"),
         "/../ingest/assets/demo.h264"
     );
+    let footage = std::env::var("TIERLINE_FOOTAGE").map(|file| format!("-i {file} -an"));
     let coded = |scene: &str, gop: u32| {
-        let pictures = gop * 25;
         Clip::make(&format!(
             "{scene} -c:v libx264 -preset veryfast -pix_fmt yuv420p -bf 0 -b:v 2M -maxrate 2M -bufsize 4M \
-             -g {pictures} -keyint_min {pictures} -sc_threshold 0"
+             -g 1000 -force_key_frames expr:gte(t,n_forced*{gop}) -sc_threshold 0"
         ))
     };
-    let scenes = [("demo", None), ("still", Some(still)), ("moving", Some(moving))];
+    let mut scenes = vec![("demo", None), ("still", Some(still)), ("moving", Some(moving))];
+    scenes.extend(footage.as_deref().ok().map(|scene| ("footage", Some(scene))));
     let all = scenes
         .iter()
         .flat_map(|(name, scene)| [1, 2, 4].map(|gop| (name, scene, gop)));
