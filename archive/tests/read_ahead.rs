@@ -3,6 +3,9 @@
 #[path = "rig/content.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod content;
+#[path = "rig/counted.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod counted;
 #[path = "rig/proxy.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod proxy;
@@ -10,15 +13,13 @@ mod proxy;
 #[allow(dead_code, reason = "other tests use the rest")]
 mod servers;
 
-use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use content::{Told, noise, server_store, store_at};
+use counted::Counted;
 use proxy::{Fault, Proxy};
 use servers::{Kind, Server};
-use tierline_archive::seam::{Answer, Faults, Step};
 use tierline_archive::segment::SegmentReader;
 use tierline_archive::store::{Cache, CacheConfig, Objects, Store, StoreConfig};
 use tokio::runtime::Runtime;
@@ -29,45 +30,6 @@ const MIB: u64 = 1 << 20;
 const MEMORY: u64 = 128 * MIB;
 /// What a body is read in.
 const PIECE: u64 = 2 * MIB;
-
-/// Counts the blocks that are read of a folder, and holds reads while `gate` is taken.
-#[derive(Debug, Default)]
-struct Counted {
-    blocks: AtomicUsize,
-    gate: RwLock<()>,
-    /// Reads that fail, the first of which is so far away.
-    fail: Mutex<Option<usize>>,
-}
-
-impl Faults for Counted {
-    fn at(&self, step: Step, _: &Path) -> Answer {
-        if step != Step::Fetch {
-            return Answer::GoOn;
-        }
-        let number = self.blocks.fetch_add(1, Ordering::AcqRel);
-        drop(self.gate.read());
-        let fail = *self.fail.lock().expect("no panic");
-        if fail == Some(number) {
-            return Answer::Fail(5);
-        }
-        Answer::GoOn
-    }
-}
-
-impl Counted {
-    /// How many blocks were read, when no more are.
-    fn settled(&self) -> u64 {
-        let mut before = usize::MAX;
-        loop {
-            let now = self.blocks.load(Ordering::Acquire);
-            if now == before {
-                return now as u64;
-            }
-            before = now;
-            std::thread::sleep(Duration::from_millis(300));
-        }
-    }
-}
 
 struct Site {
     _runtime: Runtime,

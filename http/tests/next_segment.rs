@@ -2,16 +2,11 @@
 
 mod common;
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use archive::layout::segment_path;
-use archive::store::{Cache, CacheConfig, Objects, Store, StoreConfig, Stores};
-use archive::{FragmentEntry, Tier};
+use archive::FragmentEntry;
 use common::{Clip, Recorder, Service, Site, epoch, id};
-use indexer::{Batch, Event, IndexError, SegmentRow};
-use tokio::runtime::Runtime;
-use tokio::sync::Semaphore;
+use indexer::{IndexError, SegmentRow};
 
 const STREAM: &str = "lobby/main";
 
@@ -30,47 +25,8 @@ fn two_in_a_store() -> (Site, Vec<SegmentRow>, Vec<FragmentEntry>, Service) {
         .expect("a stream");
     let rows = site.index.segments_from(stream, epoch(), 9).expect("rows");
     let fragments = site.index.table(&rows[0]).expect("table");
-    let root = site.dir.path().join("warm");
-    for row in &rows {
-        let name = segment_path(&id(STREAM), &row.name());
-        let copy = root.join(&name);
-        std::fs::create_dir_all(copy.parent().expect("folder")).expect("folder");
-        std::fs::rename(site.disk.path(&name), copy).expect("moved");
-        let steps = [
-            Event::CopyBegun(Tier::Warm),
-            Event::Copied(Tier::Warm),
-            Event::DeletionBegun(Tier::Hot),
-            Event::Deleted(Tier::Hot),
-        ];
-        let before = site.index.copies(row).expect("copies");
-        let copies = steps
-            .iter()
-            .try_fold(before, |copies, step| copies.after(*step, epoch()));
-        let mut batch = Batch::default();
-        batch.copies(row, copies.expect("allowed"));
-        site.index.commit(batch).expect("commit");
-    }
-    let rows = site.index.segments_from(stream, epoch(), 9).expect("rows");
-    let runtime = Runtime::new().expect("runtime");
-    let config = CacheConfig {
-        memory: 64 << 20,
-        disk: 0,
-        folder: "none".into(),
-    };
-    let warm = Objects {
-        store: Store::open(&StoreConfig::at(
-            url::Url::from_directory_path(root).expect("url"),
-        ))
-        .expect("store"),
-        cache: Some(runtime.block_on(Cache::open(&config)).expect("cache")),
-        runtime: runtime.handle().clone(),
-        turns: Arc::new(Semaphore::new(4)),
-    };
-    let stores = Stores {
-        warm: Some(warm),
-        cold: None,
-    };
-    let service = site.serve_with(runtime, stores, |_| ());
+    let rows = rows.iter().map(|row| site.move_to_warm(row)).collect();
+    let (service, _) = site.serve_warm(0);
     (site, rows, fragments, service)
 }
 

@@ -4,8 +4,11 @@
 //! given out any more is not asked for: who reads has looked at the index. Whatever is wrong with the cache, the
 //! store is asked instead.
 
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
 use std::ops::Range;
-use std::path::PathBuf;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -25,6 +28,8 @@ use crate::id::Sha256;
 pub(super) const BLOCK_BYTES: u64 = 1 << 20;
 /// The disk is written and given up in files of this size, all of which stay open.
 const REGION_BYTES: usize = 64 << 20;
+/// What stands before the number of each, as the library names them.
+const REGION_PREFIX: &str = "foyer-storage-direct-fs-";
 /// Blocks on their way to the disk; more are not kept.
 const WRITES_BYTES: usize = 32 << 20;
 
@@ -59,13 +64,15 @@ impl Cache {
                     Ok(cache) => return Ok(cache),
                     Err(error) if attempt == 0 => {
                         tracing::warn!(%error, folder = %config.folder.display(), "the cache cannot be read: it is begun anew");
-                        let _ = std::fs::remove_dir_all(&config.folder);
+                        let _ = fs::remove_dir_all(&config.folder);
                     }
                     Err(error) => {
                         tracing::error!(%error, folder = %config.folder.display(), "no cache on disk: only memory is used");
                     }
                 }
             }
+        } else if let Err(error) = make_room(&config.folder, 0) {
+            tracing::warn!(%error, folder = %config.folder.display(), "what a cache kept there cannot be removed");
         }
         Self::with(config, false).await.map_err(|e| StoreError::Refused {
             what: "make a cache in memory".to_owned(),
@@ -94,6 +101,9 @@ impl Cache {
         if !disk {
             return builder.build().await;
         }
+        // The library takes it for granted that it can.
+        fs::create_dir_all(&config.folder).map_err(foyer::Error::io_error)?;
+        make_room(&config.folder, config.disk / REGION_BYTES).map_err(foyer::Error::io_error)?;
         let device = FsDeviceBuilder::new(&config.folder)
             .with_capacity(config.disk)
             .build()?;
@@ -116,6 +126,37 @@ impl Cache {
             len,
         }
     }
+}
+
+/// Removes the files of a cache that are more than `count`, which a larger one has left. Where something lies in each of the
+/// others the oldest goes too: the library gives up none before it has begun another, and would keep nothing new for ever.
+fn make_room(folder: &Path, count: usize) -> io::Result<()> {
+    let files = match fs::read_dir(folder) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+        files => files?,
+    };
+    let mut used = Vec::new();
+    for file in files {
+        let path = file?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        let number = name.and_then(|name| name.strip_prefix(REGION_PREFIX)?.parse::<usize>().ok());
+        match number {
+            Some(number) if number >= count => fs::remove_file(path)?,
+            Some(_) if !is_free(&path) => used.push((fs::metadata(&path)?.modified()?, path)),
+            _ => {}
+        }
+    }
+    match used.iter().min() {
+        Some((_, oldest)) if used.len() == count => fs::remove_file(oldest),
+        _ => Ok(()),
+    }
+}
+
+/// Whether nothing lies in a file of a cache: what begins it is wiped when it is given up.
+fn is_free(region: &Path) -> bool {
+    let mut begin = [0; 8];
+    let read = File::open(region).and_then(|file| file.read_exact_at(&mut begin, 0));
+    read.is_err() || begin == [0; 8]
 }
 
 /// An object whose blocks come through a cache. Cloning shares both.
@@ -182,7 +223,12 @@ impl Object {
         number: u64,
         read: impl Future<Output = Result<Bytes, StoreError>> + Send + 'static,
     ) -> Result<Bytes, StoreError> {
-        match self.cache.blocks.get_or_fetch(&self.key(number), || read).await {
+        let key = self.key(number);
+        // What lies in memory the library would write to the disk again.
+        if let Some(entry) = self.cache.blocks.memory().get(&key) {
+            return Ok(entry.value().clone());
+        }
+        match self.cache.blocks.get_or_fetch(&key, || read).await {
             Ok(entry) => Ok(entry.value().clone()),
             Err(e) => match e.downcast_ref::<StoreError>() {
                 Some(e) => Err(e.clone()),

@@ -9,6 +9,7 @@
 mod client;
 mod clip;
 mod forecast;
+mod warm;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

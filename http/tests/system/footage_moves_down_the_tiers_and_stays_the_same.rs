@@ -58,10 +58,7 @@ fn on_three_tiers(timeline: &Timeline, until: Option<WallTime>) -> Option<(WallT
         .collect();
     let is_on = |tier: &&str| runs.iter().any(|run| run.tier == **tier);
     let (first, last) = (runs.first()?, runs.last()?);
-    TIERS
-        .iter()
-        .all(|tier| is_on(tier))
-        .then_some((first.from, last.to))
+    TIERS.iter().all(is_on).then_some((first.from, last.to))
 }
 
 /// The pictures of a file in their order, as ffmpeg finds them and without decoding: length and hash of each.
