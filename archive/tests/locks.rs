@@ -109,6 +109,37 @@ fn holds_bind(kind: Kind) {
 }
 
 #[test]
+fn what_somebody_has_hidden_behind_a_marker_is_deleted_with_it_or_stays_if_it_is_held() {
+    let folder = tempfile::tempdir().expect("folder");
+    let server = Server::start(Kind::Minio, folder.path());
+    let mc = |args: &[&str]| mc(&server, folder.path(), args);
+    mc(&["mb", "--with-lock", &format!("it/{LOCKED}")]);
+    let store = store(&server, folder.path(), LOCKED);
+    let runtime = tokio::runtime::Runtime::new().expect("runtime");
+    for name in ["a/held.mp4", "a/free.mp4"] {
+        let put = store.put_bytes(name, vec![7; 5000]);
+        assert!(runtime.block_on(put).expect("put"));
+    }
+    let locked = runtime.block_on(store.legal_hold("a/held.mp4", true));
+    assert!(locked.expect("hold"));
+    for name in ["a/held.mp4", "a/free.mp4"] {
+        mc(&["rm", &format!("it/{LOCKED}/site-1/{name}")]);
+    }
+    let delete = |name: &str| runtime.block_on(store.delete(name));
+    delete("a/free.mp4").expect("delete");
+    let refused = delete("a/held.mp4").expect_err("held");
+    assert!(matches!(refused, StoreError::Held { .. }), "{refused}");
+    let left = mc(&["ls", "--recursive", "--versions", &format!("it/{LOCKED}")]);
+    assert_eq!(left.lines().count(), 1, "the version that is held: {left}");
+
+    // A hold on what is hidden is not one of a bucket that knows none.
+    mc(&["rm", &format!("it/{LOCKED}/site-1/a/held.mp4")]);
+    let hidden = runtime.block_on(store.legal_hold("a/held.mp4", true));
+    let hidden = hidden.expect_err("hidden");
+    assert!(matches!(hidden, StoreError::Missing { .. }), "{hidden}");
+}
+
+#[test]
 fn a_store_without_object_lock_says_so_and_deletes_as_ever() {
     let folder = tempfile::tempdir().expect("folder");
     let runtime = tokio::runtime::Runtime::new().expect("runtime");

@@ -86,6 +86,8 @@ fn errors(input: &mut Input<'_>) {
         assert!(body.windows(written.len()).any(|part| part == written.as_bytes()));
     }
     let answer = Answer {
+        version: None,
+        is_marker: false,
         status,
         body: Bytes::from(body),
     };

@@ -29,6 +29,10 @@ const LIFETIME: Duration = Duration::from_secs(300);
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,
+    /// Which version of the object it is about, where the bucket keeps them.
+    pub(super) version: Option<String>,
+    /// That version is a marker, by which somebody has hidden those before it.
+    pub(super) is_marker: bool,
     /// At most [`ANSWER_BYTES_MAX`] of it.
     pub(super) body: Bytes,
 }
@@ -104,10 +108,18 @@ impl Raw {
             .await
             .map_err(|e| failed(of_http(&e)))?;
         let status = answer.status().as_u16();
+        let header = |name: &str| Some(answer.headers().get(name)?.to_str().ok()?.to_owned());
+        let version = header("x-amz-version-id");
+        let is_marker = header("x-amz-delete-marker").is_some_and(|value| value == "true");
         let body = bounded(answer.into_body())
             .await
             .map_err(|e| failed(of_http(&e)))?;
-        Ok(Answer { status, body })
+        Ok(Answer {
+            status,
+            version,
+            is_marker,
+            body,
+        })
     }
 
     /// A URL by which anybody can do this one thing, with exactly these headers, for as long as `lifetime`.
@@ -189,6 +201,8 @@ mod tests {
         let of = |status| {
             let answer = Answer {
                 status,
+                version: None,
+                is_marker: false,
                 body: Bytes::from_static(b"<Code>SlowDown</Code>"),
             };
             answer.into_error("restore a".to_owned(), "a")

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
 
 use archive::buffer::Pool;
 use archive::disk::Disk;
@@ -10,7 +12,9 @@ use archive::seam::{Faults, Seam};
 use archive::segment::{Closing, FragmentBuilder, SegmentHeader, SegmentWriter};
 use archive::site_key::SiteKey;
 use archive::time::SECOND_US;
-use archive::{GapCause, InitSegment, Note, SegmentId, StreamId, StreamNo, Tier, TimeRange, WallTime};
+use archive::{
+    Clock, GapCause, InitSegment, Note, SegmentId, StreamId, StreamNo, SystemClock, Tier, TimeRange, WallTime,
+};
 use indexer::check::{CheckOptions, check};
 use indexer::{
     Batch, CameraRow, Index, IndexOptions, SecretUrl, SegmentRow, SegmentState, StreamConfig, Transport,
@@ -28,6 +32,43 @@ pub(crate) fn noon() -> WallTime {
 
 pub(crate) fn minute(n: i64) -> WallTime {
     noon().plus_micros(n * MINUTE_US)
+}
+
+/// Both clocks of a machine, which run and which a test moves on: so many minutes past noon. They never stand still, or
+/// who rests after a failure would rest for ever.
+#[derive(Default)]
+pub(crate) struct TestClock {
+    running: SystemClock,
+    minutes: AtomicI64,
+}
+
+impl TestClock {
+    pub(crate) fn set(&self, n: i64) {
+        self.minutes.store(n, Ordering::Relaxed);
+    }
+}
+
+impl Clock for TestClock {
+    fn wall(&self) -> WallTime {
+        noon().plus_micros(self.monotonic_us() as i64)
+    }
+
+    fn monotonic_us(&self) -> u64 {
+        let moved = self.minutes.load(Ordering::Relaxed) * MINUTE_US;
+        self.running.monotonic_us() + moved.unsigned_abs()
+    }
+}
+
+/// Waits for what another thread does, a minute at most.
+pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "not in a minute: {what}"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 pub(crate) struct Archive {
@@ -330,7 +371,7 @@ pub(crate) fn ample() -> TieringConfig {
 /// The same, with a clock that is believed at once.
 pub(crate) fn quick() -> TieringConfig {
     TieringConfig {
-        clock_confirm: std::time::Duration::ZERO,
+        clock_confirm: Duration::ZERO,
         ..ample()
     }
 }
@@ -347,7 +388,7 @@ pub(crate) fn reap(reaper: &mut Reaper, n: i64) {
 
 pub(crate) fn keep_minutes(hot: u64) -> RetentionRule {
     RetentionRule {
-        hot: Some(std::time::Duration::from_secs(hot * 60)),
+        hot: Some(Duration::from_secs(hot * 60)),
         ..RetentionRule::default()
     }
 }

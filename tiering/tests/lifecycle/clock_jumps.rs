@@ -7,6 +7,8 @@ use tierline_tiering::{Reaper, RetentionRule, Rules, TieringConfig};
 
 use crate::archive_of_segments::{Archive, DAY_US, MINUTE_US, ample, keep_minutes, key, minute};
 use crate::full_disk::SmallDisk;
+use crate::moves::{self, A_DAY_WITH_A_JUMP, JUMPS, STARTS};
+use crate::tiers::{Tiered, rule};
 
 const HOUR_MIN: i64 = 60;
 
@@ -131,4 +133,50 @@ fn an_index_that_was_made_anew_on_a_machine_whose_clock_is_ahead_deletes_nothing
     told.set_mark(ARCHIVE_TIME, minute(7)).expect("mark");
     rebuild(&a.disk, &Default::default(), &told, |_| {}).expect("rebuild");
     assert_eq!(told.mark(ARCHIVE_TIME).expect("mark"), Some(minute(7)));
+}
+
+/// All but the last lie in stores alone.
+#[test]
+fn a_clock_that_jumps_deletes_nothing_from_a_store_before_its_time_and_what_is_due_at_it() {
+    for (jump, starts) in JUMPS
+        .into_iter()
+        .flat_map(|jump| STARTS.map(|starts| (jump, starts)))
+    {
+        let (t, stream) = Tiered::with_segments(4);
+        let rule = RetentionRule {
+            max: Some(Duration::from_secs(24 * 3600)),
+            ..rule()
+        };
+        let mut mover = t.mover(&rule);
+        for n in [39, 42, 44] {
+            t.settle(&mut mover, minute(n));
+        }
+        assert_eq!(t.tiers(stream), ["c", "w", "w", "hw"]);
+        let mut reaper = moves::reaper(&t, &rule, ample());
+        let mut pass_at = |n: i64, off: i64| {
+            if starts.contains(&n) {
+                reaper = moves::reaper(&t, &rule, ample());
+            }
+            while reaper.pass(minute(n).plus_micros(off), elapsed(n)).expect("pass") || reaper.is_under_way()
+            {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            t.tiers(stream)
+        };
+        for (n, is_wrong) in A_DAY_WITH_A_JUMP {
+            let tiers = pass_at(n, if is_wrong { jump } else { 0 });
+            assert_eq!(
+                tiers,
+                ["c", "w", "w", "hw"],
+                "{jump} us, {starts:?}, after {n} minutes"
+            );
+        }
+        let left = [1451, 1459, 1460, 1480].map(|n| pass_at(n, 0).join(" "));
+        assert_eq!(
+            left,
+            ["w w hw", "w w hw", "w hw", ""],
+            "{jump} us, {starts:?}, a day old"
+        );
+        assert_eq!(t.findings(), [], "and nothing is left in the stores");
+    }
 }

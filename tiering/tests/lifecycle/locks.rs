@@ -9,28 +9,40 @@ use archive::layout::segment_path;
 use archive::store::{Objects, Store, StoreConfig, Stores};
 use archive::{StreamNo, Tier, TimeRange, WallTime};
 use indexer::{Cause, CopyState, Release, SegmentRow};
-use tierline_tiering::{Mover, Rules};
+use tierline_tiering::{Mover, RetentionRule, Rules, TieringConfig, Worker};
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
-use crate::archive_of_segments::{Archive, keep_minutes, minute, quick, reap};
+use crate::archive_of_segments::{Archive, TestClock, keep_minutes, key, minute, quick, reap};
 use crate::holds::hold;
-use crate::servers::{KEY, Kind, SECRET, Server, keys_file, program};
+use crate::servers::{BUCKET, KEY, Kind, SECRET, Server, keys_file, program};
 use crate::tiers::{BELOW, rule};
 
-/// An archive with two tiers below its own in one bucket that has object lock.
-struct Locked {
-    archive: Archive,
-    stores: Stores,
-    runtime: Runtime,
+/// An archive with two tiers below its own in one bucket, which has object lock.
+pub(crate) struct Locked {
+    pub(crate) archive: Archive,
+    pub(crate) stores: Stores,
+    pub(crate) runtime: Runtime,
     server: Server,
     folder: tempfile::TempDir,
 }
 
 impl Locked {
-    fn with_segments(count: i64) -> (Self, StreamNo) {
+    pub(crate) fn with_segments(count: i64) -> (Self, StreamNo) {
+        Self::on(Kind::Minio, count)
+    }
+
+    pub(crate) fn on(kind: Kind, count: i64) -> (Self, StreamNo) {
+        let (mut l, stream) = Self::without_lock(kind, count);
+        l.mc(&["mb", "--with-lock", "it/locked"]);
+        l.use_bucket("locked");
+        (l, stream)
+    }
+
+    /// In a bucket that has no object lock.
+    pub(crate) fn without_lock(kind: Kind, count: i64) -> (Self, StreamNo) {
         let folder = tempfile::tempdir().expect("folder");
-        let server = Server::start(Kind::Minio, folder.path());
+        let server = Server::start(kind, folder.path());
         let runtime = Runtime::new().expect("runtime");
         let mut l = Self {
             archive: Archive::new(),
@@ -39,18 +51,21 @@ impl Locked {
             server,
             folder,
         };
-        l.mc(&["mb", "--with-lock", "it/locked"]);
-        l.stores = Stores {
-            warm: Some(l.objects("warm")),
-            cold: Some(l.objects("cold")),
-        };
+        l.use_bucket(BUCKET);
         let stream = l.archive.camera("lobby", 5);
         l.archive.record_many(stream, 0..count);
         (l, stream)
     }
 
+    pub(crate) fn use_bucket(&mut self, bucket: &str) {
+        self.stores = Stores {
+            warm: Some(self.objects(bucket, "warm")),
+            cold: Some(self.objects(bucket, "cold")),
+        };
+    }
+
     /// The server's own client.
-    fn mc(&self, args: &[&str]) -> String {
+    pub(crate) fn mc(&self, args: &[&str]) -> String {
         let host = (self.server.endpoint()).replace("http://", &format!("http://{KEY}:{SECRET}@"));
         let output = Command::new(program("mc"))
             .arg("--config-dir")
@@ -63,13 +78,13 @@ impl Locked {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    fn objects(&self, prefix: &str) -> Objects {
+    fn objects(&self, bucket: &str, prefix: &str) -> Objects {
         let keys = keys_file(self.folder.path());
         let config = StoreConfig {
             endpoint: Some(self.server.endpoint().parse().expect("url")),
             allow_http: true,
             credentials_file: Some(keys),
-            ..StoreConfig::at(format!("s3://locked/{prefix}").parse().expect("url"))
+            ..StoreConfig::at(format!("s3://{bucket}/{prefix}").parse().expect("url"))
         };
         Objects {
             store: Store::open(&config).expect("store"),
@@ -80,7 +95,7 @@ impl Locked {
     }
 
     /// Passes of a mover until nothing is under way any more.
-    fn move_at(&self, times: &[WallTime]) {
+    pub(crate) fn move_at(&self, times: &[WallTime]) {
         let mut mover = Mover::new(
             self.archive.index.clone(),
             self.archive.disk.clone(),
@@ -99,8 +114,50 @@ impl Locked {
         }
     }
 
+    /// The service's own thread, by a clock that the test moves on.
+    pub(crate) fn worker(&self, archive: &Archive, clock: Arc<TestClock>, rule: RetentionRule) -> Worker {
+        Worker::start(
+            archive.index.clone(),
+            archive.disk.clone(),
+            clock,
+            Rules::with_tiers(vec![rule], BELOW).expect("sound"),
+            TieringConfig {
+                interval: Duration::from_millis(50),
+                ..quick()
+            },
+            key(),
+            Some((self.stores.clone(), self.runtime.handle().clone())),
+        )
+        .expect("worker")
+    }
+
+    /// Whether a tier has copies of all segments.
+    pub(crate) fn is_in(&self, stream: StreamNo, tier: Tier) -> bool {
+        let rows = self.archive.rows(stream);
+        let state = |row| self.archive.index.copies(row).expect("copies").state(tier);
+        rows.iter().all(|row| state(row) == CopyState::Whole)
+    }
+
+    /// Of which segments the server says that their objects on a tier are under a legal hold.
+    pub(crate) fn locked(&self, stream: StreamNo, tier: Tier) -> Vec<u64> {
+        let told = self.mc(&["legalhold", "info", "--recursive", &format!("it/locked/{tier}")]);
+        let on: Vec<&str> = told
+            .lines()
+            .filter(|line| line.contains("[    ON    ]"))
+            .collect();
+        let id = self.archive.index.stream_id(stream).expect("stream");
+        let rows = self.archive.rows(stream).into_iter();
+        let rows = rows.filter(|row| {
+            on.iter()
+                .any(|line| line.ends_with(&segment_path(&id, &row.name())))
+        });
+        let locked: Vec<u64> = rows.map(|row| row.id.seq).collect();
+        assert_eq!(locked.len(), on.len(), "and of nothing else: {told}");
+        locked
+    }
+
     /// Locks the copies of a segment on a tier, as the worker does for a hold.
-    fn lock(&self, row: &SegmentRow, tier: Tier) {
+    pub(crate) fn lock(&self, row: &SegmentRow, tier: Tier) {
         let stream = self.archive.index.stream_id(row.id.stream).expect("stream");
         let store = &self.stores.of(tier).expect("tier").store;
         let name = segment_path(&stream, &row.name());

@@ -14,7 +14,7 @@ use crate::tiers::{BELOW, Tiered, rule};
 
 const MIB: u64 = 1 << 20;
 
-fn reaper(t: &Tiered, rule: &RetentionRule, config: TieringConfig) -> Reaper {
+pub(crate) fn reaper(t: &Tiered, rule: &RetentionRule, config: TieringConfig) -> Reaper {
     let rules = Rules::with_tiers(vec![rule.clone()], BELOW).expect("sound");
     let (index, disk) = (t.archive.index.clone(), t.archive.disk.clone());
     let reaper = Reaper::new(index, disk, rules, config, key()).expect("reaper");
@@ -30,10 +30,28 @@ fn pass(t: &Tiered, reaper: &mut Reaper, mover: &mut Mover, wall: WallTime, mono
     t.settle_at(mover, (at.archive_time, monotonic_us), !at.clock_doubted, short);
 }
 
+/// By how much a clock is put wrong.
+pub(crate) const JUMPS: [i64; 4] = [60 * MINUTE_US, -60 * MINUTE_US, 30 * DAY_US, -30 * DAY_US];
+
+/// Minutes past noon, and whether the clock is wrong then. Of segments that began at noon the second is 23.5 h old when it
+/// jumps, and the first a day when it is still wrong.
+pub(crate) const A_DAY_WITH_A_JUMP: [(i64, bool); 5] = [
+    (1430, false),
+    (1431, true),
+    (1436, true),
+    (1449, true),
+    (1450, true),
+];
+/// Before which of these the service starts anew: never, or with the first wrong clock or a later one, and when it is
+/// right. One that began with a wrong clock does not know how long it was away, and so not when the clock is right.
+pub(crate) const STARTS: [&[i64]; 3] = [&[], &[1431, 1451], &[1436, 1451]];
+
 #[test]
 fn a_clock_that_jumps_ages_nothing_and_ends_no_grace() {
-    let hour = 60 * MINUTE_US;
-    for jump in [hour, -hour, 30 * DAY_US, -30 * DAY_US] {
+    for (jump, starts) in JUMPS
+        .into_iter()
+        .flat_map(|jump| STARTS.map(|starts| (jump, starts)))
+    {
         let (t, stream) = Tiered::with_segments(3);
         let rule = RetentionRule {
             hot: Some(Duration::from_secs(24 * 3600)),
@@ -41,32 +59,35 @@ fn a_clock_that_jumps_ages_nothing_and_ends_no_grace() {
             cold: Some(Duration::from_secs(20 * 86_400)),
             ..RetentionRule::default()
         };
-        let (mut reaper, mut mover) = (reaper(&t, &rule, ample()), t.mover(&rule));
-        let copied = 30 * MINUTE_US;
-        pass(&t, &mut reaper, &mut mover, minute(30), copied, 0);
-        assert_eq!(t.tiers(stream), ["hw", "hw", "hw"]);
+        let (mut at_work, copied) = ((reaper(&t, &rule, ample()), t.mover(&rule)), 30 * MINUTE_US);
+        let mut pass_at = |us: i64, off: i64, short: u64| {
+            if starts.contains(&(us / MINUTE_US)) {
+                at_work = (reaper(&t, &rule, ample()), t.mover(&rule));
+            }
+            let (reaper, mover) = &mut at_work;
+            pass(&t, reaper, mover, minute(0).plus_micros(us + off), us, short);
+            t.tiers(stream)
+        };
+        assert_eq!(pass_at(copied, 0, 0), ["hw", "hw", "hw"]);
         // The disk needs all there is, and may have it when the grace is over, by the clock that does not jump.
         for seconds in [10, 30, 50] {
-            let (wall, monotonic_us) = (minute(30).plus_micros(jump), copied + seconds * SECOND_US);
-            pass(
-                &t,
-                &mut reaper,
-                &mut mover,
-                wall.plus_micros(seconds * SECOND_US),
-                monotonic_us,
-                u64::MAX,
-            );
+            let tiers = pass_at(copied + seconds * SECOND_US, jump, u64::MAX);
+            assert_eq!(tiers, ["hw", "hw", "hw"], "{jump} us, after {seconds} s");
+        }
+        for (n, is_wrong) in A_DAY_WITH_A_JUMP {
+            let tiers = pass_at(n * MINUTE_US, if is_wrong { jump } else { 0 }, 0);
             assert_eq!(
-                t.tiers(stream),
+                tiers,
                 ["hw", "hw", "hw"],
-                "{jump} us, after {seconds} s"
+                "{jump} us, {starts:?}, after {n} minutes"
             );
         }
-        for h in 1..=20 {
-            let wall = minute(30).plus_micros(jump + h * hour);
-            pass(&t, &mut reaper, &mut mover, wall, copied + h * hour, 0);
-            assert_eq!(t.tiers(stream), ["hw", "hw", "hw"], "{jump} us, after {h} h");
-        }
+        let tiers = [1451, 1459, 1460].map(|n| pass_at(n * MINUTE_US, 0, 0).join(" "));
+        assert_eq!(
+            tiers,
+            ["w hw hw", "w hw hw", "w w hw"],
+            "{jump} us, {starts:?}, a day old"
+        );
         assert_eq!(t.findings(), []);
     }
 }

@@ -21,13 +21,13 @@ use crate::proxy::{Fault, Proxy};
 use crate::servers::{BUCKET, Kind, Server, keys_file};
 
 /// An archive of eight segments on the disk, and a server for their copies behind a proxy.
-struct Site {
-    archive: Archive,
-    stores: Stores,
-    folder: tempfile::TempDir,
-    runtime: Runtime,
-    stream: StreamNo,
-    proxy: Proxy,
+pub(crate) struct Site {
+    pub(crate) archive: Archive,
+    pub(crate) stores: Stores,
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) runtime: Runtime,
+    pub(crate) stream: StreamNo,
+    pub(crate) proxy: Proxy,
     _server: Server,
 }
 
@@ -43,7 +43,7 @@ fn store(proxy: &Proxy, folder: &Path) -> Store {
 }
 
 impl Site {
-    fn new(kind: Kind) -> Self {
+    pub(crate) fn new(kind: Kind) -> Self {
         let folder = tempfile::tempdir().expect("folder");
         let server = Server::start(kind, folder.path());
         let proxy = Proxy::start(server.address());
@@ -73,11 +73,11 @@ impl Site {
         site
     }
 
-    fn warm(&self) -> &Store {
+    pub(crate) fn warm(&self) -> &Store {
         &self.stores.warm.as_ref().expect("a warm tier").store
     }
 
-    fn mover(&self) -> Mover {
+    pub(crate) fn mover(&self) -> Mover {
         let below = Below {
             warm: true,
             cold: false,
@@ -93,7 +93,7 @@ impl Site {
     }
 
     /// Passes some minutes apart, so that what failed is tried again.
-    fn settle(&self, mover: &mut Mover, passes: std::ops::Range<u64>) {
+    pub(crate) fn settle(&self, mover: &mut Mover, passes: std::ops::Range<u64>) {
         let now = minute(110);
         for n in passes {
             let monotonic_us = 1 + n * 600 * 1_000_000;
@@ -106,7 +106,7 @@ impl Site {
     }
 
     /// How many copies count.
-    fn whole(&self) -> usize {
+    pub(crate) fn whole(&self) -> usize {
         let rows = self.archive.rows(self.stream);
         let copies = rows
             .iter()
@@ -114,7 +114,7 @@ impl Site {
         copies.filter(|c| c.authority == Tier::Warm).count()
     }
 
-    fn name(&self, row: &SegmentRow) -> String {
+    pub(crate) fn name(&self, row: &SegmentRow) -> String {
         let stream = self.archive.index.stream_id(row.id.stream).expect("stream");
         segment_path(&stream, &row.name())
     }
@@ -128,7 +128,7 @@ impl Site {
         });
     }
 
-    fn object(&self, row: &SegmentRow) -> Option<Vec<u8>> {
+    pub(crate) fn object(&self, row: &SegmentRow) -> Option<Vec<u8>> {
         let name = self.name(row);
         self.runtime.block_on(async {
             let stat = self.warm().stat(&name).await.expect("stat")?;
@@ -152,7 +152,7 @@ impl Site {
         version.expect("data beside xl.meta").join("part.1")
     }
 
-    fn scrubber(&self) -> Scrubber {
+    pub(crate) fn scrubber(&self) -> Scrubber {
         Scrubber::new(
             self.archive.index.clone(),
             self.archive.disk.clone(),
@@ -164,7 +164,7 @@ impl Site {
     }
 }
 
-fn days(n: i64) -> WallTime {
+pub(crate) fn days(n: i64) -> WallTime {
     minute(120).plus_micros(n * DAY_US)
 }
 
@@ -228,7 +228,12 @@ fn what_its_server_cannot_read_any_more_is_made_anew_where_another_copy_is_right
 }
 
 /// Steps until `is_done`, minutes apart: a store that does not answer is left alone for a moment, by any clock.
-fn settle(site: &Site, scrubber: &mut Scrubber, now: WallTime, is_done: impl Fn(Scrubbed, usize) -> bool) {
+pub(crate) fn settle(
+    site: &Site,
+    scrubber: &mut Scrubber,
+    now: WallTime,
+    is_done: impl Fn(Scrubbed, usize) -> bool,
+) {
     let mut monotonic_us = now.micros_since(minute(120)).max(0).unsigned_abs() + 1;
     let begun = Instant::now();
     loop {

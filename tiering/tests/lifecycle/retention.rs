@@ -1,13 +1,12 @@
 use std::io::Read;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use archive::{Clock, GapCause, TimeRange, WallTime};
+use archive::{GapCause, TimeRange};
 use indexer::{Batch, Incident, IncidentKind, SegmentState};
 use tierline_tiering::{RetentionRule, Rules, TieringConfig, Worker};
 
-use crate::archive_of_segments::{Archive, MINUTE_US, ample, keep_minutes, key, minute, noon};
+use crate::archive_of_segments::{Archive, MINUTE_US, TestClock, ample, keep_minutes, key, minute, noon};
 
 #[test]
 fn what_is_too_old_goes_with_its_file_and_its_empty_folders_and_leaves_a_gap_that_says_so() {
@@ -192,19 +191,10 @@ fn a_file_that_resists_holds_up_its_stream_alone_and_goes_when_it_can() {
 
 #[test]
 fn the_worker_deletes_while_it_runs_and_stops_when_it_is_told() {
-    struct Steps(AtomicU64);
-    impl Clock for Steps {
-        fn wall(&self) -> WallTime {
-            noon().plus_micros(self.monotonic_us() as i64)
-        }
-        fn monotonic_us(&self) -> u64 {
-            self.0.load(Ordering::Relaxed)
-        }
-    }
     let a = Archive::new();
     let lobby = a.camera("lobby", 5);
     a.record_many(lobby, 0..4);
-    let clock = Arc::new(Steps(AtomicU64::new(0)));
+    let clock = Arc::new(TestClock::default());
     let rules = Rules::new(vec![keep_minutes(60)]).expect("sound");
     let config = TieringConfig {
         interval: Duration::from_millis(5),
@@ -220,7 +210,7 @@ fn the_worker_deletes_while_it_runs_and_stops_when_it_is_told() {
         None,
     )
     .expect("worker");
-    clock.0.store(81 * MINUTE_US as u64, Ordering::Relaxed);
+    clock.set(81);
     let started = Instant::now();
     while worker.progress().age.segments < 2 && started.elapsed() < Duration::from_secs(20) {
         std::thread::sleep(Duration::from_millis(5));

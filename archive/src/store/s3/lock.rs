@@ -1,14 +1,15 @@
 //! What buckets do that keep versions, and those that have object lock.
 //!
 //! - DELETE in a bucket with versions says yes and removes nothing: it puts a marker in front, HEAD finds nothing, and
-//!   every byte stays. So there objects are removed version by version, each by its id.
+//!   every byte stays. So there objects are removed version by version, each by its id, and so are markers that others have
+//!   put there: HEAD tells of them in the headers of its 404.
 //! - A version under a legal hold is not removed by its id; some servers say so with 400, others with 403.
 //! - A legal hold is put on the newest version where none is named.
 //! - A bucket without object lock answers 400, 404 or 501, and means the bucket.
 
+use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use object_store::signer::Method;
-use object_store::{GetOptions, ObjectStore, ObjectStoreExt};
 
 use super::Bucket;
 use crate::store::error::StoreError;
@@ -43,6 +44,9 @@ impl Bucket {
         match answer.status {
             _ if answer.is_ok() => Ok(true),
             400 | 404 if answer.mentions(&no_lock) => Ok(false),
+            405 if self.newest(path).await?.is_marker => Err(StoreError::Missing {
+                name: path.to_string(),
+            }),
             405 | 501 => Ok(false),
             _ => Err(answer.into_error(format!("put a legal hold on {path}"), path.as_ref())),
         }
@@ -55,17 +59,15 @@ impl Bucket {
             return self.objects.delete(path).await.map_err(failed);
         }
         for _ in 0..VERSIONS_MAX {
-            let options = GetOptions {
-                head: true,
-                ..GetOptions::default()
-            };
-            let version = match self.looking.get_opts(path, options).await {
-                Ok(found) => found.meta.version,
-                Err(object_store::Error::NotFound { .. }) => return Ok(()),
-                Err(e) => return Err(failed(e)),
-            };
-            let version = version.unwrap_or_else(|| "null".to_owned());
-            let query = [("versionId", version.as_str())];
+            let newest = self.newest(path).await?;
+            match newest.status {
+                404 if !newest.is_marker => return Ok(()),
+                404 => {}
+                _ if newest.is_ok() => {}
+                _ => return Err(newest.into_error(format!("delete {path}"), path.as_ref())),
+            }
+            let version = newest.version.as_deref().unwrap_or("null");
+            let query = [("versionId", version)];
             let answer = self.raw.call(Method::DELETE, path, &query, String::new()).await?;
             if answer.is_ok() || answer.status == 404 {
                 continue;
@@ -78,6 +80,11 @@ impl Bucket {
             return Err(answer.into_error(format!("delete {path}"), path.as_ref()));
         }
         Ok(())
+    }
+
+    /// What the server has of an object, or of the marker that hides it.
+    async fn newest(&self, path: &Path) -> Result<Answer, StoreError> {
+        self.raw.call(Method::HEAD, path, &[], String::new()).await
     }
 
     /// Whether a DELETE by name alone would remove nothing. Asked once.
