@@ -132,6 +132,22 @@ fn what_somebody_has_hidden_behind_a_marker_is_deleted_with_it_or_stays_if_it_is
     let left = mc(&["ls", "--recursive", "--versions", &format!("it/{LOCKED}")]);
     assert_eq!(left.lines().count(), 1, "the version that is held: {left}");
 
+    // Of more versions than go at a time, all hidden, some stay, and go the next time.
+    let (file, deep) = (
+        folder.path().join("a.mp4"),
+        format!("it/{LOCKED}/site-1/a/deep.mp4"),
+    );
+    std::fs::write(&file, [7; 100]).expect("a file");
+    for _ in 0..33 {
+        mc(&["cp", file.to_str().expect("a path"), &deep]);
+    }
+    mc(&["rm", &deep]);
+    let left = || mc(&["ls", "--versions", &deep]);
+    delete("a/deep.mp4").expect_err("not gone yet");
+    assert_ne!(left().trim(), "");
+    delete("a/deep.mp4").expect("delete");
+    assert_eq!(left().trim(), "");
+
     // A hold on what is hidden is not one of a bucket that knows none.
     mc(&["rm", &format!("it/{LOCKED}/site-1/a/held.mp4")]);
     let hidden = runtime.block_on(store.legal_hold("a/held.mp4", true));

@@ -104,7 +104,7 @@ pub struct Overload {
     returning: usize,
     /// When cameras last came back, and the floor before.
     trial: Option<(u64, Rank)>,
-    /// From when on lateness counts.
+    /// From when on lateness is measured.
     settled_us: u64,
 }
 

@@ -175,7 +175,11 @@ impl Locked {
                     );
                     return true;
                 }
-                // Deleted meanwhile, or the store does not answer: looked at again.
+                // Deleted meanwhile, or hidden by somebody: looked at again with the others.
+                Some(Err(error @ StoreError::Missing { .. })) => {
+                    tracing::debug!(%tier, %error, "an object is not there for a legal hold");
+                }
+                // The store does not answer: looked at again at once.
                 Some(Err(error)) => {
                     whole = false;
                     tracing::debug!(%tier, %error, "an object's legal hold cannot be changed now");

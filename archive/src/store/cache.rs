@@ -64,7 +64,7 @@ impl Cache {
                     Ok(cache) => return Ok(cache),
                     Err(error) if attempt == 0 => {
                         tracing::warn!(%error, folder = %config.folder.display(), "the cache cannot be read: it is begun anew");
-                        let _ = fs::remove_dir_all(&config.folder);
+                        remove_regions(&config.folder);
                     }
                     Err(error) => {
                         tracing::error!(%error, folder = %config.folder.display(), "no cache on disk: only memory is used");
@@ -128,8 +128,28 @@ impl Cache {
     }
 }
 
+/// The number of a file of a cache.
+fn region(path: &Path) -> Option<usize> {
+    path.file_name()?
+        .to_str()?
+        .strip_prefix(REGION_PREFIX)?
+        .parse()
+        .ok()
+}
+
+/// Removes whatever has the name of a cache's file, as far as it can be removed, and nothing else.
+fn remove_regions(folder: &Path) {
+    let files = fs::read_dir(folder).into_iter().flatten().flatten();
+    for path in files
+        .map(|file| file.path())
+        .filter(|path| region(path).is_some())
+    {
+        let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir_all(&path));
+    }
+}
+
 /// Removes the files of a cache that are more than `count`, which a larger one has left. Where something lies in each of the
-/// others the oldest goes too: the library gives up none before it has begun another, and would keep nothing new for ever.
+/// others one goes too: the library gives up none before it has begun another, and would keep nothing new for ever.
 fn make_room(folder: &Path, count: usize) -> io::Result<()> {
     let files = match fs::read_dir(folder) {
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
@@ -138,16 +158,14 @@ fn make_room(folder: &Path, count: usize) -> io::Result<()> {
     let mut used = Vec::new();
     for file in files {
         let path = file?.path();
-        let name = path.file_name().and_then(|name| name.to_str());
-        let number = name.and_then(|name| name.strip_prefix(REGION_PREFIX)?.parse::<usize>().ok());
-        match number {
+        match region(&path) {
             Some(number) if number >= count => fs::remove_file(path)?,
-            Some(_) if !is_free(&path) => used.push((fs::metadata(&path)?.modified()?, path)),
+            Some(_) if !is_free(&path) => used.push(path),
             _ => {}
         }
     }
-    match used.iter().min() {
-        Some((_, oldest)) if used.len() == count => fs::remove_file(oldest),
+    match used.first() {
+        Some(one) if used.len() == count => fs::remove_file(one),
         _ => Ok(()),
     }
 }
@@ -224,7 +242,7 @@ impl Object {
         read: impl Future<Output = Result<Bytes, StoreError>> + Send + 'static,
     ) -> Result<Bytes, StoreError> {
         let key = self.key(number);
-        // What lies in memory the library would write to the disk again.
+        // What lies in memory the library would write to the disk again, at each read.
         if let Some(entry) = self.cache.blocks.memory().get(&key) {
             return Ok(entry.value().clone());
         }

@@ -1,4 +1,5 @@
-//! Calls that the library does not know, such as restores and legal holds: signed in their URL, a few bytes each way.
+//! Calls that the library does not know, or whose headers it does not give, such as restores, legal holds and versions: signed
+//! in their URL, a few bytes each way.
 //!
 //! Invariant: where a call goes is said by the configuration and by the name of one of our objects, by nobody else.
 //! Invariant: a URL holds a signature and is told to nobody, not even in an error.
@@ -88,7 +89,10 @@ impl Raw {
         body: String,
     ) -> Result<Answer, StoreError> {
         let failed = |why: &str| StoreError::Away {
-            what: format!("ask for {} of {path}", query.first().map_or("", |(name, _)| name)),
+            what: format!(
+                "ask for {} of {path}",
+                query.first().map_or(method.as_str(), |(name, _)| name)
+            ),
             why: why.to_owned(),
         };
         let mut headers = Vec::new();
@@ -99,7 +103,7 @@ impl Raw {
         }
         let url = self.sign(method.clone(), path, LIFETIME, query, &headers).await?;
         let mut request = HttpRequest::new(body.into());
-        *request.method_mut() = method;
+        *request.method_mut() = method.clone();
         *request.uri_mut() = url.as_str().parse().map_err(|_| failed("no such address"))?;
         request.headers_mut().extend(headers);
         let answer = self

@@ -15,7 +15,7 @@ const REASON: &str = "case 4711";
 /// From the first picture recorded to footage on every tier.
 const AGED_MAX: Duration = Duration::from_secs(60);
 /// What moto takes over a restore, unless it is told meanwhile to go on for ever; less than it has lain there.
-const RESTORE: Duration = Duration::from_secs(4);
+const RESTORE: Duration = Duration::from_secs(6);
 
 /// Ages by which footage moves, with the cold tier in an archive class of `server`.
 fn configure(site: &mut Site, server: &Server, hot: &str, warm: &str) {
@@ -50,6 +50,7 @@ fn the_page_shows_tiers_holds_what_is_restored_and_what_is_promised() {
     configure(&mut site, &server, "1h", "2h");
     let service = site.start();
     service.wait_until_durable(&site.cameras(), AGED_MAX);
+    std::thread::sleep(RESTORE);
     let timeline = service.api().timeline(CAMERA).expect("a timeline");
     let middle = |tier: &str| -> WallTime {
         let run = timeline.runs.iter().find(|run| run.tier == tier).expect(tier);
@@ -61,7 +62,7 @@ fn the_page_shows_tiers_holds_what_is_restored_and_what_is_promised() {
         .get(&format!("/api/v1/cameras/{CAMERA}/seek?at={cold}"), None)
         .expect("an answer");
     assert_eq!(status, 503, "what lies in an archive class has to be restored");
-    wait_for("the store to be asked", Duration::from_secs(10), || {
+    wait_for("the store to be asked", RESTORE, || {
         service.log().contains("is being restored").then_some(())
     });
     server.restores_last();

@@ -194,6 +194,7 @@ fn assert_logged(log: &str) {
     };
     assert_eq!(count(VAULT, "the session ended"), 1, "{log}");
     assert_eq!(count(YARD, "session_lost"), 1, "{log}");
-    assert_eq!(count(YARD, "unreachable"), 1, "{log}");
+    // It may refuse in between, while it starts.
+    assert!((1..=2).contains(&count(YARD, "unreachable")), "{log}");
     assert_eq!(count(YARD, "recorded again"), 1, "{log}");
 }

@@ -62,7 +62,13 @@ impl Bucket {
             let newest = self.newest(path).await?;
             match newest.status {
                 404 if !newest.is_marker => return Ok(()),
-                404 => {}
+                404 if newest.version.is_some() => {}
+                404 => {
+                    return Err(StoreError::Refused {
+                        what: format!("delete {path}"),
+                        why: "a delete marker hides it whose version the server does not tell".to_owned(),
+                    });
+                }
                 _ if newest.is_ok() => {}
                 _ => return Err(newest.into_error(format!("delete {path}"), path.as_ref())),
             }
@@ -79,12 +85,21 @@ impl Bucket {
             }
             return Err(answer.into_error(format!("delete {path}"), path.as_ref()));
         }
-        Ok(())
+        // The next try goes on; the store is not away.
+        Err(StoreError::Refused {
+            what: format!("delete {path}"),
+            why: "it has more versions than are removed at a time".to_owned(),
+        })
     }
 
     /// What the server has of an object, or of the marker that hides it.
     async fn newest(&self, path: &Path) -> Result<Answer, StoreError> {
-        self.raw.call(Method::HEAD, path, &[], String::new()).await
+        let ask = || self.raw.call(Method::HEAD, path, &[], String::new());
+        match ask().await {
+            Ok(answer) if !matches!(answer.status, 429 | 500..) => Ok(answer),
+            // One bad moment is no reason to let the store rest.
+            Ok(_) | Err(_) => ask().await,
+        }
     }
 
     /// Whether a DELETE by name alone would remove nothing. Asked once.
