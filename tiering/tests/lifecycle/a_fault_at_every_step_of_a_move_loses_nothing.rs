@@ -2,7 +2,9 @@
 //! another step of it goes wrong: the process dies there, or the step fails, or the disk is full.
 
 use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,13 +14,14 @@ use archive::store::{Objects, Store, StoreConfig, Stores};
 use archive::{Sha256, Tier, TimeRange};
 use indexer::check::{CheckOptions, check};
 use indexer::{CopyState, IndexError, SegmentRow};
-use tempfile::TempDir;
+use rustix::process::Signal;
+use tempfile::{Builder, TempDir};
 use tierline_tiering::{Below, Mover, Reaper, RetentionRule, Rules};
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
 use crate::archive_of_segments::{Archive, MINUTE_US, ample, key, minute};
-use crate::steps::{Fault, Steps};
+use crate::steps::{Fault, KILLED_AT, Steps};
 
 /// Cores are few, and a process waits for its disk half of the time.
 const AT_ONCE: usize = 2;
@@ -68,10 +71,14 @@ impl Template {
     }
 
     fn fork(&self) -> TempDir {
-        let dir = tempfile::tempdir().expect("folder");
-        copy_folder(self.dir.path(), dir.path());
-        dir
+        fork(self.dir.path())
     }
+}
+
+fn fork(folder: &Path) -> TempDir {
+    let dir = tempfile::tempdir().expect("folder");
+    copy_folder(folder, dir.path());
+    dir
 }
 
 fn copy_folder(from: &Path, to: &Path) {
@@ -255,15 +262,84 @@ impl Process {
 
 /// One life of an archive with a fault in it: at which step that was, and what is wrong afterwards.
 fn one(template: &Template, fault: Fault, at: u64) -> (Option<String>, Vec<String>) {
-    let mut process = Process::start(template.fork());
+    let process = Process::start(template.fork());
     process.steps.plan(fault, at);
+    rest_of_a_life(template, process, 0, fault, at)
+}
+
+/// The same with a process of its own, which is killed for good.
+fn one_of_its_own(template: &Template, at: u64) -> (Option<String>, Vec<String>) {
+    let work = tempfile::tempdir().expect("folder");
+    let child = Command::new(std::env::current_exe().expect("this program"))
+        .args(["--exact", CHILD, "--ignored", "--nocapture"])
+        .env(WORK, work.path())
+        .env(TEMPLATE, template.dir.path())
+        .env(AT, at.to_string())
+        .output()
+        .expect("a child");
+    let said = String::from_utf8_lossy(&child.stdout);
+    let Some(step) = said.lines().find_map(|line| line.strip_prefix(KILLED_AT)) else {
+        assert!(child.status.success(), "{child:?}");
+        return (None, Vec::new());
+    };
+    assert_eq!(child.status.signal(), Some(Signal::KILL.as_raw()), "{child:?}");
+    let minute = std::fs::read_to_string(work.path().join(MINUTE)).expect("a minute");
+    let minute = minute.parse().expect("a number");
+    let process = Process::start(fork(&work.path().join(ARCHIVE)));
+    let mut problems = process.problems(template);
+    let (_, found) = rest_of_a_life(template, process, minute, Fault::RealKill, at);
+    problems.extend(found);
+    (Some(step.to_owned()), problems)
+}
+
+const WORK: &str = "TIERLINE_CHILD_WORK";
+const TEMPLATE: &str = "TIERLINE_CHILD_TEMPLATE";
+const AT: &str = "TIERLINE_CHILD_AT";
+/// In the folder of a child: its archive, and the minute that it has begun.
+const ARCHIVE: &str = "archive";
+const MINUTE: &str = "minute";
+const CHILD: &str = "a_fault_at_every_step_of_a_move_loses_nothing::the_life_of_a_child";
+
+#[test]
+#[ignore = "what a child process of the other tests runs"]
+fn the_life_of_a_child() {
+    let Some(work) = std::env::var_os(WORK).map(PathBuf::from) else {
+        return;
+    };
+    let var = |name| std::env::var(name).expect("its parent says it");
+    let dir = Builder::new()
+        .prefix(ARCHIVE)
+        .rand_bytes(0)
+        .tempdir_in(&work)
+        .expect("folder");
+    copy_folder(Path::new(&var(TEMPLATE)), dir.path());
+    let mut process = Process::start(dir);
+    process
+        .steps
+        .plan(Fault::RealKill, var(AT).parse().expect("a number"));
+    for m in ARRIVES.iter().chain(&DELETED) {
+        std::fs::write(work.join(MINUTE), m.to_string()).expect("written");
+        assert!(process.minute(*m));
+    }
+}
+
+/// How it goes on from a minute, and what is wrong at its end.
+fn rest_of_a_life(
+    template: &Template,
+    mut process: Process,
+    from: i64,
+    fault: Fault,
+    at: u64,
+) -> (Option<String>, Vec<String>) {
     let mut problems = Vec::new();
     let mut fired = None;
-    for (minutes, what) in [
+    let phases = [
         (ARRIVES.as_slice(), "arrives"),
         (DELETED.as_slice(), "is deleted"),
-    ] {
-        for m in minutes {
+    ];
+    let left = |minutes: &[i64]| minutes.iter().any(|m| *m >= from);
+    for (minutes, what) in phases.into_iter().filter(|(minutes, _)| left(minutes)) {
+        for m in minutes.iter().filter(|m| **m >= from) {
             if process.minute(*m) {
                 continue;
             }
@@ -322,7 +398,10 @@ fn at_every_step(template: &Template, fault: Fault, stride: u64) {
             scope.spawn(|| {
                 loop {
                     let at = 1 + stride * next.fetch_add(1, Ordering::SeqCst);
-                    let (fired, found) = one(template, fault, at);
+                    let (fired, found) = match fault {
+                        Fault::RealKill => one_of_its_own(template, at),
+                        _ => one(template, fault, at),
+                    };
                     problems.lock().expect("a lock").extend(found);
                     let Some(step) = fired else { return };
                     *points.lock().expect("a lock").entry(step).or_default() += 1;
@@ -353,6 +432,11 @@ fn a_step_of_a_move_that_fails_loses_nothing_and_is_taken_again() {
 #[test]
 fn a_disk_that_is_full_in_the_middle_of_a_move_loses_nothing() {
     at_every_step(&Template::new(1), Fault::Full(2), 2);
+}
+
+#[test]
+fn a_real_kill_at_every_step_of_a_move_loses_nothing() {
+    at_every_step(&Template::new(1), Fault::RealKill, 1);
 }
 
 #[test]

@@ -5,15 +5,20 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use archive::seam::{Answer, Faults, Step};
+use rustix::process::{Signal, getpid, kill_process};
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
+/// What stands before the step at which a process says that it is killed.
+pub(crate) const KILLED_AT: &str = "killed at ";
 
 /// How a step goes wrong.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Fault {
     /// Nothing happens any more from this step on, as after `kill -9`.
     Kill,
+    /// `kill -9` of this process, which says before at which step.
+    RealKill,
     /// It fails once.
     Fails,
     /// The disk is full for so many steps that need space.
@@ -51,7 +56,7 @@ impl Steps {
 
     fn applies(fault: Fault, step: Step) -> bool {
         match fault {
-            Fault::Kill | Fault::Fails => !matches!(step, Step::ProbeDirect | Step::Space),
+            Fault::Kill | Fault::RealKill | Fault::Fails => !matches!(step, Step::ProbeDirect | Step::Space),
             Fault::Full(_) => matches!(
                 step,
                 Step::Commit | Step::Committed | Step::PutPart | Step::PutEnd | Step::Write
@@ -83,6 +88,11 @@ impl Faults for Steps {
             Fault::Kill if now >= at => {
                 self.dead.store(true, Ordering::Release);
                 Answer::Fail(EIO)
+            }
+            Fault::RealKill if now == at => {
+                println!("{KILLED_AT}{step:?}");
+                let killed = kill_process(getpid(), Signal::KILL);
+                panic!("still alive: {killed:?}");
             }
             Fault::Fails if now == at => Answer::Fail(EIO),
             Fault::Full(steps) if (at..at + steps).contains(&now) => Answer::Fail(ENOSPC),
