@@ -13,8 +13,6 @@ use crate::rig::{
 const CAMERAS: usize = 24;
 /// What each sends, in megabits a second: enough for the load to be measured well.
 const MBIT: u32 = 24;
-/// And where the disk is slow: of more than 20, what waits of one camera may reach `backlog_size` before the disk has caught up.
-const MBIT_TO_DISK: u32 = 16;
 /// The load is measured for so long.
 const MEASURE: Duration = Duration::from_secs(6);
 /// After this time it is clear who is recorded.
@@ -50,13 +48,7 @@ fn soak_cameras_that_are_too_many_for_the_disk_give_way_and_come_back() {
         disk.limit((rate / 2.0) as u64);
         format!("write {:.1} MB/s", rate / 1e6)
     };
-    overload(
-        soak_seconds(120),
-        MBIT_TO_DISK,
-        &|pid| disk.hold(pid),
-        &half,
-        &|| disk.limit(0),
-    );
+    overload(soak_seconds(120), &|pid| disk.hold(pid), &half, &|| disk.limit(0));
 }
 
 /// Half of the processor time that is needed.
@@ -74,13 +66,13 @@ fn of_cores(hold: Duration) {
         cpu.limit(None);
         cpu.hold(pid);
     };
-    overload(hold, MBIT, &begin, &half, &|| cpu.limit(None));
+    overload(hold, &begin, &half, &|| cpu.limit(None));
 }
 
 /// `begin` gets hold of a process, `half` gives it half of what it takes from then on, and `all` all there is.
-fn overload(hold: Duration, mbit: u32, begin: &dyn Fn(u32), half: &dyn Fn(u32) -> String, all: &dyn Fn()) {
+fn overload(hold: Duration, begin: &dyn Fn(u32), half: &dyn Fn(u32) -> String, all: &dyn Fn()) {
     let folder = tempfile::tempdir().expect("a folder");
-    let farm = heavy_farm(CAMERAS, mbit, folder.path());
+    let farm = heavy_farm(CAMERAS, MBIT, folder.path());
     let mut site = Site::new(&farm, CAMERAS);
     site.segment_duration = "10s";
     site.priorities = (0..CAMERAS).map(|n| (camera_id(n), (n % 3 * 2) as u8)).collect();
