@@ -3,6 +3,7 @@
 //!
 //! The files are written by the code that records, with pictures of some bytes, and without waiting for the disk.
 
+mod folder_store;
 mod report;
 
 use std::path::Path;
@@ -13,12 +14,11 @@ use archive::buffer::Pool;
 use archive::disk::Disk;
 use archive::seam::{Answer, Faults, Step};
 use archive::segment::{Closing, FragmentBuilder, SegmentHeader, SegmentWriter};
-use archive::store::{Objects, Store, StoreConfig, Stores};
+use archive::store::Stores;
 use archive::time::SECOND_US;
 use archive::{Epoch, InitSegment, Sha256, StreamId, WallTime};
 use indexer::{Index, IndexOptions, rebuild, rebuild_from};
 use tiering::checkpoint::{fetch, make};
-use tokio::sync::Semaphore;
 
 use report::{Failure, Report};
 
@@ -121,17 +121,8 @@ fn lost_machine(dir: &Path, label: &str, all: usize, report: &mut Report) -> Res
     std::fs::rename(dir.join("hot"), dir.join("warm"))?;
     let disk = Disk::open(&dir.join("new"))?;
     let runtime = tokio::runtime::Runtime::new()?;
-    let url = url::Url::from_directory_path(dir.join("warm")).map_err(|()| "not a folder")?;
-    let warm = Objects {
-        store: Store::open(&StoreConfig::at(url))?,
-        cache: None,
-        runtime: runtime.handle().clone(),
-        turns: Arc::new(Semaphore::new(4)),
-    };
-    let stores = Stores {
-        warm: Some(warm.clone()),
-        cold: None,
-    };
+    let stores = folder_store::warm(&dir.join("warm"), &runtime)?;
+    let warm = stores.warm.as_ref().ok_or("no store")?;
     let options = IndexOptions::default();
     let (mut without, mut with) = (Vec::new(), Vec::new());
     for run in 0..RUNS {
@@ -142,10 +133,10 @@ fn lost_machine(dir: &Path, label: &str, all: usize, report: &mut Report) -> Res
 
         let (work, fetched) = (dir.join("work"), dir.join(format!("fetched-{run}")));
         let now = WallTime::from_micros(ORIGIN_US + run as i64 * SECOND_US);
-        make(&index, &work, &warm, 1, now, || true)?.ok_or("no copy")?;
+        make(&index, &work, warm, 1, now, || true)?.ok_or("no copy")?;
         let begun = Instant::now();
         std::fs::create_dir(&fetched)?;
-        fetch(&warm, &fetched)?.ok_or("no copy")?;
+        fetch(warm, &fetched)?.ok_or("no copy")?;
         let known = Index::open_read_only(&fetched)?;
         let index = Index::open(&dir.join(format!("copy-{run}")), &options)?;
         let remembered = rebuild_from(Some(&known), &disk, &stores, &index, |_| {})?.remembered;

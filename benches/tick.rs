@@ -3,6 +3,7 @@
 //!
 //! `TIERLINE_BENCH_ROWS` is the number of segments (10 million); `TIERLINE_BENCH_OUT` names the folder of results.
 
+mod folder_store;
 mod footage;
 mod report;
 
@@ -12,13 +13,11 @@ use std::time::{Duration, Instant};
 
 use archive::disk::Disk;
 use archive::site_key::SiteKey;
-use archive::store::{Objects, Store, StoreConfig, Stores};
 use archive::time::{HOUR_US, SECOND_US};
 use archive::{StreamNo, Tier, WallTime};
 use indexer::{Batch, Copies, Event, Index, IndexOptions, SegmentRow};
 use tiering::{Below, Mover, Outlook, Reaper, RetentionRule, Rules, TieringConfig};
 use tokio::runtime::Runtime;
-use tokio::sync::Semaphore;
 
 use footage::{Footage, SEGMENT_US, stream_id};
 use report::{Failure, Report};
@@ -135,16 +134,7 @@ struct Passing {
 impl Passing {
     fn open(dir: &Path, index: &Arc<Index>, runtime: &Runtime) -> Result<Self, Failure> {
         let disk = Disk::open(&dir.join("hot"))?;
-        let url = url::Url::from_directory_path(dir.join("warm")).map_err(|()| "not a folder")?;
-        let stores = Stores {
-            warm: Some(Objects {
-                store: Store::open(&StoreConfig::at(url))?,
-                cache: None,
-                runtime: runtime.handle().clone(),
-                turns: Arc::new(Semaphore::new(4)),
-            }),
-            cold: None,
-        };
+        let stores = folder_store::warm(&dir.join("warm"), runtime)?;
         let rule = RetentionRule {
             hot: Some(30 * DAY),
             max: Some(3650 * DAY),
@@ -179,8 +169,12 @@ impl Passing {
     }
 
     fn count(&mut self) -> Result<(), Failure> {
-        let board = self.index.clone();
-        while !board.pulse().forecast().is_some_and(|forecast| forecast.complete) {
+        while !self
+            .index
+            .pulse()
+            .forecast()
+            .is_some_and(|forecast| forecast.complete)
+        {
             self.look()?;
         }
         // What was counted an hour ago is counted anew.

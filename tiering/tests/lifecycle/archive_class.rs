@@ -10,7 +10,7 @@ use archive::seam::Step;
 use archive::segment::{Pace, SegmentReader, verify};
 use archive::store::{Objects, Store, StoreConfig, Stores};
 use archive::{Clock, StreamNo, SystemClock, Tier, WallTime};
-use indexer::check::{CheckOptions, Finding, check};
+use indexer::check::Finding;
 use indexer::{
     Fault, FaultKind, Index, IndexOptions, RestoreState, SegmentRow, compare, rebuild, unreadable,
 };
@@ -19,7 +19,7 @@ use tierline_tiering::{Below, Hands, Mover, Restorer, RetentionRule, Rules};
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
-use crate::archive_of_segments::{Archive, ample, minute, reap};
+use crate::archive_of_segments::{Archive, ample, deep_check, minute, reap};
 use crate::servers::{BUCKET, Kind, Server, keys_file};
 use crate::steps::{self, Steps};
 
@@ -124,12 +124,7 @@ impl Glacier {
     }
 
     fn findings(&self) -> Vec<Finding> {
-        let options = CheckOptions {
-            deep: true,
-            running: false,
-        };
-        let (index, disk) = (&self.archive.index, &self.archive.disk);
-        check(index, disk, &self.stores, options, |_, _| {}).expect("check")
+        deep_check(&self.archive.index, &self.archive.disk, &self.stores)
     }
 
     /// An index made of what stands in the store, and the files that were left out of it.

@@ -11,16 +11,20 @@ use archive::layout::segment_path;
 use archive::seam::{Faults, Seam};
 use archive::segment::{Closing, FragmentBuilder, SegmentHeader, SegmentWriter};
 use archive::site_key::SiteKey;
+use archive::store::Stores;
 use archive::time::SECOND_US;
 use archive::{
     Clock, GapCause, InitSegment, Note, SegmentId, StreamId, StreamNo, SystemClock, Tier, TimeRange, WallTime,
 };
-use indexer::check::{CheckOptions, check};
+use indexer::check::{CheckOptions, Finding, check};
 use indexer::{
     Batch, CameraRow, Index, IndexOptions, SecretUrl, SegmentRow, SegmentState, StreamConfig, Transport,
     Witness,
 };
-use tierline_tiering::{Reaper, RetentionRule, Rules, TieringConfig};
+use tierline_tiering::{Reaper, RetentionRule, Rules, TieringConfig, Worker};
+use tokio::runtime::Handle;
+
+use crate::tiers::BELOW;
 
 pub(crate) const MINUTE_US: i64 = 60 * SECOND_US;
 pub(crate) const DAY_US: i64 = 24 * 60 * MINUTE_US;
@@ -342,16 +346,42 @@ impl Archive {
         Reaper::new(self.index.clone(), self.disk.clone(), rules, config, key()).expect("reaper")
     }
 
+    /// The service's own thread that moves and deletes, which looks twenty times a second.
+    pub(crate) fn worker(
+        &self,
+        clock: Arc<dyn Clock>,
+        rule: RetentionRule,
+        stores: (Stores, Handle),
+    ) -> Worker {
+        Worker::start(
+            self.index.clone(),
+            self.disk.clone(),
+            clock,
+            Rules::with_tiers(vec![rule], BELOW).expect("sound"),
+            TieringConfig {
+                interval: Duration::from_millis(50),
+                ..quick()
+            },
+            key(),
+            Some(stores),
+        )
+        .expect("worker")
+    }
+
     /// Every invariant, every byte.
     pub(crate) fn assert_clean(&self) {
-        let options = CheckOptions {
-            deep: true,
-            running: false,
-        };
-        let findings =
-            check(&self.index, &self.disk, &Default::default(), options, |_, _| {}).expect("check");
+        let findings = deep_check(&self.index, &self.disk, &Stores::default());
         assert!(findings.is_empty(), "{findings:#?}");
     }
+}
+
+/// What is wrong with an archive that nobody runs: every invariant, every byte.
+pub(crate) fn deep_check(index: &Index, disk: &Disk, stores: &Stores) -> Vec<Finding> {
+    let options = CheckOptions {
+        deep: true,
+        running: false,
+    };
+    check(index, disk, stores, options, |_, _| {}).expect("check")
 }
 
 pub(crate) fn key() -> SiteKey {

@@ -9,11 +9,11 @@ use archive::layout::segment_path;
 use archive::store::{Objects, Store, StoreConfig, Stores};
 use archive::{StreamNo, Tier, TimeRange, WallTime};
 use indexer::{Cause, CopyState, Release, SegmentRow};
-use tierline_tiering::{Mover, RetentionRule, Rules, TieringConfig, Worker};
+use tierline_tiering::{Mover, RetentionRule, Rules, Worker};
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
-use crate::archive_of_segments::{Archive, TestClock, keep_minutes, key, minute, quick, reap};
+use crate::archive_of_segments::{Archive, TestClock, keep_minutes, minute, quick, reap};
 use crate::holds::hold;
 use crate::servers::{BUCKET, KEY, Kind, SECRET, Server, keys_file, program};
 use crate::tiers::{BELOW, rule};
@@ -116,19 +116,7 @@ impl Locked {
 
     /// The service's own thread, by a clock that the test moves on.
     pub(crate) fn worker(&self, archive: &Archive, clock: Arc<TestClock>, rule: RetentionRule) -> Worker {
-        Worker::start(
-            archive.index.clone(),
-            archive.disk.clone(),
-            clock,
-            Rules::with_tiers(vec![rule], BELOW).expect("sound"),
-            TieringConfig {
-                interval: Duration::from_millis(50),
-                ..quick()
-            },
-            key(),
-            Some((self.stores.clone(), self.runtime.handle().clone())),
-        )
-        .expect("worker")
+        archive.worker(clock, rule, (self.stores.clone(), self.runtime.handle().clone()))
     }
 
     /// Whether a tier has copies of all segments.

@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use archive::store::Objects;
 use archive::{Tier, TimeRange};
-use indexer::check::{CheckOptions, check};
 use indexer::{CERTIFICATES_FOLDER, HOLDS_FOLDER, Index, Release, rebuild};
 use tierline_tiering::RetentionRule;
 
-use crate::archive_of_segments::{Archive, TestClock, minute, wait_until};
+use crate::archive_of_segments::{Archive, TestClock, deep_check, minute, wait_until};
 use crate::holds::hold;
 use crate::locks::Locked;
 
@@ -78,17 +77,8 @@ fn holds_and_certificates_come_back_from_the_stores_of_a_lost_machine_and_bind_t
     let rebuilt = rebuild(&next.disk, &l.stores, &next.index, |_| {}).expect("rebuild");
     assert_eq!(rebuilt.left_out, []);
     assert_eq!(next.sequences(stream), [2, 6]);
-    let found = check(
-        &next.index,
-        &next.disk,
-        &l.stores,
-        CheckOptions {
-            deep: true,
-            running: false,
-        },
-        |_, _| {},
-    );
-    assert_eq!(found.expect("check"), [], "the chain of certificates too");
+    let found = deep_check(&next.index, &next.disk, &l.stores);
+    assert_eq!(found, [], "the chain of certificates too");
     assert_eq!(certificates(&next.index), certificates(lost));
     assert_eq!(next.index.holds().expect("holds"), lost.holds().expect("holds"));
     let gaps = |index: &Index| index.gaps(stream, TimeRange::ALL).expect("gaps");

@@ -9,14 +9,13 @@ use archive::layout::{MARKER, segment_path};
 use archive::segment::Pace;
 use archive::store::{Crc64, Objects, Store, StoreConfig, Stores};
 use archive::{StreamNo, Tier, WallTime};
-use indexer::check::{CheckOptions, check};
 use indexer::{Batch, Event, FaultKind, Scrubbed, SegmentRow};
 use tierline_tiering::scrub::{ScrubConfig, Scrubber};
 use tierline_tiering::{Below, Hands, Mover, RetentionRule, Rules};
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
-use crate::archive_of_segments::{Archive, DAY_US, minute};
+use crate::archive_of_segments::{Archive, DAY_US, deep_check, minute};
 use crate::proxy::{Fault, Proxy};
 use crate::servers::{BUCKET, Kind, Server, keys_file};
 
@@ -341,16 +340,6 @@ fn what_others_change_in_minio_is_found_and_made_anew() {
         assert_eq!((copies.authority, copies.crc64), (Tier::Warm, crc64.finish()));
     }
     assert_eq!(site.archive.index.faults(10).expect("faults"), []);
-    let options = CheckOptions {
-        deep: true,
-        running: false,
-    };
-    let found = check(
-        &site.archive.index,
-        &site.archive.disk,
-        &site.stores,
-        options,
-        |_, _| {},
-    );
-    assert_eq!(found.expect("check"), []);
+    let found = deep_check(&site.archive.index, &site.archive.disk, &site.stores);
+    assert_eq!(found, []);
 }

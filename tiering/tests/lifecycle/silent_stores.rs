@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use archive::store::{Objects, Store, StoreConfig, Stores};
 use archive::{StreamId, SystemClock, Tier};
 use indexer::{Batch, Copies, Event, SegmentRow, Thinning, ThinningStep};
-use tierline_tiering::{Below, RetentionRule, Rules, TieringConfig, Worker};
+use tierline_tiering::{Below, RetentionRule, Rules, Worker};
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
-use crate::archive_of_segments::{Archive, MINUTE_US, ample, key, minute, quick};
+use crate::archive_of_segments::{Archive, MINUTE_US, ample, key, minute};
 use crate::holds::hold;
 
 const BELOW: Below = Below {
@@ -71,19 +71,8 @@ impl Silent {
     }
 
     fn worker(&self, a: &Archive, rule: RetentionRule) -> Worker {
-        Worker::start(
-            a.index.clone(),
-            a.disk.clone(),
-            Arc::new(SystemClock::default()),
-            Rules::with_tiers(vec![rule], BELOW).expect("sound"),
-            TieringConfig {
-                interval: Duration::from_millis(50),
-                ..quick()
-            },
-            key(),
-            Some((self.stores.clone(), self.runtime.handle().clone())),
-        )
-        .expect("worker")
+        let stores = (self.stores.clone(), self.runtime.handle().clone());
+        a.worker(Arc::new(SystemClock::default()), rule, stores)
     }
 
     fn end(self, worker: Worker) {

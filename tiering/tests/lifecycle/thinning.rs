@@ -17,7 +17,7 @@ use tierline_tiering::{
     Below, RetentionRule, Rules, ThinKeep, Thinner, ThinnerMoment, ThinnerParts, TieringConfig,
 };
 
-use crate::archive_of_segments::{Archive, ample, minute};
+use crate::archive_of_segments::{Archive, ample, deep_check, minute};
 use crate::holds::hold;
 use crate::tiers::{BELOW, Tiered};
 
@@ -437,12 +437,7 @@ fn an_index_made_anew_takes_the_thinned_version_and_has_the_original_removed() {
     settle(&mut thinner, minute(35)).expect("passes");
     settle(&mut thinner, minute(37)).expect("passes");
     assert!(rows.iter().take(2).all(|row| !a.file(&original(row)).exists()));
-    let options = indexer::check::CheckOptions {
-        deep: true,
-        running: false,
-    };
-    let findings = indexer::check::check(&anew, &a.disk, &Stores::default(), options, |_, _| {});
-    assert_eq!(findings.expect("check"), []);
+    assert_eq!(deep_check(&anew, &a.disk, &Stores::default()), []);
 }
 
 /// Ends the process before a step that changes something: from then on nothing is done any more.

@@ -7,13 +7,13 @@ use std::time::Duration;
 use archive::layout::segment_path;
 use archive::store::{Objects, Store, StoreConfig, Stores};
 use archive::{StreamNo, Tier, WallTime};
-use indexer::check::{CheckOptions, Finding, Invariant, check};
+use indexer::check::{Finding, Invariant};
 use indexer::{CopyState, SegmentRow};
 use tierline_tiering::{Below, Mover, RetentionRule, Rules};
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
-use crate::archive_of_segments::{Archive, minute};
+use crate::archive_of_segments::{Archive, deep_check, minute};
 use crate::steps::Steps;
 
 pub(crate) const BELOW: Below = Below {
@@ -148,18 +148,7 @@ impl Tiered {
     }
 
     pub(crate) fn findings(&self) -> Vec<Finding> {
-        let options = CheckOptions {
-            deep: true,
-            running: false,
-        };
-        check(
-            &self.archive.index,
-            &self.archive.disk,
-            &self.stores,
-            options,
-            |_, _| {},
-        )
-        .expect("check")
+        deep_check(&self.archive.index, &self.archive.disk, &self.stores)
     }
 }
 
@@ -351,15 +340,6 @@ fn what_a_rebuild_finds_in_a_store_counts_when_it_was_verified_and_not_before() 
     t.settle(&mut mover, minute(35));
     assert!(t.file(&rows[0], Tier::Hot).exists(), "nothing was verified yet");
     t.settle(&mut mover, minute(37));
-    let checked = check(
-        &anew,
-        &t.archive.disk,
-        &t.stores,
-        CheckOptions {
-            deep: true,
-            running: false,
-        },
-        |_, _| {},
-    );
-    assert_eq!(checked.expect("check"), [], "and the wrong one was replaced");
+    let checked = deep_check(&anew, &t.archive.disk, &t.stores);
+    assert_eq!(checked, [], "and the wrong one was replaced");
 }

@@ -58,16 +58,19 @@ impl Bucket {
         if !self.keeps_versions(path).await? {
             return self.objects.delete(path).await.map_err(failed);
         }
+        let refused = |why: &str| StoreError::Refused {
+            what: format!("delete {path}"),
+            why: why.to_owned(),
+        };
         for _ in 0..VERSIONS_MAX {
             let newest = self.newest(path).await?;
             match newest.status {
                 404 if !newest.is_marker => return Ok(()),
                 404 if newest.version.is_some() => {}
                 404 => {
-                    return Err(StoreError::Refused {
-                        what: format!("delete {path}"),
-                        why: "a delete marker hides it whose version the server does not tell".to_owned(),
-                    });
+                    return Err(refused(
+                        "a delete marker hides it whose version the server does not tell",
+                    ));
                 }
                 _ if newest.is_ok() => {}
                 _ => return Err(newest.into_error(format!("delete {path}"), path.as_ref())),
@@ -86,10 +89,7 @@ impl Bucket {
             return Err(answer.into_error(format!("delete {path}"), path.as_ref()));
         }
         // The next try goes on; the store is not away.
-        Err(StoreError::Refused {
-            what: format!("delete {path}"),
-            why: "it has more versions than are removed at a time".to_owned(),
-        })
+        Err(refused("it has more versions than are removed at a time"))
     }
 
     /// What the server has of an object, or of the marker that hides it.
