@@ -2,9 +2,7 @@
 //! another step of it goes wrong: the process dies there, or the step fails, or the disk is full.
 
 use std::collections::BTreeMap;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,14 +12,14 @@ use archive::store::{Objects, Store, StoreConfig, Stores};
 use archive::{Sha256, Tier, TimeRange};
 use indexer::check::{CheckOptions, check};
 use indexer::{CopyState, IndexError, SegmentRow};
-use rustix::process::Signal;
-use tempfile::{Builder, TempDir};
+use tempfile::TempDir;
 use tierline_tiering::{Below, Mover, Reaper, RetentionRule, Rules};
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
 use crate::archive_of_segments::{Archive, MINUTE_US, ample, key, minute};
-use crate::steps::{Fault, KILLED_AT, Steps};
+use crate::killed::{self, Child, fork};
+use crate::steps::{Fault, Steps};
 
 /// Cores are few, and a process waits for its disk half of the time.
 const AT_ONCE: usize = 2;
@@ -72,25 +70,6 @@ impl Template {
 
     fn fork(&self) -> TempDir {
         fork(self.dir.path())
-    }
-}
-
-fn fork(folder: &Path) -> TempDir {
-    let dir = tempfile::tempdir().expect("folder");
-    copy_folder(folder, dir.path());
-    dir
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).expect("folder");
-    for entry in std::fs::read_dir(from).expect("entries") {
-        let entry = entry.expect("entry");
-        let to = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy_folder(&entry.path(), &to);
-        } else {
-            std::fs::copy(entry.path(), to).expect("copied");
-        }
     }
 }
 
@@ -269,56 +248,32 @@ fn one(template: &Template, fault: Fault, at: u64) -> (Option<String>, Vec<Strin
 
 /// The same with a process of its own, which is killed for good.
 fn one_of_its_own(template: &Template, at: u64) -> (Option<String>, Vec<String>) {
-    let work = tempfile::tempdir().expect("folder");
-    let child = Command::new(std::env::current_exe().expect("this program"))
-        .args(["--exact", CHILD, "--ignored", "--nocapture"])
-        .env(WORK, work.path())
-        .env(TEMPLATE, template.dir.path())
-        .env(AT, at.to_string())
-        .output()
-        .expect("a child");
-    let said = String::from_utf8_lossy(&child.stdout);
-    let Some(step) = said.lines().find_map(|line| line.strip_prefix(KILLED_AT)) else {
-        assert!(child.status.success(), "{child:?}");
+    let Some(killed) = killed::kill(CHILD, template.dir.path(), at, "") else {
         return (None, Vec::new());
     };
-    assert_eq!(child.status.signal(), Some(Signal::KILL.as_raw()), "{child:?}");
-    let minute = std::fs::read_to_string(work.path().join(MINUTE)).expect("a minute");
-    let minute = minute.parse().expect("a number");
-    let process = Process::start(fork(&work.path().join(ARCHIVE)));
+    let mut minutes = killed.said.lines().filter_map(|line| line.strip_prefix(MINUTE));
+    let minute = minutes.next_back().expect("a minute").parse().expect("a number");
+    let process = Process::start(killed.archive());
     let mut problems = process.problems(template);
     let (_, found) = rest_of_a_life(template, process, minute, Fault::RealKill, at);
     problems.extend(found);
-    (Some(step.to_owned()), problems)
+    (Some(killed.step), problems)
 }
 
-const WORK: &str = "TIERLINE_CHILD_WORK";
-const TEMPLATE: &str = "TIERLINE_CHILD_TEMPLATE";
-const AT: &str = "TIERLINE_CHILD_AT";
-/// In the folder of a child: its archive, and the minute that it has begun.
-const ARCHIVE: &str = "archive";
-const MINUTE: &str = "minute";
 const CHILD: &str = "a_fault_at_every_step_of_a_move_loses_nothing::the_life_of_a_child";
+/// What stands before the minute that a child has begun.
+const MINUTE: &str = "minute ";
 
 #[test]
 #[ignore = "what a child process of the other tests runs"]
 fn the_life_of_a_child() {
-    let Some(work) = std::env::var_os(WORK).map(PathBuf::from) else {
+    let Some(child) = Child::of_somebody() else {
         return;
     };
-    let var = |name| std::env::var(name).expect("its parent says it");
-    let dir = Builder::new()
-        .prefix(ARCHIVE)
-        .rand_bytes(0)
-        .tempdir_in(&work)
-        .expect("folder");
-    copy_folder(Path::new(&var(TEMPLATE)), dir.path());
-    let mut process = Process::start(dir);
-    process
-        .steps
-        .plan(Fault::RealKill, var(AT).parse().expect("a number"));
+    let mut process = Process::start(child.archive());
+    process.steps.plan(Fault::RealKill, child.at);
     for m in ARRIVES.iter().chain(&DELETED) {
-        std::fs::write(work.join(MINUTE), m.to_string()).expect("written");
+        println!("\n{MINUTE}{m}");
         assert!(process.minute(*m));
     }
 }

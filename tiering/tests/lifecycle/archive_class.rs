@@ -20,6 +20,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
 use crate::archive_of_segments::{Archive, ample, deep_check, minute, reap};
+use crate::killed::{self, Child};
 use crate::servers::{BUCKET, Kind, Server, keys_file};
 use crate::steps::{self, Steps};
 
@@ -36,19 +37,29 @@ struct Glacier {
     stores: Stores,
     folder: tempfile::TempDir,
     runtime: Runtime,
-    _server: Server,
+    /// Its parent's, in a child.
+    server: Option<Server>,
 }
 
-fn store(server: &Server, folder: &Path) -> Store {
+fn stores(endpoint: &str, folder: &Path, runtime: &Runtime) -> Stores {
     let keys = keys_file(folder);
     let config = StoreConfig {
-        endpoint: Some(server.endpoint().parse().expect("url")),
+        endpoint: Some(endpoint.parse().expect("url")),
         allow_http: true,
         credentials_file: Some(keys),
         storage_class: Some("GLACIER".to_owned()),
         ..StoreConfig::at(format!("s3://{BUCKET}/site").parse().expect("url"))
     };
-    Store::open(&config).expect("store")
+    let cold = Objects {
+        store: Store::open(&config).expect("store"),
+        cache: None,
+        runtime: runtime.handle().clone(),
+        turns: Arc::new(Semaphore::new(4)),
+    };
+    Stores {
+        warm: None,
+        cold: Some(cold),
+    }
 }
 
 impl Glacier {
@@ -76,18 +87,12 @@ impl Glacier {
         let server = Server::start(Kind::Moto, folder.path());
         server.restores_take(RESTORE);
         let runtime = Runtime::new().expect("runtime");
-        let cold = Some(Objects {
-            store: store(&server, folder.path()),
-            cache: None,
-            runtime: runtime.handle().clone(),
-            turns: Arc::new(Semaphore::new(4)),
-        });
         let g = Self {
             archive: Archive::new(),
-            stores: Stores { warm: None, cold },
+            stores: stores(&server.endpoint(), folder.path(), &runtime),
             folder,
             runtime,
-            _server: server,
+            server: Some(server),
         };
         let stream = g.archive.camera("lobby", 5);
         g.archive.record_many(stream, 0..count);
@@ -167,6 +172,15 @@ impl Glacier {
 
     fn restorer(&self) -> Restorer {
         self.restorer_of(&self.stores)
+    }
+
+    /// Lets the next process see it through.
+    fn assert_seen_through(&self, row: &SegmentRow, after: &str) {
+        assert!(self.state(row).is_some(), "forgotten after {after}");
+        let restorer = self.restorer();
+        self.wait_until(row, RestoreState::Ready);
+        self.read(row).expect("every byte");
+        restorer.stop();
     }
 
     fn restorer_of(&self, stores: &Stores) -> Restorer {
@@ -302,10 +316,28 @@ fn a_restore_that_is_wanted_is_seen_through_also_by_the_next_process() {
     restorer.stop();
 }
 
+/// More than a restore has steps.
+const SEGMENTS: i64 = 14;
+
+/// A restore was killed once at each of its steps.
+fn assert_every_step_of_a_restore(killed_at: &[String]) {
+    println!("{} points: {killed_at:?}", killed_at.len());
+    let of = |step: Step| {
+        let step = format!("{step:?}");
+        killed_at.iter().filter(|at| **at == step).count()
+    };
+    assert!(
+        of(Step::Restore) == 1
+            && of(Step::RestoreAsked) == 1
+            && of(Step::Commit) == 2
+            && of(Step::Committed) == 2,
+        "{killed_at:?}"
+    );
+    assert!((killed_at.len() as i64) < SEGMENTS, "{killed_at:?}");
+}
+
 #[test]
 fn a_restore_that_is_killed_at_any_step_is_seen_through_by_the_next_process() {
-    /// More than a restore has.
-    const SEGMENTS: i64 = 14;
     let (mut g, stream) = Glacier::with(SEGMENTS);
     std::thread::sleep(RESTORE);
     let rows = g.archive.rows(stream);
@@ -323,24 +355,60 @@ fn a_restore_that_is_killed_at_any_step_is_seen_through_by_the_next_process() {
         }
         restorer.stop();
         g.archive = g.archive.without_faults();
-        let fired = steps.fired();
-        killed_at.extend(fired);
-        assert!(g.state(row).is_some(), "forgotten after {fired:?}");
-        let restorer = g.restorer();
-        g.wait_until(row, RestoreState::Ready);
-        g.read(row).expect("every byte");
-        restorer.stop();
-        if fired.is_none() {
-            break;
+        let fired = steps.fired().map(|step| format!("{step:?}"));
+        g.assert_seen_through(row, &format!("{fired:?}"));
+        match fired {
+            Some(step) => killed_at.push(step),
+            None => break,
         }
     }
-    let of = |step| killed_at.iter().filter(|at| **at == step).count();
-    assert!(
-        of(Step::Restore) == 1
-            && of(Step::RestoreAsked) == 1
-            && of(Step::Commit) == 2
-            && of(Step::Committed) == 2,
-        "{killed_at:?}"
-    );
-    assert!((killed_at.len() as i64) < SEGMENTS, "{killed_at:?}");
+    assert_every_step_of_a_restore(&killed_at);
+}
+
+const CHILD: &str = "archive_class::the_life_of_a_child";
+
+#[test]
+#[ignore = "what a child process of the next test runs"]
+fn the_life_of_a_child() {
+    let Some(child) = Child::of_somebody() else {
+        return;
+    };
+    let (endpoint, place) = child.told.split_once(' ').expect("two words");
+    let steps = Arc::new(Steps::default());
+    let folder = tempfile::tempdir().expect("folder");
+    let runtime = Runtime::new().expect("runtime");
+    let g = Glacier {
+        archive: Archive::with_faults(child.archive(), steps.clone()),
+        stores: stores(endpoint, folder.path(), &runtime),
+        folder,
+        runtime,
+        server: None,
+    };
+    let stream = g.archive.index.streams()[0].0;
+    let row = &g.archive.rows(stream)[place.parse::<usize>().expect("a number")];
+    g.want(row);
+    steps.plan(steps::Fault::RealKill, child.at);
+    let restorer = g.restorer_of(&g.faulty(&steps));
+    g.wait_until(row, RestoreState::Ready);
+    restorer.stop();
+}
+
+#[test]
+fn a_process_that_is_killed_at_any_step_of_a_restore_leaves_it_to_the_next_one() {
+    let (mut g, stream) = Glacier::with(SEGMENTS);
+    std::thread::sleep(RESTORE);
+    let endpoint = g.server.as_ref().expect("its own").endpoint();
+    let rows = g.archive.rows(stream);
+    let mut killed_at = Vec::new();
+    for (place, row) in rows.iter().enumerate() {
+        let (at, told) = (place as u64 + 1, format!("{endpoint} {place}"));
+        let before = g.archive.close();
+        let Some(killed) = killed::kill(CHILD, before.path(), at, &told) else {
+            break;
+        };
+        g.archive = Archive::of(killed.archive());
+        g.assert_seen_through(row, &killed.step);
+        killed_at.push(killed.step);
+    }
+    assert_every_step_of_a_restore(&killed_at);
 }

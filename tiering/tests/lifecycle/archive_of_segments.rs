@@ -89,9 +89,7 @@ fn open_index(dir: &Path) -> Arc<Index> {
 
 impl Archive {
     pub(crate) fn new() -> Self {
-        let dir = tempfile::tempdir().expect("temporary folder");
-        let media = dir.path().join("media");
-        Self::on(dir, &media)
+        Self::of(tempfile::tempdir().expect("temporary folder"))
     }
 
     /// In memory, if there is a file system in it, where a sync costs nothing.
@@ -100,9 +98,7 @@ impl Archive {
         if !shm.is_dir() {
             return Self::new();
         }
-        let dir = tempfile::tempdir_in(shm).expect("temporary folder");
-        let media = dir.path().join("media");
-        Self::on(dir, &media)
+        Self::of(tempfile::tempdir_in(shm).expect("temporary folder"))
     }
 
     /// With its media in `media` and its index in `dir`.
@@ -118,7 +114,13 @@ impl Archive {
         }
     }
 
-    /// The archive that lies in `dir`, with faults between it and its disk.
+    /// The archive that lies in `dir`.
+    pub(crate) fn of(dir: tempfile::TempDir) -> Self {
+        let media = dir.path().join("media");
+        Self::on(dir, &media)
+    }
+
+    /// The same with faults between it and its disk.
     pub(crate) fn with_faults(dir: tempfile::TempDir, faults: Arc<dyn Faults>) -> Self {
         let options = IndexOptions {
             seam: Seam::with(faults.clone()),

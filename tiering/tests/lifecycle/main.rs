@@ -18,6 +18,7 @@ mod held_in_the_store;
 mod held_up;
 mod holds;
 mod interrupted;
+mod killed;
 mod locks;
 mod lost_machine;
 mod moves;

@@ -56,7 +56,9 @@ impl Steps {
 
     fn applies(fault: Fault, step: Step) -> bool {
         match fault {
-            Fault::Kill | Fault::RealKill | Fault::Fails => !matches!(step, Step::ProbeDirect | Step::Space),
+            Fault::Kill | Fault::Fails => !matches!(step, Step::ProbeDirect | Step::Space),
+            // Who dies before he reads leaves what the step before has left.
+            Fault::RealKill => !matches!(step, Step::ProbeDirect | Step::Space | Step::Read),
             Fault::Full(_) => matches!(
                 step,
                 Step::Commit | Step::Committed | Step::PutPart | Step::PutEnd | Step::Write
@@ -90,7 +92,7 @@ impl Faults for Steps {
                 Answer::Fail(EIO)
             }
             Fault::RealKill if now == at => {
-                println!("{KILLED_AT}{step:?}");
+                println!("\n{KILLED_AT}{step:?}");
                 let killed = kill_process(getpid(), Signal::KILL);
                 panic!("still alive: {killed:?}");
             }

@@ -1,6 +1,6 @@
 //! Old segments give way to thinner ones: at every instant one of the two is there, whole.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -19,6 +19,8 @@ use tierline_tiering::{
 
 use crate::archive_of_segments::{Archive, ample, deep_check, minute};
 use crate::holds::hold;
+use crate::killed::{self, Child};
+use crate::steps::{Fault, Steps};
 use crate::tiers::{BELOW, Tiered};
 
 pub(crate) const GRACE: Duration = Duration::from_secs(60);
@@ -465,45 +467,93 @@ impl Faults for Kill {
     }
 }
 
+/// Two segments, of which one is due.
+fn one_is_due() -> (Archive, StreamNo) {
+    let a = Archive::new();
+    let lobby = a.camera("lobby", 5);
+    record(&a, lobby, 0..2);
+    (a, lobby)
+}
+
+/// It is thinned, and what it was is removed.
+fn thin_it(a: &Archive) -> Result<(), indexer::IndexError> {
+    let mut thinner = hot(a, rule());
+    settle(&mut thinner, minute(25))?;
+    settle(&mut thinner, minute(27)).map(drop)
+}
+
+/// What a process that was killed after `steps` left behind is whole, and the next one finishes it.
+fn assert_finished_by_the_next(a: &Archive, lobby: StreamNo, steps: &str) {
+    a.assert_clean();
+    let row = a.rows(lobby)[0].clone();
+    let reader = SegmentReader::open(
+        &a.disk,
+        &segment_path(&a.index.stream_id(lobby).expect("id"), &row.name()),
+    );
+    let found = verify(&reader.expect("open")).expect("whole");
+    assert_eq!(found.header.generation, row.generation, "after {steps}");
+    let mut thinner = hot(a, rule());
+    settle(&mut thinner, minute(28)).expect("passes");
+    settle(&mut thinner, minute(29)).expect("passes");
+    assert_eq!(generations(a, lobby), [1, 0], "after {steps}");
+    assert_eq!(a.index.thinnings().expect("rows"), [], "after {steps}");
+    assert!(!a.file(&original(&a.rows(lobby)[0])).exists(), "after {steps}");
+    a.assert_clean();
+}
+
 #[test]
 fn a_kill_at_every_step_leaves_one_of_the_two_whole_and_the_next_start_finishes() {
     let mut kills = 0;
     for steps in 0.. {
-        let a = Archive::new();
-        let lobby = a.camera("lobby", 5);
-        record(&a, lobby, 0..2);
+        let (a, lobby) = one_is_due();
         let kill = Arc::new(Kill {
             steps_left: AtomicI64::new(i64::MAX),
         });
         let faults: Arc<dyn Faults> = kill.clone();
         let a = a.faulty(faults);
         kill.steps_left.store(steps, Ordering::SeqCst);
-        let mut doomed = hot(&a, rule());
-        // One is due. It is thinned, and what it was is removed.
-        let done = settle(&mut doomed, minute(25)).and_then(|_| settle(&mut doomed, minute(27)));
+        let done = thin_it(&a);
         let is_over = done.is_ok() && kill.steps_left.load(Ordering::SeqCst) > 0;
-        drop(doomed);
-
-        let a = a.without_faults();
-        a.assert_clean();
-        let row = a.rows(lobby)[0].clone();
-        let reader = SegmentReader::open(
-            &a.disk,
-            &segment_path(&a.index.stream_id(lobby).expect("id"), &row.name()),
-        );
-        let found = verify(&reader.expect("open")).expect("whole");
-        assert_eq!(found.header.generation, row.generation, "after {steps} steps");
-        let mut thinner = hot(&a, rule());
-        settle(&mut thinner, minute(28)).expect("passes");
-        settle(&mut thinner, minute(29)).expect("passes");
-        assert_eq!(generations(&a, lobby), [1, 0], "after {steps} steps");
-        assert_eq!(a.index.thinnings().expect("rows"), [], "after {steps} steps");
-        assert!(!a.file(&original(&a.rows(lobby)[0])).exists());
-        a.assert_clean();
+        assert_finished_by_the_next(&a.without_faults(), lobby, &format!("{steps} steps"));
         if is_over {
             break;
         }
         kills += 1;
     }
     assert!(kills >= 12, "{kills} steps");
+}
+
+const CHILD: &str = "thinning::the_life_of_a_child";
+
+#[test]
+#[ignore = "what a child process of the next test runs"]
+fn the_life_of_a_child() {
+    let Some(child) = Child::of_somebody() else {
+        return;
+    };
+    let steps = Arc::new(Steps::default());
+    let a = Archive::with_faults(child.archive(), steps.clone());
+    steps.plan(Fault::RealKill, child.at);
+    thin_it(&a).expect("it is not killed");
+}
+
+#[test]
+fn a_process_that_is_killed_at_any_step_leaves_one_of_the_two_whole_and_the_next_one_finishes() {
+    let (template, lobby) = one_is_due();
+    let template = template.close();
+    let mut points = BTreeMap::<String, u64>::new();
+    for at in 1.. {
+        let Some(killed) = killed::kill(CHILD, template.path(), at, "") else {
+            break;
+        };
+        let after = format!("{} at step {at}", killed.step);
+        assert_finished_by_the_next(&Archive::of(killed.archive()), lobby, &after);
+        *points.entry(killed.step).or_default() += 1;
+    }
+    println!("{} points: {points:?}", points.values().sum::<u64>());
+    let of = |step: Step| points.get(&format!("{step:?}")).copied().unwrap_or_default();
+    assert!(
+        of(Step::Write) > 0 && of(Step::Commit) >= 3 && of(Step::Remove) > 0,
+        "{points:?}"
+    );
 }
