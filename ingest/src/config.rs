@@ -37,7 +37,7 @@ impl Default for IngestConfig {
             segment_bytes_max: 128 << 20,
             commit_interval: Duration::from_millis(500),
             poll_interval: Duration::from_millis(200),
-            backlog_bytes_max: 48 << 20,
+            backlog_bytes_max: 96 << 20,
             backlog_bytes_max_all: 1 << 30,
             no_data: Duration::from_secs(10),
             no_keyframe: Duration::from_secs(120),
