@@ -9,6 +9,12 @@
 # `tools/fuzz_coverage.py` tells what the kept inputs reach. What fails is written to fuzz/artifacts: put it into
 # fuzz/regressions/TARGET, where the ordinary tests run it.
 set -euo pipefail
+case "${1:-}" in
+-h | --help)
+	sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//p}' "$0"
+	exit
+	;;
+esac
 cd "$(dirname "$0")/.."
 
 runs=${TIERLINE_FUZZ_RUNS:-10000000}
@@ -76,7 +82,14 @@ if ! cargo fuzz --version >/dev/null 2>&1; then
 	echo "fuzz: cargo-fuzz is not installed: cargo install --locked cargo-fuzz" >&2
 	exit 1
 fi
-[ $# -gt 0 ] || set -- $(cargo fuzz list)
+targets=$(cargo fuzz list)
+for target; do
+	if ! grep -qxF -- "$target" <<<"$targets"; then
+		echo "fuzz: there is no target $target; there are: $(echo $targets)" >&2
+		exit 2
+	fi
+done
+[ $# -gt 0 ] || set -- $targets
 cargo fuzz build -s "$sanitizer"
 export runs cache host
 export -f longest program fuzz_one keep_one
