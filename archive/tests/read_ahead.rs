@@ -162,6 +162,23 @@ fn beside_another_reader_requests_are_as_large_as_there_is_room() {
 }
 
 #[test]
+fn many_who_miss_the_same_block_at_once_are_one_request() {
+    let (site, counted) = Site::counted(&["a"], 64 * MIB);
+    let gate = counted.gate.write();
+    std::thread::scope(|scope| {
+        for reader in 0..8 {
+            let (site, start) = (&site, 20 * MIB + reader * 65_536);
+            scope.spawn(move || site.read(&site.reader("a"), start..start + 65_536));
+        }
+        // All of them wait for the store by now.
+        std::thread::sleep(Duration::from_millis(500));
+        assert_eq!(counted.blocks(), 1);
+        drop(gate);
+    });
+    assert_eq!(counted.settled(), 1);
+}
+
+#[test]
 fn a_single_range_asks_for_its_own_blocks_and_nothing_else() {
     let (site, counted) = Site::counted(&["a"], 64 * MIB);
     let mut blocks = 0;

@@ -168,7 +168,9 @@ impl Overload {
                 excess = Some(excess.unwrap_or(0.0).max(growth.min(filling(then, s, passed))));
             }
             if s.filled >= FILLED && s.filled >= then.filled {
-                excess = Some(excess.unwrap_or(0.0));
+                // Memory may be small for what comes in. Of a disk that hangs nothing says how much is too much.
+                let share = if goes_on { filling(then, s, passed) } else { 0.0 };
+                excess = Some(excess.unwrap_or(0.0).max(share));
             }
         }
         match excess {

@@ -1,4 +1,4 @@
-//! One session of hls.js in Chromium runs from the cold tier through the warm one and the disk into live.
+//! One session of hls.js in Chromium runs from the cold tier through the warm one, which is MinIO, and the disk into live.
 
 use std::time::Duration;
 
@@ -6,6 +6,8 @@ use archive::WallTime;
 
 use crate::peers::play;
 use crate::rig::{Site, Timeline, alone, farm, wait_for};
+use crate::servers::{Kind, Server};
+use crate::stores;
 
 const CAMERA: &str = "cam-0";
 /// How much of a tier is to be there before it is played.
@@ -27,11 +29,13 @@ fn one_session_plays_from_cold_through_warm_and_hot_into_live() {
     let farm = farm(1);
     let mut site = Site::new(&farm, 1);
     site.segment_duration = "2s";
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(Kind::Minio, folder.path());
     site.more = format!(
-        "[tiers.warm]\nurl = \"file://{}\"\n[tiers.cold]\nurl = \"file://{}\"\n\
+        "{}[tiers.cold]\nurl = \"file://{}\"\n\
          [retention]\ninterval = \"200ms\"\ngrace = \"1s\"\n[[rules]]\nhot = \"6s\"\nwarm = \"14s\"\n",
-        site.path("warm").display(),
-        site.path("cold").display(),
+        stores::section("warm", &server.endpoint(), folder.path()),
+        folder.path().join("cold").display(),
     );
     let service = site.start();
     let tiers = wait_for("footage lies on every tier", AGED_MAX, || {

@@ -15,6 +15,8 @@ struct Machine {
     cameras: usize,
     reads: f32,
     writes: f32,
+    /// How much may wait for the disk, in seconds of all cameras.
+    memory: f32,
     behind: f32,
     /// Footage that waits for the disk, in camera-seconds, by the time when it came.
     queue: VecDeque<(u64, f32)>,
@@ -27,6 +29,7 @@ impl Machine {
             cameras,
             reads,
             writes,
+            memory: 28.0,
             behind: 0.0,
             queue: VecDeque::new(),
             now_us: 1_000_000,
@@ -63,7 +66,7 @@ impl Machine {
         let signals = Signals {
             busy: if self.behind > 0.0 { 1.0 } else { load / self.reads },
             behind: Duration::from_secs_f32(self.behind),
-            filled: self.waiting() / (self.cameras as f32 * 28.0),
+            filled: self.waiting() / (self.cameras as f32 * self.memory),
             waits: since(oldest, self.now_us),
             commits: self.now_us / HALF_SECOND,
         };
@@ -99,6 +102,22 @@ fn what_waits_is_old_for_a_while_after_enough_have_given_way_and_takes_nobody_el
     let recorded: Vec<_> = (0..400).map(|_| machine.step(&mut overload)).collect();
     let least = *recorded.iter().min().expect("steps");
     assert!((10..=12).contains(&least), "{recorded:?}");
+}
+
+#[test]
+fn where_memory_is_full_before_the_wait_is_long_as_many_give_way_at_once() {
+    let (mut machine, mut overload) = (Machine::new(24, 1000.0, 12.4), Overload::default());
+    machine.memory = 10.0;
+    let mut most: f32 = 0.0;
+    let mut step = |_| {
+        let recorded = machine.step(&mut overload);
+        most = most.max(machine.waiting() / 240.0);
+        recorded
+    };
+    let recorded: Vec<_> = (0..400).map(&mut step).collect();
+    let least = *recorded.iter().min().expect("steps");
+    assert!((9..=12).contains(&least), "{recorded:?}");
+    assert!(most < 0.75, "{most} of the memory was filled: {recorded:?}");
 }
 
 #[test]

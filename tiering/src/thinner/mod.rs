@@ -34,6 +34,9 @@ const PAGE_ROWS: usize = 64;
 const PASSED_OVER_MAX: usize = 8192;
 /// Slabs that are kept between segments.
 const POOL_SLABS: usize = 256;
+/// Who stops waits for so long for a version that is being written, which may be read from a store: what that runs on is
+/// about to go.
+const END_PATIENCE: Duration = Duration::from_secs(2);
 /// After a failure a segment, or what is left of it, is left alone for so long.
 const REST_US: u64 = 600_000_000;
 
@@ -110,6 +113,14 @@ impl Told {
             spared,
             next,
         })
+    }
+}
+
+impl Drop for Thinner {
+    fn drop(&mut self) {
+        if let Some(job) = self.job.take().filter(|job| job.outcome.is_none()) {
+            job.work.look_for(END_PATIENCE);
+        }
     }
 }
 

@@ -375,7 +375,7 @@ fn the_life_of_a_child() {
     };
     let (endpoint, place) = child.told.split_once(' ').expect("two words");
     let steps = Arc::new(Steps::default());
-    let folder = tempfile::tempdir().expect("folder");
+    let folder = child.folder();
     let runtime = Runtime::new().expect("runtime");
     let g = Glacier {
         archive: Archive::with_faults(child.archive(), steps.clone()),

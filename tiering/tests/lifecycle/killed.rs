@@ -3,12 +3,15 @@
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use rustix::process::Signal;
 use tempfile::{Builder, TempDir};
 
 use crate::steps::KILLED_AT;
 
+/// A child that is still there after this has met something that it waits for in vain.
+const LIFE_MAX: Duration = Duration::from_secs(120);
 const WORK: &str = "TIERLINE_CHILD_WORK";
 const TEMPLATE: &str = "TIERLINE_CHILD_TEMPLATE";
 const AT: &str = "TIERLINE_CHILD_AT";
@@ -30,6 +33,11 @@ impl Child {
     /// This process, if somebody is its parent.
     pub(crate) fn of_somebody() -> Option<Self> {
         let work = std::env::var_os(WORK).map(PathBuf::from)?;
+        std::thread::spawn(|| {
+            std::thread::sleep(LIFE_MAX);
+            eprintln!("a child is not over after {LIFE_MAX:?}");
+            std::process::exit(1);
+        });
         let var = |name| std::env::var(name).expect("its parent says it");
         Some(Self {
             work,
@@ -37,6 +45,11 @@ impl Child {
             at: var(AT).parse().expect("a number"),
             told: var(TOLD),
         })
+    }
+
+    /// A folder that its parent removes.
+    pub(crate) fn folder(&self) -> TempDir {
+        tempfile::tempdir_in(&self.work).expect("folder")
     }
 
     /// Its archive, a copy of its parent's.

@@ -197,6 +197,28 @@ fn after_an_outage_copies_catch_up_much_faster_than_cameras_record() {
 }
 
 #[test]
+fn no_more_is_copied_at_once_than_the_tier_allows() {
+    // Half of what there is goes in a second.
+    let t = Tiered::of(Archive::new(), Some(400_000));
+    let stream = t.archive.camera("lobby", 5);
+    t.archive.record_many(stream, 0..12);
+    let allowed = t.stores.warm.as_ref().expect("a store").store.limits().copies;
+    let mut mover = t.mover(&RetentionRule::default());
+    mover.pass(minute(120), true, 0, 0).expect("pass");
+    let mut most = 0;
+    while mover.moved().under_way > 0 {
+        most = most.max(mover.moved().under_way);
+        std::thread::sleep(Duration::from_millis(2));
+        mover.go_on(minute(120), true, 0).expect("pass");
+        if mover.moved().under_way == 0 {
+            mover.pass(minute(120), true, 0, 0).expect("pass");
+        }
+    }
+    assert_eq!(mover.moved().copies, 12);
+    assert_eq!(most as usize, allowed);
+}
+
+#[test]
 fn no_more_is_copied_in_a_second_than_the_rate_allows() {
     let (t, stream, took) = pile_up(6, 4 << 20, Some(8 << 20));
     let bytes: u64 = t.archive.rows(stream).iter().map(|row| row.bytes).sum();
