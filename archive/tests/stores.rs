@@ -153,7 +153,11 @@ async fn wins_once(store: &Store, len: usize, name: &'static str) {
 #[test]
 fn a_folder_is_a_store() {
     let folder = tempfile::tempdir().expect("folder");
-    run(async { conforms(&folder_store(folder.path())).await });
+    let store = folder_store(folder.path());
+    run(async {
+        conforms(&store).await;
+        has_one_winner(&store).await;
+    });
 }
 
 #[test]
