@@ -24,6 +24,8 @@ demo: setup-demo rocksdb ## build, start with four simulated cameras, and print 
 	cargo build --locked --release --bin tierline
 	exec "$$CARGO_TARGET_DIR/release/tierline" demo $(DEMO_ARGS)
 
+# Most tests wait for cameras, clocks and stores most of the time.
+test: export RUST_TEST_THREADS ?= 4
 test: setup-test fmt-check arrows clippy ## what CI runs: format, crate arrows, lints, and all tests
 	cargo test --locked --workspace
 

@@ -7,28 +7,7 @@ use std::net::TcpStream;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use common::{Answer, Site, epoch, get};
-use tierline_http::{HttpConfig, Timeouts};
-
-fn short(config: &mut HttpConfig) {
-    config.timeouts = Timeouts {
-        header: Duration::from_millis(400),
-        idle: Duration::from_millis(1200),
-        body: Duration::from_millis(400),
-        stall: Duration::from_millis(600),
-        shutdown: Duration::from_millis(500),
-    };
-}
-
-/// How long until the other side closes, and what it sent.
-fn until_closed(stream: &mut TcpStream) -> (Duration, Vec<u8>) {
-    stream
-        .set_read_timeout(Some(Duration::from_secs(20)))
-        .expect("time-out");
-    let (started, mut bytes) = (Instant::now(), Vec::new());
-    let _ = stream.read_to_end(&mut bytes);
-    (started.elapsed(), bytes)
-}
+use common::{Answer, Site, epoch, get, short, until_closed};
 
 #[test]
 fn a_client_that_sends_nothing_is_let_go() {
@@ -97,49 +76,6 @@ fn a_body_that_does_not_come_is_answered_408() {
         String::from_utf8_lossy(&bytes)
     );
     assert!(took < Duration::from_secs(4), "{took:?}");
-}
-
-#[test]
-fn a_reader_that_does_not_read_is_let_go_and_holds_little_memory() {
-    let site = Site::new();
-    let clip = std::sync::Arc::new(common::Clip::make("1280x720", "24M"));
-    let mut recorder = common::Recorder::new(&site, "lobby/main", epoch(), clip);
-    recorder.append(10);
-    let row = recorder.seal();
-    assert!(row.bytes > 20 << 20, "{}", row.bytes);
-    let service = site.serve(short);
-    let before = resident();
-    let request = b"GET /hls/lobby/main/seg/0.mp4 HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    let mut streams: Vec<TcpStream> = (0..20)
-        .map(|_| {
-            let mut stream = TcpStream::connect(service.address).expect("connected");
-            stream.write_all(request).expect("sent");
-            stream
-        })
-        .collect();
-    sleep(Duration::from_millis(300));
-    let held = resident().saturating_sub(before);
-    println!("{} MiB for 20 readers", held >> 20);
-    assert!(held < 20 * (4 << 20), "{held} bytes for 20 readers");
-    sleep(Duration::from_millis(1500));
-    for stream in &mut streams {
-        let (_, bytes) = until_closed(stream);
-        assert!((bytes.len() as u64) < row.bytes, "it was sent whole");
-    }
-    assert_eq!(get(service.address, "/healthz", &[]).status, 200);
-}
-
-fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("status");
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .expect("VmRSS");
-    line.split_whitespace()
-        .next()
-        .and_then(|kib| kib.parse::<u64>().ok())
-        .expect("a number")
-        * 1024
 }
 
 #[test]

@@ -61,4 +61,4 @@ pub use rules::{Below, Problem, RetentionRule, RuleError, Rules};
 pub use shed::Shedding;
 pub use thinner::{Replaced, Thinner, ThinnerMoment, ThinnerParts};
 pub use thinning::ThinKeep;
-pub use worker::Worker;
+pub use worker::{Worker, tell_replaced};

@@ -62,11 +62,7 @@ impl Worker {
             Mover::new(index, disk, stores, rules, grace, runtime)
         });
         if let Some(mover) = &mut mover {
-            // A kill may have come between the replacement and this.
-            let all = index.thinnings()?;
-            for replaced in all.iter().filter(|thinning| thinning.left().is_some()) {
-                mover.look_again(replaced.before.id.stream, replaced.before.wall_start)?;
-            }
+            mover.resume()?;
         }
         let mut thinner = Thinner::new(ThinnerParts {
             index: index.clone(),
@@ -205,11 +201,11 @@ impl Worker {
     }
 }
 
-/// Thins, and tells the others which segments have given way to thinner ones.
+/// Thins, and tells the others.
 fn thin(
     thinner: &mut Thinner,
     reaper: &mut Reaper,
-    mut mover: Option<&mut Mover>,
+    mover: Option<&mut Mover>,
     hands: &Hands,
     clock: &dyn Clock,
     step: fn(&mut Thinner, &ThinnerMoment<'_>) -> Result<Vec<Replaced>, IndexError>,
@@ -224,8 +220,17 @@ fn thin(
         monotonic_us: clock.monotonic_us(),
         busy: &busy,
     };
-    for (before, after) in step(thinner, &at)? {
-        reaper.replaced(&before, &after);
+    tell_replaced(&step(thinner, &at)?, reaper, mover)
+}
+
+/// Tells those who count and who move segments which of them have given way to thinner ones.
+pub fn tell_replaced(
+    replaced: &[Replaced],
+    reaper: &mut Reaper,
+    mut mover: Option<&mut Mover>,
+) -> Result<(), IndexError> {
+    for (before, after) in replaced {
+        reaper.replaced(before, after);
         if let Some(mover) = &mut mover {
             mover.look_again(after.id.stream, after.wall_start)?;
         }

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What came back.
 #[derive(Debug)]
@@ -91,4 +91,14 @@ pub fn ask(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str
 
 pub fn get(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Answer {
     ask(address, "GET", path, headers, b"")
+}
+
+/// How long until the other side closes, and what it sent.
+pub fn until_closed(stream: &mut TcpStream) -> (Duration, Vec<u8>) {
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .expect("time-out");
+    let (started, mut bytes) = (Instant::now(), Vec::new());
+    let _ = stream.read_to_end(&mut bytes);
+    (started.elapsed(), bytes)
 }

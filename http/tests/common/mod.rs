@@ -13,6 +13,7 @@ mod warm;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use archive::buffer::Pool;
 use archive::disk::Disk;
@@ -22,13 +23,24 @@ use archive::{
 };
 use indexer::{Batch, Index, IndexOptions, SegmentRow, SegmentState};
 use tempfile::TempDir;
-use tierline_http::{Destination, HttpConfig, HttpState, Server, destination, start};
+use tierline_http::{Destination, HttpConfig, HttpState, Server, Timeouts, destination, start};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
-pub use client::{Answer, ask, get, raw};
+pub use client::{Answer, ask, get, raw, until_closed};
 pub use clip::{Clip, GOP_SECONDS};
 pub use forecast::forecast;
+
+/// Makes a service give up on its clients within a second or so.
+pub fn short(config: &mut HttpConfig) {
+    config.timeouts = Timeouts {
+        header: Duration::from_millis(400),
+        idle: Duration::from_millis(1200),
+        body: Duration::from_millis(400),
+        stall: Duration::from_millis(600),
+        shutdown: Duration::from_millis(500),
+    };
+}
 
 /// When recordings of tests begin, unless they must be live.
 pub const EPOCH: &str = "2026-03-01T12:00:00Z";

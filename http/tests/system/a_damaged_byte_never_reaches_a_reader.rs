@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::process::{Command, Output};
 
 use crate::damage::{self, Copy, Fragment, Harm, Part, Recorded, Seen, Source, Truth};
-use crate::rig::{Chance, Service, alone, lines};
+use crate::rig::{Chance, Service, beside_others, lines};
 
 /// Damages of the ordinary run.
 const FLIPS: usize = 60;
@@ -53,7 +53,7 @@ struct Campaign {
 }
 
 fn campaign(flips: usize) {
-    let _alone = alone();
+    let _turn = beside_others();
     let asked = std::env::var("TIERLINE_SOAK_SEED")
         .ok()
         .and_then(|s| s.parse().ok());

@@ -4,7 +4,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::rig::{Chance, Injection, Oracle, Service, Site, Target, Trace, alone, camera_id, farm, wait_for};
+use crate::rig::{
+    Chance, Injection, Oracle, Service, Site, Target, Trace, beside_others, camera_id, farm, wait_for,
+};
 
 /// Cameras that are recorded meanwhile.
 const CAMERAS: usize = 2;
@@ -13,7 +15,7 @@ const SOON: Duration = Duration::from_secs(20);
 
 #[test]
 fn a_failed_fdatasync_is_never_acknowledged() {
-    let _alone = alone();
+    let _turn = beside_others();
     let mut chance = Chance::new();
     let farm = farm(CAMERAS);
     let mut site = Site::new(&farm, CAMERAS);

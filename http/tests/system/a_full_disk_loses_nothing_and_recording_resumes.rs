@@ -3,7 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::rig::{Chance, Injection, Oracle, Site, SmallDisk, Target, Trace, alone, farm, lines, wait_for};
+use crate::rig::{
+    Chance, Injection, Oracle, Site, SmallDisk, Target, Trace, beside_others, farm, lines, wait_for,
+};
 
 /// Cameras that are recorded meanwhile.
 const CAMERAS: usize = 3;
@@ -21,7 +23,7 @@ const UNTIL_THE_LAST_BYTE: &str =
 
 #[test]
 fn a_full_disk_for_footage_loses_nothing_and_recording_resumes() {
-    let _alone = alone();
+    let _turn = beside_others();
     let farm = farm(CAMERAS);
     let mut site = Site::new(&farm, CAMERAS);
     let Some(disk) = SmallDisk::mount(site.path("small"), DISK) else {
@@ -33,7 +35,7 @@ fn a_full_disk_for_footage_loses_nothing_and_recording_resumes() {
 
 #[test]
 fn a_full_disk_for_footage_and_index_loses_nothing_and_recording_resumes() {
-    let _alone = alone();
+    let _turn = beside_others();
     let farm = farm(CAMERAS);
     let mut site = Site::new(&farm, CAMERAS);
     let Some(disk) = SmallDisk::mount(site.path("small"), DISK) else {
@@ -45,7 +47,7 @@ fn a_full_disk_for_footage_and_index_loses_nothing_and_recording_resumes() {
 
 #[test]
 fn a_full_disk_for_the_index_loses_nothing_and_recording_resumes() {
-    let _alone = alone();
+    let _turn = beside_others();
     let mut chance = Chance::new();
     let farm = farm(CAMERAS);
     let mut site = Site::new(&farm, CAMERAS);

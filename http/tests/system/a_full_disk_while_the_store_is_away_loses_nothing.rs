@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::rig::{Chance, Metrics, Oracle, Site, SmallDisk, alone, camera_id, heavy_farm, wait_for};
+use crate::rig::{Chance, Metrics, Oracle, Site, SmallDisk, beside_others, camera_id, heavy_farm, wait_for};
 use crate::servers::{Kind, Server};
 use crate::stores;
 
@@ -20,7 +20,7 @@ const BACK_MAX: Duration = Duration::from_secs(90);
 
 #[test]
 fn a_full_disk_while_the_store_is_away_loses_nothing_and_all_are_recorded_when_it_is_back() {
-    let _alone = alone();
+    let _turn = beside_others();
     let folder = tempfile::tempdir().expect("a folder");
     let mut server = Server::start(Kind::Minio, folder.path());
     let farm = heavy_farm(CAMERAS, MBIT, folder.path());

@@ -4,7 +4,7 @@
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::rig::{Chance, Oracle, Site, alone, farm, wait_for};
+use crate::rig::{Chance, Oracle, Site, beside_others, farm, wait_for};
 use crate::stores;
 
 /// A segment, its copy and a hold are on their way to the store by then.
@@ -16,7 +16,7 @@ const STOPS: usize = 3;
 
 #[test]
 fn a_store_that_never_answers_does_not_hold_up_the_end() {
-    let _alone = alone();
+    let _turn = beside_others();
     let mut chance = Chance::new();
     let folder = tempfile::tempdir().expect("folder");
     let store = TcpListener::bind("127.0.0.1:0").expect("a port");

@@ -1,8 +1,7 @@
 //! The service against software that nobody here wrote: GStreamer as the camera, ffmpeg as the reader, and
 //! Chromium with hls.js as the viewer.
 //!
-//! Each test is one promise of the product. They run one at a time, because they measure how soon things
-//! happen.
+//! Each test is one promise of the product. Those that watch pictures play run alone: a decoder takes all there is.
 
 #![expect(
     clippy::print_stdout,

@@ -6,7 +6,7 @@ use archive::WallTime;
 use serde_json::Value;
 
 use crate::peers::{Looked, look};
-use crate::rig::{Site, alone, farm, wait_for};
+use crate::rig::{Site, beside_others, farm, wait_for};
 use crate::servers::{Kind, Server};
 use crate::stores;
 
@@ -31,7 +31,7 @@ fn configure(site: &mut Site, server: &Server, hot: &str, warm: &str) {
 
 #[test]
 fn the_page_shows_tiers_holds_what_is_restored_and_what_is_promised() {
-    let _alone = alone();
+    let _turn = beside_others();
     let folder = tempfile::tempdir().expect("a folder");
     let server = Server::start(Kind::Moto, folder.path());
     server.restores_take(RESTORE);

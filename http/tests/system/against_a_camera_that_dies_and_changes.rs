@@ -9,7 +9,7 @@ use archive::WallTime;
 use rustix::process::Signal;
 
 use crate::peers::{GstCamera, assert_decodes, packets};
-use crate::rig::{Api, Service, Site, alone, now, wait_for};
+use crate::rig::{Api, Service, Site, beside_others, now, wait_for};
 
 const YARD: &str = "yard";
 const VAULT: &str = "vault";
@@ -26,7 +26,7 @@ const BACK_MAX: Duration = Duration::from_secs(15);
 
 #[test]
 fn a_camera_that_dies_changes_or_refuses_is_recorded_as_far_as_it_can_be() {
-    let _alone = alone();
+    let _turn = beside_others();
     let folder = tempfile::tempdir().expect("a folder");
     let mut yard = GstCamera::start(folder.path(), YARD, &["--audio", "aac", "--bframes", "2"]);
     let vault = GstCamera::start(

@@ -8,7 +8,7 @@ use std::time::Duration;
 use archive::WallTime;
 
 use crate::peers::{GstCamera, Packet, SentPicture, SentSound, assert_decodes, packets, picture_hashes};
-use crate::rig::{Api, Fragment, Service, Site, alone, wait_for};
+use crate::rig::{Api, Fragment, Service, Site, beside_others, wait_for};
 
 /// Each camera, its encoder's name for ffmpeg, and how it is set up.
 const CAMERAS: [(&str, &str, &[&str]); 3] = [
@@ -39,7 +39,7 @@ const LOST_AT_END_MAX: usize = 15 + 45;
 
 #[test]
 fn what_gstreamer_cameras_send_is_stored_and_exported_bit_exact() {
-    let _alone = alone();
+    let _turn = beside_others();
     let folder = tempfile::tempdir().expect("a folder");
     let cameras = CAMERAS.map(|(name, _, arguments)| GstCamera::start(folder.path(), name, arguments));
     let sites = CAMERAS.iter().zip(&cameras);

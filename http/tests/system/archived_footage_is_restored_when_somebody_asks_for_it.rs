@@ -7,7 +7,7 @@ use std::time::Duration;
 use archive::{Sha256, WallTime};
 use serde_json::Value;
 
-use crate::rig::{Fragment, Service, Site, alone, farm, lines, wait_for};
+use crate::rig::{Fragment, Service, Site, beside_others, farm, lines, wait_for};
 use crate::servers::{Kind, Server};
 use crate::stores;
 
@@ -127,7 +127,7 @@ fn find(service: &Service, camera: &str) -> Found {
 
 #[test]
 fn archived_footage_is_restored_when_somebody_asks_for_it() {
-    let _alone = alone();
+    let _turn = beside_others();
     let folder = tempfile::tempdir().expect("folder");
     let server = Server::start(Kind::Moto, folder.path());
     server.restores_take(RESTORE);

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use archive::{Sha256, WallTime};
 
-use crate::rig::{Api, Chance, Fragment, Oracle, Service, Site, Timeline, alone, farm, lines, wait_for};
+use crate::rig::{
+    Api, Chance, Fragment, Oracle, Service, Site, Timeline, beside_others, farm, lines, wait_for,
+};
 use crate::servers::{Kind, Server};
 use crate::stores;
 
@@ -164,7 +166,7 @@ fn assert_read_across_the_tiers(api: &Api, oracle: &Oracle, camera: &str, folder
 
 #[test]
 fn footage_moves_down_the_tiers_and_stays_the_same() {
-    let _alone = alone();
+    let _turn = beside_others();
     let folder = tempfile::tempdir().expect("folder");
     let mut server = Server::start(Kind::Minio, folder.path());
     let farm = farm(CAMERAS);

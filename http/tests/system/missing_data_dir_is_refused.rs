@@ -3,14 +3,14 @@
 use std::fs;
 use std::time::Duration;
 
-use crate::rig::{Site, alone, farm};
+use crate::rig::{Site, beside_others, farm};
 
 /// Longer than the first fragment takes.
 const SOON: Duration = Duration::from_secs(20);
 
 #[test]
 fn a_missing_disk_is_refused_with_the_remedy() {
-    let _alone = alone();
+    let _turn = beside_others();
     let farm = farm(1);
     let mut site = Site::new(&farm, 1);
     let service = site.start();
@@ -44,7 +44,7 @@ fn a_missing_disk_is_refused_with_the_remedy() {
 
 #[test]
 fn a_second_service_on_one_archive_is_refused() {
-    let _alone = alone();
+    let _turn = beside_others();
     let farm = farm(1);
     let mut site = Site::new(&farm, 1);
     let service = site.start();

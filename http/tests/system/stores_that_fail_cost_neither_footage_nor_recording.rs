@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::proxy::{Fault, Proxy};
 use crate::rig::{
-    Api, Chance, Metrics, Oracle, Service, Site, alone, farm, lines, now, soak_seconds, wait_for,
+    Api, Chance, Metrics, Oracle, Service, Site, beside_others, farm, lines, now, soak_seconds, wait_for,
 };
 use crate::servers::{Kind, Server};
 use crate::stores;
@@ -219,7 +219,7 @@ struct Lengths {
 }
 
 fn run(lengths: &Lengths) {
-    let _alone = alone();
+    let _turn = beside_others();
     let folder = tempfile::tempdir().expect("folder");
     let mut server = Server::start(Kind::Minio, folder.path());
     let proxy = Proxy::start(server.address());

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ingest::camsim::Clip;
 
-use crate::rig::{Gap, Service, Site, alone, farm, lines};
+use crate::rig::{Gap, Service, Site, beside_others, farm, lines};
 
 /// Cameras that are recorded.
 const CAMERAS: usize = 3;
@@ -17,7 +17,7 @@ const A_WHILE: Duration = Duration::from_secs(6);
 
 #[test]
 fn the_index_can_be_made_again_from_the_media() {
-    let _alone = alone();
+    let _turn = beside_others();
     let farm = farm(CAMERAS);
     let mut site = Site::new(&farm, CAMERAS);
     let cameras = site.cameras();

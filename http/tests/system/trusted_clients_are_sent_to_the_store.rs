@@ -6,7 +6,7 @@ use std::time::Duration;
 use archive::{Sha256, WallTime};
 use serde_json::Value;
 
-use crate::rig::{Service, Site, alone, farm, wait_for};
+use crate::rig::{Service, Site, beside_others, farm, wait_for};
 use crate::servers::{Kind, Server};
 use crate::stores;
 
@@ -80,7 +80,7 @@ fn first(service: &Service, camera: &str) -> Option<(String, String, String)> {
 
 #[test]
 fn trusted_clients_are_sent_to_the_store() {
-    let _alone = alone();
+    let _turn = beside_others();
     let folder = tempfile::tempdir().expect("folder");
     let server = Server::start(Kind::Minio, folder.path());
     let farm = farm(1);

@@ -1,6 +1,9 @@
 //! The child process: this program once more, with a job in its environment.
 
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
+
+use rustix::process::Signal;
 
 use crate::account::{Account, Told};
 use crate::workload::{Job, run};
@@ -38,10 +41,10 @@ pub(crate) fn finish(job: &Job) -> Ended {
     };
     let status = start(job).wait().expect("a child");
     let told = Account::read(&job.site.account);
-    let clean = status.success();
+    let ended = status.success() || status.signal() == Some(Signal::KILL.as_raw());
     Ended {
         told: told.get(before..).unwrap_or_default().to_vec(),
-        panicked: !clean && status.code().is_some(),
+        panicked: !ended,
     }
 }
 
@@ -50,6 +53,7 @@ pub(crate) fn finish(job: &Job) -> Ended {
 pub(crate) struct Ended {
     /// What it told.
     pub(crate) told: Vec<Told>,
+    /// It panicked or was aborted.
     pub(crate) panicked: bool,
 }
 

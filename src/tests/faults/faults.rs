@@ -189,7 +189,7 @@ impl Faults for Planned {
 }
 
 /// Nothing runs after this, as after `kill -9`.
-fn die() -> ! {
+pub(crate) fn die() -> ! {
     let _ = kill_process(getpid(), Signal::KILL);
     loop {
         std::thread::park();

@@ -19,7 +19,7 @@ use tiering::{Reaper, RetentionRule, Rules, TieringConfig};
 
 use crate::account::{Account, Sent, Told};
 use crate::camera::Camera;
-use crate::faults::{Plan, Planned};
+use crate::faults::{Plan, Planned, die};
 use crate::site::{Site, start_of};
 
 /// Footage is kept this long, counted from its last instant.
@@ -58,7 +58,11 @@ pub(crate) fn run(job: &Job) {
     let faults: Arc<dyn Faults> = Arc::new(Planned::new(job.plan, &job.site));
     match work(job, &account, &faults) {
         Ok(()) => account.tell(&Told::Done),
-        Err(e) => account.tell(&Told::Failed(e.to_string())),
+        Err(e) => {
+            account.tell(&Told::Failed(e.to_string()));
+            // What records still runs beside this thread: an ordinary end would take the index from under it.
+            die();
+        }
     }
 }
 

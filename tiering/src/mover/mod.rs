@@ -66,7 +66,8 @@ pub struct Mover {
 }
 
 impl Mover {
-    /// Takes up where the last process ended: what it left half done is found again in the index.
+    /// Begins with nothing under way. What the last process left half done is found again in the index, once it
+    /// [resumes](Self::resume).
     pub fn new(
         index: Arc<Index>,
         disk: Disk,
@@ -105,6 +106,17 @@ impl Mover {
             leaving: (self.under_way.len() - copies + self.leaving.len()) as u64,
             ..self.moved
         }
+    }
+
+    /// Takes up where the last process ended. Call it before the first pass: a kill may have come after a segment was
+    /// replaced and before that was told here.
+    pub fn resume(&mut self) -> Result<(), IndexError> {
+        for thinning in self.index.thinnings()? {
+            if thinning.left().is_some() {
+                self.look_again(thinning.before.id.stream, thinning.before.wall_start)?;
+            }
+        }
+        Ok(())
     }
 
     /// Looks once more at the segments of a stream from `from` on: the one that begins there was replaced, and begins

@@ -17,7 +17,7 @@ use indexer::check::{CheckOptions, check};
 use indexer::{CopyState, IndexError, SegmentRow};
 use tempfile::TempDir;
 use tierline_tiering::{
-    Below, Mover, Reaper, Replaced, RetentionRule, Rules, Thinner, ThinnerMoment, ThinnerParts,
+    Below, Mover, Reaper, Replaced, RetentionRule, Rules, Thinner, ThinnerMoment, ThinnerParts, tell_replaced,
 };
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
@@ -194,12 +194,7 @@ impl Process {
             GRACE,
             runtime.handle().clone(),
         );
-        // As the service does.
-        let all = index.thinnings().expect("rows");
-        for replaced in all.iter().filter(|thinning| thinning.left().is_some()) {
-            let (stream, from) = (replaced.before.id.stream, replaced.before.wall_start);
-            mover.look_again(stream, from).expect("marks");
-        }
+        mover.resume().expect("marks");
         let thinner = Thinner::new(ThinnerParts {
             index,
             disk,
@@ -264,11 +259,8 @@ impl Process {
             monotonic_us,
             busy: &self.mover.busy(),
         };
-        for (before, after) in step(&mut self.thinner, &at)? {
-            self.reaper.replaced(&before, &after);
-            self.mover.look_again(after.id.stream, after.wall_start)?;
-        }
-        Ok(())
+        let replaced = step(&mut self.thinner, &at)?;
+        tell_replaced(&replaced, &mut self.reaper, Some(&mut self.mover))
     }
 
     /// Ends as a kill does; the archive's folder.

@@ -14,7 +14,7 @@ mod trace;
 
 use std::path::Path;
 use std::process::Command;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use archive::{Clock, SystemClock, WallTime};
@@ -31,11 +31,16 @@ pub(crate) use site::{Site, camera_id, lines};
 pub(crate) use small_disk::SmallDisk;
 pub(crate) use trace::{Injection, Target, Trace};
 
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+static MACHINE: RwLock<()> = RwLock::new(());
 
-/// Waits until no other test of this program runs.
-pub(crate) fn alone() -> MutexGuard<'static, ()> {
-    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+/// Waits until no other test of this program runs: for those that measure what the machine does.
+pub(crate) fn alone() -> RwLockWriteGuard<'static, ()> {
+    MACHINE.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Waits until no test runs that has to be alone: for those that wait most of the time.
+pub(crate) fn beside_others() -> RwLockReadGuard<'static, ()> {
+    MACHINE.read().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// This machine cannot do what a test needs. Where it must, that is a failure.
