@@ -37,8 +37,10 @@ pub(crate) struct Shared {
     pub(crate) beat: Arc<Beat>,
 }
 
-/// Samples that a session may read at a stretch: more than come in one poll interval.
+/// Samples that a session may read at a stretch, and bytes: more than come in one poll interval. Between turns of all
+/// sessions, a few of each, is looked how they are doing.
 const TURN: u32 = 32;
+const TURN_BYTES: usize = 256 << 10;
 /// How often is looked whether recording keeps up.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -475,15 +477,16 @@ impl Recorder {
                 .set_status(self.recording.no(), |s| s.reconnects += 1);
         }
         self.recording.begin_session();
-        let (mut beat, mut events) = (0, 0_u32);
+        let (mut beat, mut events, mut bytes) = (0, 0, 0);
         loop {
             // A session with much to read lets the others have their turn, and us look at how all are doing.
             let rested = self.shared.beat.rested_us();
             if rested != std::mem::replace(&mut beat, rested) {
-                events = 0;
+                (events, bytes) = (0, 0);
             }
             events += 1;
-            if events.is_multiple_of(TURN) {
+            if events >= TURN || bytes >= TURN_BYTES {
+                (events, bytes) = (0, 0);
                 tokio::task::yield_now().await;
             }
             // Who gives way does so at once, whatever has arrived.
@@ -498,7 +501,10 @@ impl Recorder {
             match event {
                 Ok(event) => {
                     let arrived = match &event {
-                        Event::Sample(sample) => Some(sample.arrival_mono_us),
+                        Event::Sample(sample) => {
+                            bytes += sample.data.len();
+                            Some(sample.arrival_mono_us)
+                        }
                         _ => None,
                     };
                     let (now, monotonic_us) = (self.shared.clock.wall(), self.shared.clock.monotonic_us());

@@ -132,19 +132,28 @@ fn soak_power_cuts_lose_nothing_that_was_reported_durable() {
     }
 }
 
+/// A control goes on with other seeds until it is missed, so many times at most: what a cut takes is chance.
+const CONTROL_TRIES: u64 = 10;
+
 #[test]
 #[ignore = "soak: cuts with a guarantee left out each, which must be missed"]
 fn soak_every_guarantee_that_is_left_out_is_missed() {
     if can_run() {
         let (cuts, seed) = (asked("TIERLINE_SOAK_CONTROL_CUTS", 10), asked("TIERLINE_SEED", 1));
-        let missed = |omission| campaign(Disks::Two, Some(omission), cuts, seed);
-        let data = missed(Omission::DataSync);
-        assert!(data.lost + data.bad > 0, "nobody misses the sync of the footage");
-        let row = missed(Omission::RowSync);
-        assert!(row.lost > 0, "nobody misses the sync of the index");
-        let order = missed(Omission::Order);
-        assert!(order.dangling > 0, "nobody misses the order of bytes and rows");
+        let missed = |omission, is_missed: fn(&Verdict) -> bool| {
+            let seeds = (0..CONTROL_TRIES).map(|n| seed + n * 1_000);
+            let mut tried = seeds.map(|seed| campaign(Disks::Two, Some(omission), cuts, seed));
+            tried.any(|verdict| is_missed(&verdict))
+        };
+        let data = missed(Omission::DataSync, |v| v.lost + v.bad > 0);
+        assert!(data, "nobody misses the sync of the footage");
+        assert!(
+            missed(Omission::RowSync, |v| v.lost > 0),
+            "nobody misses the sync of the index"
+        );
+        let order = missed(Omission::Order, |v| v.dangling > 0);
+        assert!(order, "nobody misses the order of bytes and rows");
         // Journals happen to cover for it; what is published is what was seen.
-        missed(Omission::DirSync);
+        campaign(Disks::Two, Some(Omission::DirSync), cuts, seed);
     }
 }
