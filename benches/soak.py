@@ -57,6 +57,8 @@ SAMPLE_SECONDS = 1.0
 INDEX_SAMPLES = 15
 # From here on a start counts: buffers and caches have their size.
 SETTLE_SECONDS_MAX = 60
+# In less there is no life of a process long enough to tell whether it grows.
+SECONDS_MIN = 300
 # How long after an event its traces are counted as its own.
 AFTERMATH_SECONDS = 20
 LAG_P99_SECONDS_MAX = GOP_SECONDS + 2
@@ -501,7 +503,8 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tierline", required=True, type=pathlib.Path, help="the tierline binary")
     parser.add_argument("--ffmpeg", default="ffmpeg")
-    parser.add_argument("--seconds", type=int, default=int(os.environ.get("TIERLINE_SOAK_SECONDS", 3600)))
+    parser.add_argument("--seconds", type=int, default=int(os.environ.get("TIERLINE_SOAK_SECONDS", 3600)),
+                        help=f"at least {SECONDS_MIN}")
     parser.add_argument("--seed", type=int, default=int(os.environ.get("TIERLINE_SOAK_SEED", 1)))
     parser.add_argument("--cameras", type=int, default=40)
     parser.add_argument("--mbit", type=float, default=4, help="Mbit/s per camera")
@@ -513,6 +516,9 @@ def parse_arguments():
 
 def main():
     options = parse_arguments()
+    if options.seconds < SECONDS_MIN:
+        print(f"soak: {options.seconds} s are too short to tell whether anything grows", file=sys.stderr)
+        options.seconds = SECONDS_MIN
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if os.geteuid() != 0:
         sys.exit("soak: only root may mount a file system")

@@ -7,6 +7,8 @@ use archive::CameraId;
 
 /// How far behind must reading be before anyone gives way. Less is a hiccup.
 const BEHIND: Duration = Duration::from_millis(1500);
+/// How far it may be while something else catches up at its cost: cameras do not keep what is not read for longer.
+const BEHIND_MAX: Duration = Duration::from_secs(5);
 /// Over how long is looked whether it gets better. Also what a step is given to show its effect.
 const WINDOW: Duration = Duration::from_secs(4);
 /// Nobody looked for so long, and nothing was read meanwhile: the whole machine stood still.
@@ -153,9 +155,12 @@ impl Overload {
     fn judge(&self, s: &Signals, now_us: u64) -> Load {
         let mut excess: Option<f32> = None;
         if let Some((passed, then)) = self.before(WINDOW, now_us) {
+            let mut growth = grew(then.behind, s.behind, passed);
             // Who reads and who makes durable share the processors: what waits for the second shrinks at the cost of the
             // first, for a while after enough have given way.
-            let growth = grew(then.behind, s.behind, passed) + self.drained(WINDOW, now_us);
+            if self.floor > Rank::LOWEST && s.behind < BEHIND_MAX {
+                growth += self.drained(WINDOW, now_us);
+            }
             let settled = since(self.settled_us, now_us) >= WINDOW;
             if settled && s.busy >= BUSY && s.behind >= BEHIND && growth > -CATCH_UP {
                 excess = Some(growth);

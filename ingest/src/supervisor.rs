@@ -37,8 +37,8 @@ pub(crate) struct Shared {
     pub(crate) beat: Arc<Beat>,
 }
 
-/// Samples that a session may read at a stretch, and bytes: more than come in one poll interval. Between turns of all
-/// sessions, a few of each, is looked how they are doing.
+/// Samples and bytes that a session may read at a stretch: what most send in a poll interval. The runtime looks at its
+/// clock once in 61 turns, and we at how all are doing.
 const TURN: u32 = 32;
 const TURN_BYTES: usize = 256 << 10;
 /// How often is looked whether recording keeps up.

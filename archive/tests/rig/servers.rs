@@ -93,6 +93,12 @@ impl Server {
         }
         // It listens before it is ready.
         std::thread::sleep(Duration::from_millis(500));
+        // While it was away somebody else may have taken its port, and it has ended.
+        let ended = self
+            .child
+            .as_mut()
+            .map(|child| child.try_wait().expect("a child"));
+        assert_eq!(ended, Some(None), "{:?} on {}", self.kind, self.address);
         if self.kind == Kind::Moto {
             self.ask("PUT", &format!("/{BUCKET}"), "");
         }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::rig::{Chance, Oracle, Site, beside_others, farm};
+use crate::rig::{Chance, Oracle, Site, alone, farm};
 
 /// Cameras that are recorded meanwhile.
 const CAMERAS: usize = 8;
@@ -21,7 +21,7 @@ const TOO_EARLY: Duration = Duration::from_secs(3);
 
 #[test]
 fn a_kill_loses_nothing_that_was_reported_durable() {
-    let _turn = beside_others();
+    let _alone = alone();
     let rounds = std::env::var("TIERLINE_KILL_ROUNDS")
         .ok()
         .and_then(|n| n.parse().ok());

@@ -1,7 +1,7 @@
 //! The service as its users run it: the binary, simulated cameras, and faults from outside.
 //!
 //! Each test is one promise of the product and stands in a file that is named after it. Those that measure what the
-//! machine does run alone; most wait most of the time, and do so beside each other.
+//! machine does, or how soon, run alone; most wait most of the time, and do so beside each other.
 
 #![expect(
     clippy::print_stdout,

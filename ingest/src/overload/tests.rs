@@ -136,7 +136,7 @@ const SHARED: [(f32, f32, f32); 9] = [
 
 #[test]
 fn reading_that_is_late_takes_nobody_else_while_what_waits_is_made_durable_at_its_cost() {
-    let gives_way = |filled: &dyn Fn(f32) -> f32| {
+    let gives_way = |late: f32, filled: &dyn Fn(f32) -> f32| {
         let (mut overload, ranks, mut now) = (Overload::default(), ranks(24), 0);
         let mut look = |behind, waits, filled| {
             let signals = Signals {
@@ -152,11 +152,12 @@ fn reading_that_is_late_takes_nobody_else_while_what_waits_is_made_durable_at_it
         let fewer = (0..9).map(|n| look(n as f32 / 4.0, 3.0, 0.1)).max();
         assert!(fewer > Some(Rank::LOWEST));
         let after = SHARED.iter();
-        let after = after.map(|(behind, waits, full)| look(*behind, *waits, filled(*full)));
+        let after = after.map(|(behind, waits, full)| look(*behind * late, *waits, filled(*full)));
         after.max() > fewer
     };
-    assert!(!gives_way(&|filled| filled));
-    assert!(gives_way(&|_| 0.15), "nothing is made durable at its cost");
+    assert!(!gives_way(1.0, &|filled| filled));
+    assert!(gives_way(1.0, &|_| 0.15), "nothing is made durable at its cost");
+    assert!(gives_way(2.0, &|filled| filled), "no camera waits for so long");
 }
 
 #[test]

@@ -50,9 +50,6 @@ fn one(template: &Template, fault: Fault, at: u64) -> (Option<String>, Vec<Strin
     };
     let ended = template.run(&folder, Work::Everything, plan, 1, true);
     let mut problems = Vec::new();
-    if ended.panicked {
-        problems.push("the process panicked or was aborted".to_owned());
-    }
     let fired = ended.fired().map(|(step, _)| step.to_owned());
     let died = matches!(fault, Fault::Kill | Fault::Torn);
     if let Some(failure) = ended.failure() {

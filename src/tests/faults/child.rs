@@ -33,18 +33,22 @@ pub(crate) fn start(job: &Job) -> Child {
 }
 
 /// Runs a process to its end, whatever that is. Returns everything that was told on this archive so far,
-/// and how much of it by this process.
+/// and how much of it by this process. Fails if it panicked or was aborted.
 pub(crate) fn finish(job: &Job) -> Ended {
     let before = match job.site.account.exists() {
         true => Account::read(&job.site.account).len(),
         false => 0,
     };
     let status = start(job).wait().expect("a child");
-    let told = Account::read(&job.site.account);
     let ended = status.success() || status.signal() == Some(Signal::KILL.as_raw());
+    assert!(
+        ended,
+        "the child panicked or was aborted: {status}, {:?}",
+        job.plan
+    );
+    let told = Account::read(&job.site.account);
     Ended {
         told: told.get(before..).unwrap_or_default().to_vec(),
-        panicked: !ended,
     }
 }
 
@@ -53,8 +57,6 @@ pub(crate) fn finish(job: &Job) -> Ended {
 pub(crate) struct Ended {
     /// What it told.
     pub(crate) told: Vec<Told>,
-    /// It panicked or was aborted.
-    pub(crate) panicked: bool,
 }
 
 impl Ended {

@@ -66,8 +66,8 @@ pub struct Mover {
 }
 
 impl Mover {
-    /// Begins with nothing under way. What the last process left half done is found again in the index, once it
-    /// [resumes](Self::resume).
+    /// Begins with nothing under way: passes find in the index what the last process left half done. What it replaced and
+    /// did not tell is taken up by [`resume`](Self::resume).
     pub fn new(
         index: Arc<Index>,
         disk: Disk,
@@ -108,8 +108,8 @@ impl Mover {
         }
     }
 
-    /// Takes up where the last process ended. Call it before the first pass: a kill may have come after a segment was
-    /// replaced and before that was told here.
+    /// Looks again at what the last process replaced by thinner segments: a kill may have come before that was told here.
+    /// Call it before the first pass.
     pub fn resume(&mut self) -> Result<(), IndexError> {
         for thinning in self.index.thinnings()? {
             if thinning.left().is_some() {
