@@ -119,7 +119,7 @@ fn overload(hold: Duration, mbit: u32, begin: &dyn Fn(u32), half: &dyn Fn(u32) -
     let priority = |id: &String| site.priorities.get(id).copied().unwrap_or(5);
     let recorded = of("recording").count();
     assert!(
-        (6..=16).contains(&recorded) && of("shed").count() >= 6,
+        (4..=16).contains(&recorded) && of("shed").count() >= 6,
         "{at_first:?} {at_last:?}"
     );
     let lowest = of("recording").map(priority).min();
