@@ -159,7 +159,7 @@ impl Overload {
             // Who reads and who makes durable share the processors: what waits for the second shrinks at the cost of the
             // first, for a while after enough have given way.
             if self.floor > Rank::LOWEST && s.behind < BEHIND_MAX {
-                growth += self.drained(WINDOW, now_us);
+                growth += self.drained(s.waits, now_us);
             }
             let settled = since(self.settled_us, now_us) >= WINDOW;
             if settled && s.busy >= BUSY && s.behind >= BEHIND && growth > -CATCH_UP {
@@ -193,23 +193,23 @@ impl Overload {
         }
     }
 
-    /// By how much less comes in than goes to the disk, as a share of what comes in and not above 0. Memory comes back a
-    /// commit at a time: the halves of a window are compared, and not its ends.
-    fn drained(&self, window: Duration, now_us: u64) -> f32 {
+    /// By how much less comes in than goes to the disk, as a share of what comes in and not above 0: what waits has come in
+    /// within `waits`. Memory comes back a commit at a time, so that the halves of the window are compared, and not its ends.
+    fn drained(&self, waits: Duration, now_us: u64) -> f32 {
         let mean = |from: Duration, to: Duration| {
-            let half = self.past.iter().filter(|(at, _)| {
+            let within = self.past.iter().filter(|(at, _)| {
                 let ago = since(*at, now_us);
                 ago <= from && ago >= to
             });
-            let (n, sum) = half.fold((0.0, 0.0), |(n, sum), (_, s)| (n + 1.0, sum + s.filled));
+            let (n, sum) = within.fold((0.0, 0.0), |(n, sum), (_, s)| (n + 1.0, sum + s.filled));
             if n > 0.0 { sum / n } else { 0.0 }
         };
-        let (older, newer) = (mean(window, window / 2), mean(window / 2, Duration::ZERO));
-        let waits = self.past.back().map_or(Duration::ZERO, |(_, s)| s.waits);
+        let half = WINDOW / 2;
+        let (older, newer) = (mean(WINDOW, half), mean(half, Duration::ZERO));
         if newer >= older {
             return 0.0;
         }
-        (newer - older) / older * waits.as_secs_f32() / (window / 2).as_secs_f32()
+        (newer - older) / older * waits.as_secs_f32() / half.as_secs_f32()
     }
 
     /// What was measured at least `window` ago, and how long ago that was.
