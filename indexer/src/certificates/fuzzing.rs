@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use archive::fuzzing::Input;
 use archive::site_key::SiteKey;
@@ -16,15 +17,14 @@ use crate::db::{CERTIFICATES, CERTIFIED, GAPS, META};
 use crate::index::{Index, IndexOptions};
 use crate::rows::Ended;
 
-fn site() -> SiteKey {
-    SiteKey::from_secret([7; 32])
-}
+static SITE: LazyLock<SiteKey> = LazyLock::new(|| SiteKey::from_secret([7; 32]));
+static OTHER: LazyLock<SiteKey> = LazyLock::new(|| SiteKey::from_secret([8; 32]));
 
 /// One line: who changes anything of it has none, and what is signed is told as it was signed.
 pub fn certificates(data: &[u8]) {
     let mut input = Input(data);
     let kind = input.u8();
-    let key = site();
+    let key = &*SITE;
     match kind % 3 {
         0 => {
             let Ok(line) = std::str::from_utf8(input.rest()) else {
@@ -32,7 +32,7 @@ pub fn certificates(data: &[u8]) {
             };
             if let Ok((certificate, public)) = parse(line) {
                 assert!(line.contains(&format!("{KEY}{public}")) && public.len() == KEY_DIGITS);
-                sound(&certificate, &key);
+                sound(&certificate, key);
             }
         }
         1 => {
@@ -40,11 +40,11 @@ pub fn certificates(data: &[u8]) {
                 return;
             };
             let meant = serde_json::from_str::<Certificate>(body).ok();
-            match parse(&seal(body, &key)) {
+            match parse(&seal(body, key)) {
                 Ok((certificate, public)) => {
                     assert_eq!(public, key.public());
                     assert_eq!(Some(&certificate), meant.as_ref(), "another one than was signed");
-                    sound(&certificate, &key);
+                    sound(&certificate, key);
                 }
                 Err(why) => {
                     assert_ne!(why, "its signature does not hold", "{body}");
@@ -53,7 +53,7 @@ pub fn certificates(data: &[u8]) {
             }
         }
         _ => {
-            let line = sign(&some(1, None, &mut 1_700_000_000_000_000, &mut input), &key).expect("signed");
+            let line = sign(&some(1, None, &mut 1_700_000_000_000_000, &mut input), key).expect("signed");
             let damaged = damaged(&line, &mut input);
             let Ok(text) = std::str::from_utf8(&damaged) else {
                 return;
@@ -173,7 +173,7 @@ pub fn chain(data: &[u8]) {
 }
 
 /// An index is made anew after so many, or its tombstones would be what takes the time.
-const RUNS_MAX: u32 = 200;
+const RUNS_MAX: u32 = 80;
 
 struct Place {
     index: Option<Index>,
@@ -273,7 +273,6 @@ fn empty(index: &Index) {
 
 /// Two files of lines.
 fn written(input: &mut Input<'_>) -> [Vec<u8>; 2] {
-    let (key, other) = (site(), SiteKey::from_secret([8; 32]));
     let mut files = [Vec::new(), Vec::new()];
     let mut time = 1_700_000_000_000_000;
     let (mut number, mut before) = (0, None);
@@ -281,7 +280,7 @@ fn written(input: &mut Input<'_>) -> [Vec<u8>; 2] {
     while !input.is_empty() && lines.len() < 5 {
         let how = input.u8();
         let mut certificate = some(number + 1, before, &mut time, input);
-        let by = if how & 0x40 == 0 { &key } else { &other };
+        let by = if how & 0x40 == 0 { &*SITE } else { &*OTHER };
         match how % 8 {
             3 => certificate.previous = Some(Sha256::of(&[how])),
             4 => certificate.number = input.skewed(),
