@@ -40,15 +40,17 @@ export class Storage {
     if (!this.forecast) return;
     const { disk, tiers, rules, streams, next } = this.forecast;
     const ours = streams.filter(({ camera }) => camera === this.camera());
-    this.#line(disk, rules, ours);
+    // The service looks once a minute: nothing can be told of what began to be recorded since.
+    const early = disk.bitrate_bps === 0 && streams.some(({ recorded }) => recorded);
+    this.#line(disk, rules, ours, early);
     meter(disk);
-    byId('storage-facts').replaceChildren(...facts(disk, tiers, ours));
-    byId('storage-rules').replaceChildren(...rules.map(ruleRow));
+    byId('storage-facts').replaceChildren(...facts(disk, tiers, ours, early));
+    byId('storage-rules').replaceChildren(...rules.map((rule) => ruleRow(rule, early)));
     byId('storage-next-title').hidden = !next.length;
     byId('storage-next').replaceChildren(...next.slice(0, NEXT_SHOWN).map(goingRow));
   }
 
-  #line(disk, rules, ours) {
+  #line(disk, rules, ours, early) {
     const line = byId('storage-line');
     const risky = rules.filter(({ at_risk: atRisk }) => atRisk);
     line.classList.toggle('bad', risky.length > 0);
@@ -57,7 +59,8 @@ export class Storage {
       setText(line, `Retention at risk: rule ${risky.map(({ rule }) => rule).join(', ')} in ${days(soonest)}`);
       return;
     }
-    const full = disk.days_to_full === null ? 'the disk never fills' : `the disk is full in ${days(disk.days_to_full)}`;
+    const full = early ? 'no forecast yet'
+      : disk.days_to_full === null ? 'the disk never fills' : `the disk is full in ${days(disk.days_to_full)}`;
     const held = ours.find(({ days_held: count }) => count !== null);
     setText(line, held ? `${full}, this camera holds ${days(held.days_held)}` : full);
   }
@@ -74,12 +77,12 @@ function meter(disk) {
 
 const fact = (label, value) => make('li', {}, `${label} `, make('b', {}, value));
 
-function facts(disk, tiers, ours) {
+function facts(disk, tiers, ours, early) {
   const rows = [
     fact('Disk', `${bytes(disk.free_bytes)} free of ${bytes(disk.total_bytes)}`),
     fact('Footage on it', bytes(disk.footage_bytes)),
     fact('Recorded', bitrate(disk.bitrate_bps)),
-    fact('Full', disk.full_at === null ? 'never at this rate' : when(disk.full_at)),
+    fact('Full', early ? 'not known yet' : disk.full_at === null ? 'never at this rate' : when(disk.full_at)),
   ];
   for (const { tier, bytes: held, capacity_bytes: capacity, full_at: full } of tiers) {
     const room = capacity === null ? '' : ` of ${bytes(capacity)}${full === null ? '' : `, full ${when(full)}`}`;
@@ -92,16 +95,16 @@ function facts(disk, tiers, ours) {
   return rows;
 }
 
-function ruleRow({ rule, cameras, streams, min_days: min, days_will_hold: will, risks, at_risk: atRisk, governs }) {
+function ruleRow({ rule, cameras, streams, min_days: min, days_will_hold: will, risks, at_risk: atRisk, governs }, early) {
   const of = [cameras.join(', '), streams.join() === '*' ? '' : ` (${streams.join(', ')})`].join('');
   const outlook = risks.length
     ? risks.map(({ days: left, why }) => `in ${days(left)}: ${why}`).join('; ')
-    : min === null ? 'no promise' : 'kept at this rate';
+    : min === null ? 'no promise' : early ? 'not known yet' : 'kept at this rate';
   return make('tr', {},
     make('th', { scope: 'row' }, rule === null ? 'none' : String(rule)),
     make('td', {}, rule === null ? `${governs} streams that no rule matches` : of),
     make('td', {}, min === null ? '–' : days(min)),
-    make('td', {}, days(will)),
+    make('td', {}, early ? '–' : days(will)),
     make('td', { class: risks.length ? 'bad' : '' }, `${atRisk ? '⚠ ' : ''}${outlook}`));
 }
 
