@@ -8,7 +8,7 @@ mod report;
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use archive::time::SECOND_US;
 use archive::{StreamNo, TimeRange, WallTime};
@@ -81,6 +81,14 @@ fn warm(dir: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The database by itself, and the names of its tables.
+fn database(dir: &Path) -> Result<(DB, Vec<String>), Failure> {
+    let cache = Cache::new_lru_cache(64 << 20);
+    let (options, tables) = Options::load_latest(dir, Env::new()?, false, cache)?;
+    let names = DB::list_cf(&options, dir)?;
+    Ok((DB::open_cf_descriptors(&options, dir, tables)?, names))
+}
+
 /// How far the index has grown.
 #[derive(Default)]
 struct Filled {
@@ -138,12 +146,9 @@ impl Filled {
         Ok(())
     }
 
-    /// Sizes on disk, as recording leaves them and after a full compaction, which time brings about by itself.
+    /// Sizes on disk, as recording leaves them and after a full compaction.
     fn weigh(&self, dir: &Path, report: &mut Report) -> Result<(), Failure> {
-        let cache = Cache::new_lru_cache(64 << 20);
-        let (options, tables) = Options::load_latest(dir, Env::new()?, false, cache)?;
-        let db = DB::open_cf_descriptors(&options, dir, tables)?;
-        let names = DB::list_cf(&options, dir)?;
+        let (db, names) = database(dir)?;
         let sizes = || -> Result<Vec<(&str, u64)>, Failure> {
             let size = |name| {
                 let cf = db.cf_handle(name).ok_or("a table is missing")?;
@@ -234,8 +239,29 @@ impl Bench<'_> {
 
     /// Point seeks of the product's own cache in an index whose levels are as recording leaves them.
     fn as_filled(&self, report: &mut Report) -> Result<(), Failure> {
+        self.settle()?;
         let (index, mut instants) = self.open(IndexOptions::default().cache_bytes)?;
         self.segment_seeks(&index, &mut instants, SEEKS, "as filled", report)
+    }
+
+    /// Waits for the compactions that filling it a hundred thousand times as fast as cameras do has put off.
+    fn settle(&self) -> Result<(), Failure> {
+        const OUTSTANDING: [&str; 2] = ["rocksdb.compaction-pending", "rocksdb.num-running-compactions"];
+        let (db, names) = database(self.dir)?;
+        let mut quiet = 0;
+        while quiet < 10 {
+            std::thread::sleep(Duration::from_millis(100));
+            quiet += 1;
+            for name in &names {
+                let cf = db.cf_handle(name).ok_or("a table is missing")?;
+                for what in OUTSTANDING {
+                    if db.property_int_value_cf(cf, what)? != Some(0) {
+                        quiet = 0;
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     fn segment_seeks(
