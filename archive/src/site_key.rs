@@ -65,9 +65,9 @@ impl SiteKey {
 /// Whether `signature` is that of `bytes` by the holder of `public`, both in hexadecimal as [`SiteKey`] writes it: of one
 /// signature there is one text.
 pub fn is_signed(public: &str, bytes: &[u8], signature: &str) -> bool {
-    #[cfg(feature = "fuzzing")]
+    #[cfg(fuzzing)]
     return known(public, bytes, signature);
-    #[cfg(not(feature = "fuzzing"))]
+    #[cfg(not(fuzzing))]
     verify(public, bytes, signature)
 }
 
@@ -87,7 +87,7 @@ fn verify(public: &str, bytes: &[u8], signature: &str) -> bool {
 
 /// What [`verify`] says, asked once for each signature: chains under fuzzing are the same few lines over and over, and
 /// verifying them was most of the time.
-#[cfg(feature = "fuzzing")]
+#[cfg(fuzzing)]
 fn known(public: &str, bytes: &[u8], signature: &str) -> bool {
     use std::cell::RefCell;
     use std::collections::HashMap;

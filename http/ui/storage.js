@@ -38,10 +38,10 @@ export class Storage {
     const panel = byId('storage');
     panel.hidden = !this.forecast;
     if (!this.forecast) return;
-    const { disk, tiers, rules, streams, next } = this.forecast;
+    const { complete, disk, tiers, rules, streams, next } = this.forecast;
     const ours = streams.filter(({ camera }) => camera === this.camera());
-    // The service looks once a minute: nothing can be told of what began to be recorded since.
-    const early = disk.bitrate_bps === 0 && streams.some(({ recorded }) => recorded);
+    // What the service saw a minute ago, when nothing was recorded yet, or all of it not counted, tells nothing of the future.
+    const early = disk.days_to_full === null && (!complete || streams.every(({ days_held: held }) => held === null));
     this.#line(disk, rules, ours, early);
     meter(disk);
     byId('storage-facts').replaceChildren(...facts(disk, tiers, ours, early));
