@@ -303,7 +303,10 @@ impl Bench<'_> {
 
     /// All calls in an index that was compacted.
     fn all(&self, cache_bytes: usize, report: &mut Report) -> Result<(), Failure> {
-        let how = format!("cache of {} MiB", cache_bytes >> 20);
+        let how = match cache_bytes {
+            LARGE_CACHE_BYTES => format!("cache of {} MiB", cache_bytes >> 20),
+            _ => "its own cache".to_owned(),
+        };
         let begun = Instant::now();
         let (index, mut instants) = self.open(cache_bytes)?;
         report.add(

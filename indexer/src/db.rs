@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, BlockBasedTablePinningTier, Cache, ColumnFamilyDescriptor, DB,
-    DBCompressionType, Options,
+    DBCompressionType, Options, properties,
 };
 
 use crate::error::IndexError;
@@ -122,11 +122,23 @@ pub(crate) fn make_table(db: &mut DB, name: &str) -> Result<(), IndexError> {
     Ok(db.create_cf(name, &table_options(name, &Cache::new_lru_cache(1 << 20)))?)
 }
 
-/// Opens every table by its own options; `open_cf` would use defaults for them.
-pub(crate) fn open(dir: &Path, cache_bytes: usize, read_only: bool) -> Result<DB, IndexError> {
-    let cache = Cache::new_lru_cache(cache_bytes);
+/// A seek asks every level, and what it reads of all but the last is the same few blocks of each stream: they stay in
+/// a cache of this part of the files.
+const CACHED_PART: u64 = 64;
+const CACHE_BYTES_MAX: usize = 256 << 20;
+
+/// The cache of an index whose files have so many bytes, and `least` when they are few.
+fn cache_bytes(least: usize, files: u64) -> usize {
+    let part = usize::try_from(files / CACHED_PART).unwrap_or(usize::MAX);
+    least.max(part.min(CACHE_BYTES_MAX))
+}
+
+/// Opens every table by its own options; `open_cf` would use defaults for them. The cache is `cache_bytes_min`, or more
+/// for a large index.
+pub(crate) fn open(dir: &Path, cache_bytes_min: usize, read_only: bool) -> Result<DB, IndexError> {
+    let mut cache = Cache::new_lru_cache(cache_bytes_min);
     let tables = TABLES.map(|name| ColumnFamilyDescriptor::new(name, table_options(name, &cache)));
-    Ok(if read_only {
+    let db = if read_only {
         let mut o = options();
         o.create_if_missing(false);
         // A service beside us removes files when it compacts: all are opened at once, and stay readable.
@@ -134,5 +146,54 @@ pub(crate) fn open(dir: &Path, cache_bytes: usize, read_only: bool) -> Result<DB
         DB::open_cf_descriptors_read_only(&o, dir, tables, false)?
     } else {
         DB::open_cf_descriptors(&options(), dir, tables)?
-    })
+    };
+    let mut files = 0;
+    for name in TABLES {
+        let cf = db.cf_handle(name);
+        let of_table = cf.map(|cf| db.property_int_value_cf(cf, properties::TOTAL_SST_FILES_SIZE));
+        files += of_table.transpose()?.flatten().unwrap_or(0);
+    }
+    cache.set_capacity(cache_bytes(cache_bytes_min, files));
+    Ok(db)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_index_has_a_larger_cache_up_to_a_bound() {
+        const MIB: usize = 1 << 20;
+        for (files_mib, cache_mib) in [(0, 32), (2_048, 32), (6_400, 100), (1 << 30, 256)] {
+            assert_eq!(cache_bytes(32 * MIB, files_mib << 20), cache_mib * MIB);
+        }
+    }
+
+    #[test]
+    fn an_index_is_opened_with_the_cache_that_its_files_need() {
+        let dir = tempfile::tempdir().expect("folder");
+        let capacity = |db: &DB| {
+            db.property_int_value(properties::BLOCK_CACHE_CAPACITY)
+                .expect("read")
+                .expect("number")
+        };
+        let db = open(dir.path(), 4096, false).expect("index");
+        assert_eq!(capacity(&db), 4096);
+        let cf = db.cf_handle(INITS).expect("table");
+        for n in 0..20_000_u32 {
+            let hash = archive::Sha256::of(&n.to_be_bytes()).0;
+            db.put_cf(cf, hash, hash).expect("written");
+        }
+        db.flush_cf(cf).expect("flushed");
+        drop(db);
+        let db = open(dir.path(), 4096, false).expect("index");
+        let files: u64 = db
+            .live_files()
+            .expect("files")
+            .iter()
+            .map(|file| file.size as u64)
+            .sum();
+        assert!(files > 64 * 8192, "{files} bytes");
+        assert_eq!(capacity(&db), files / 64);
+    }
 }

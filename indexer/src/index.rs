@@ -30,7 +30,7 @@ const FORMAT: u32 = 2;
 /// How the index is opened.
 #[derive(Clone, Debug)]
 pub struct IndexOptions {
-    /// Memory for blocks that were read.
+    /// Memory for blocks that were read; a large index has more, 1/64 of its files and 256 MiB at most.
     pub cache_bytes: usize,
     /// What stands between the index and its disk: nothing but in fault tests.
     pub seam: Seam,

@@ -1,7 +1,7 @@
 //! Reading the media tables.
 
 use archive::codec::Decoder;
-use archive::time::HOUR_US;
+use archive::time::{HOUR_US, SECOND_US};
 use archive::{FragmentEntry, FragmentRef, Gap, SegmentId, StreamNo, TimeRange, WallTime};
 use rocksdb::{DBRawIterator, ReadOptions, Snapshot};
 
@@ -22,6 +22,10 @@ pub struct Nearest {
     /// The first recorded instant at or after it.
     pub after: Option<WallTime>,
 }
+
+/// Segments of ranges up to this are read from the last to the first. The first begins before the range and is sought
+/// backwards: to go on forwards from there, every level has to be sought once more. Many rows are read faster forwards.
+const BACKWARDS_US_MAX: u64 = 600 * SECOND_US.unsigned_abs();
 
 impl Index {
     /// An iterator over the keys of one stream.
@@ -89,10 +93,29 @@ impl Index {
         stream: StreamNo,
         range: TimeRange,
     ) -> Result<Vec<SegmentRow>, IndexError> {
-        self.scan(SEGMENTS, stream, range, |at, value| {
+        let overlapping = |at, value: &[u8]| {
             let row = SegmentRow::decode(stream, at, value)?;
             Ok(row.range().intersect(range).is_some().then_some(row))
-        })
+        };
+        if range.micros() > BACKWARDS_US_MAX {
+            return self.scan(SEGMENTS, stream, range, overlapping);
+        }
+        let bad = IndexError::bad_row(SEGMENTS);
+        let last = range.to().plus_micros(-1).max(range.from());
+        let mut it = self.iter(SEGMENTS, stream)?;
+        it.seek_for_prev(keys::at(stream, last));
+        let mut found = Vec::new();
+        while let Some((key, value)) = it.item() {
+            let (_, at) = keys::parse_at(key).ok_or_else(|| bad(archive::Malformed("key")))?;
+            found.extend(overlapping(at, value).map_err(&bad)?);
+            if at <= range.from() {
+                break;
+            }
+            it.prev();
+        }
+        it.status()?;
+        found.reverse();
+        Ok(found)
     }
 
     /// How many segments a stream has, whatever their state.
