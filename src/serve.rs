@@ -14,6 +14,8 @@ use crate::signals::StopSignals;
 
 /// How often is looked whether recording still runs.
 const WATCH_INTERVAL: Duration = Duration::from_millis(500);
+/// Read buffers that nobody needed for so long go back to the system.
+const RELEASE_INTERVAL: Duration = Duration::from_secs(60);
 /// A stop that takes longer is cut off; what is durable stays so, and the next start seals the rest.
 const STOP_MAX: Duration = Duration::from_secs(9);
 
@@ -49,10 +51,12 @@ pub(crate) fn serve(config: &Config, greet: impl FnOnce(&Service) -> String) -> 
     let _ = writeln!(std::io::stdout(), "{}", greet(&service));
     let failed = service.runtime().block_on(async {
         let mut watch = tokio::time::interval(WATCH_INTERVAL);
+        let mut release = tokio::time::interval(RELEASE_INTERVAL);
         loop {
             tokio::select! {
                 () = signals.recv() => return false,
                 _ = watch.tick() => if service.has_failed() { return true },
+                _ = release.tick() => archive::buffer::release_idle(),
             }
         }
     });

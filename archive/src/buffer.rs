@@ -78,29 +78,84 @@ const READ_BYTES_POOLED_MIN: usize = 128 << 10;
 /// The same of what is kept for long, as in a cache.
 const KEPT_BYTES_POOLED_MIN: usize = 1 << 20;
 
+/// Memory that is not in use, that used last on top, and how much of it lay there at least since it was last looked at.
+#[derive(Default)]
+struct Free {
+    memory: Vec<Aligned>,
+    least: usize,
+}
+
+impl Free {
+    const fn new() -> Self {
+        Self {
+            memory: Vec::new(),
+            least: 0,
+        }
+    }
+
+    fn take(&mut self) -> Option<Aligned> {
+        let memory = self.memory.pop();
+        self.least = self.least.min(self.memory.len());
+        memory
+    }
+
+    /// Keeps of `more` what there is room for among `keep_max`. The rest is to be dropped when the lock is gone.
+    fn put(&mut self, more: &mut impl Iterator<Item = Aligned>, keep_max: usize) {
+        let room = keep_max.saturating_sub(self.memory.len());
+        self.memory.extend(more.take(room));
+    }
+
+    /// What nobody needed since this was last asked for. To be dropped in the same way.
+    fn idle(&mut self) -> Vec<Aligned> {
+        let idle = self.memory.drain(..self.least).collect();
+        self.least = self.memory.len();
+        idle
+    }
+}
+
 /// Read buffers of one size that are not in use. Clearing a fresh one costs as much as sending what is read into it.
 struct Shelf {
     bytes: usize,
-    /// How many are kept.
-    keep: usize,
-    free: Mutex<Vec<Aligned>>,
+    keep_max: usize,
+    free: Mutex<Free>,
 }
 
 /// Smallest first.
 static SHELVES: [Shelf; 2] = [Shelf::new(1 << 20, 32), Shelf::new(2 << 20, 8)];
 
 impl Shelf {
-    const fn new(bytes: usize, keep: usize) -> Self {
+    const fn new(bytes: usize, keep_max: usize) -> Self {
         Self {
             bytes: bytes + READ_SLACK_BYTES,
-            keep,
-            free: Mutex::new(Vec::new()),
+            keep_max,
+            free: Mutex::new(Free::new()),
         }
     }
 
-    fn free(&self) -> MutexGuard<'_, Vec<Aligned>> {
+    fn free(&self) -> MutexGuard<'_, Free> {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn take(&self) -> Aligned {
+        let free = self.free().take();
+        free.unwrap_or_else(|| Aligned::mapped(self.bytes))
+    }
+
+    fn put(&self, memory: Aligned) {
+        let mut memory = std::iter::once(memory);
+        self.free().put(&mut memory, self.keep_max);
+    }
+
+    fn release_idle(&self) {
+        let idle = self.free().idle();
+        drop(idle);
+    }
+}
+
+/// Gives the read buffers back to the system that nobody needed since the last call: as many as a burst of readers had
+/// in use at once would otherwise stay for ever. For a service, to call every minute or so.
+pub fn release_idle() {
+    SHELVES.iter().for_each(Shelf::release_idle);
 }
 
 /// Memory to read into; goes back for the next read when the last of its bytes has been sent.
@@ -113,8 +168,7 @@ impl ReadBuffer {
         let Some(shelf) = shelf.filter(|_| bytes >= READ_BYTES_POOLED_MIN) else {
             return Self(Some(Aligned::zeroed(bytes)));
         };
-        let free = shelf.free().pop();
-        Self(Some(free.unwrap_or_else(|| Aligned::mapped(shelf.bytes))))
+        Self(Some(shelf.take()))
     }
 
     /// Its first `bytes` bytes, rounded up to whole blocks.
@@ -141,10 +195,7 @@ impl Drop for ReadBuffer {
         let Some(memory) = self.0.take() else { return };
         let shelf = SHELVES.iter().find(|shelf| shelf.bytes == memory.as_ref().len());
         if let Some(shelf) = shelf {
-            let mut free = shelf.free();
-            if free.len() < shelf.keep {
-                free.push(memory);
-            }
+            shelf.put(memory);
         }
     }
 }
@@ -198,31 +249,27 @@ const TURN_SLABS: u32 = 20_000;
 /// Keeps slabs for the next fragment. Cloning shares the pool.
 #[derive(Clone)]
 pub struct Pool {
-    free: Arc<Mutex<Free>>,
+    free: Arc<Mutex<Slabs>>,
     keep_max: usize,
 }
 
-/// Slabs that are not in use.
 #[derive(Default)]
-struct Free {
-    slabs: Vec<Aligned>,
-    /// How many were taken in this turn, and how many lay there at least.
+struct Slabs {
+    free: Free,
+    /// How many were taken in this turn.
     taken: u32,
-    least: usize,
 }
 
-impl Free {
+impl Slabs {
     /// A slab, and those that a whole turn did not need.
     fn take(&mut self) -> (Option<Aligned>, Vec<Aligned>) {
-        let slab = self.slabs.pop();
-        self.least = self.least.min(self.slabs.len());
+        let slab = self.free.take();
         self.taken += 1;
         if self.taken < TURN_SLABS {
             return (slab, Vec::new());
         }
-        let idle = self.slabs.split_off(self.slabs.len() - self.least);
-        (self.taken, self.least) = (0, self.slabs.len());
-        (slab, idle)
+        self.taken = 0;
+        (slab, self.free.idle())
     }
 }
 
@@ -235,20 +282,18 @@ impl Pool {
         }
     }
 
-    fn free(&self) -> MutexGuard<'_, Free> {
+    fn slabs(&self) -> MutexGuard<'_, Slabs> {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn take(&self) -> Aligned {
-        let (slab, idle) = self.free().take();
+        let (slab, idle) = self.slabs().take();
         drop(idle);
         slab.unwrap_or_else(|| Aligned::mapped(SLAB_BYTES))
     }
 
-    fn put(&self, slabs: &mut Vec<Aligned>) {
-        let free = &mut self.free().slabs;
-        let room = self.keep_max.saturating_sub(free.len());
-        free.extend(slabs.drain(..room.min(slabs.len())));
+    fn put(&self, mut slabs: impl Iterator<Item = Aligned>) {
+        self.slabs().free.put(&mut slabs, self.keep_max);
     }
 }
 
@@ -340,7 +385,7 @@ impl SlabBuf {
 
 impl Drop for SlabBuf {
     fn drop(&mut self) {
-        self.pool.put(&mut self.slabs);
+        self.pool.put(self.slabs.drain(..));
     }
 }
 
@@ -367,7 +412,7 @@ mod tests {
 
     #[test]
     fn a_read_buffer_comes_back_when_its_last_bytes_are_gone() {
-        let free = || SHELVES[0].free().len();
+        let free = || SHELVES[0].free().memory.len();
         let mut buffer = ReadBuffer::take(1 << 20);
         assert_eq!(buffer.first(5000).len(), 2 * BLOCK_BYTES);
         let bytes = buffer.into_bytes(0..1 << 20);
@@ -376,8 +421,31 @@ mod tests {
         let before = free();
         drop(part);
         // Other tests read too.
-        assert!(free() > 0 && before <= SHELVES[0].keep);
+        assert!(free() > 0 && before <= SHELVES[0].keep_max);
         assert_eq!(ReadBuffer::take(4 << 20).into_bytes(0..1).len(), 1);
+    }
+
+    #[test]
+    fn what_a_burst_of_readers_needed_goes_back_to_the_system() {
+        let shelf = Shelf::new(1 << 20, 32);
+        let free = || shelf.free().memory.len();
+        let reading = |buffers: usize| {
+            let all: Vec<Aligned> = (0..buffers).map(|_| shelf.take()).collect();
+            all.into_iter().for_each(|memory| shelf.put(memory));
+        };
+        reading(60);
+        assert_eq!(free(), 32);
+        // It was in use since the last look.
+        shelf.release_idle();
+        assert_eq!(free(), 32);
+        reading(3);
+        shelf.release_idle();
+        assert_eq!(free(), 3);
+        reading(5);
+        shelf.release_idle();
+        assert_eq!(free(), 5);
+        shelf.release_idle();
+        assert_eq!(free(), 0);
     }
 
     #[test]
@@ -386,7 +454,7 @@ mod tests {
         let mut buf = SlabBuf::new(&pool);
         buf.extend_zeros(5 * SLAB_BYTES);
         drop(buf);
-        assert_eq!(pool.free().slabs.len(), 2);
+        assert_eq!(pool.slabs().free.memory.len(), 2);
     }
 
     #[test]
@@ -397,11 +465,11 @@ mod tests {
             buf.extend_zeros(slabs * SLAB_BYTES);
         };
         many(50);
-        assert_eq!(pool.free().slabs.len(), 50);
+        assert_eq!(pool.slabs().free.memory.len(), 50);
         // The first turn knows of the time before it.
         for _ in 0..2 * TURN_SLABS / 10 {
             many(10);
         }
-        assert_eq!(pool.free().slabs.len(), 10);
+        assert_eq!(pool.slabs().free.memory.len(), 10);
     }
 }

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rocksdb::WriteOptions;
 use rocksdb::checkpoint::Checkpoint;
+use rocksdb::{Cache, WriteOptions};
 
 use crate::db::{self, CAMERAS};
 use crate::error::IndexError;
@@ -21,7 +21,7 @@ impl Index {
     pub fn checkpoint_into(&self, dir: &Path) -> Result<Vec<PathBuf>, IndexError> {
         Checkpoint::new(&self.db)?.create_checkpoint(dir)?;
         let cameras = self.cameras()?.into_iter().map(without_credentials);
-        let mut copy = db::open(dir, CACHE_BYTES, false)?;
+        let mut copy = db::open(dir, &Cache::new_lru_cache(CACHE_BYTES), false)?;
         // With its table go the files in which rows of cameras ever stood.
         copy.drop_cf(CAMERAS)?;
         db::make_table(&mut copy, CAMERAS)?;

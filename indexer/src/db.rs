@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, BlockBasedTablePinningTier, Cache, ColumnFamilyDescriptor, DB,
-    DBCompressionType, Options, properties,
+    DBCompressionType, Options,
 };
 
 use crate::error::IndexError;
@@ -137,32 +137,32 @@ fn cache_bytes(least: usize, files: u64) -> usize {
     least.max(part.min(CACHE_BYTES_MAX))
 }
 
-/// Opens every table by its own options; `open_cf` would use defaults for them. The cache is `cache_bytes_min`, or more
-/// for a large index.
-pub(crate) fn open(dir: &Path, cache_bytes_min: usize, read_only: bool) -> Result<DB, IndexError> {
-    let mut cache = Cache::new_lru_cache(cache_bytes_min);
-    let tables = TABLES.map(|name| ColumnFamilyDescriptor::new(name, table_options(name, &cache)));
-    let db = if read_only {
-        let mut o = options();
-        o.create_if_missing(false);
-        // A service beside us removes files when it compacts: all are opened at once, and stay readable.
-        o.set_max_open_files(-1);
-        DB::open_cf_descriptors_read_only(&o, dir, tables, false)?
-    } else {
-        DB::open_cf_descriptors(&options(), dir, tables)?
-    };
-    let mut files = 0;
-    for name in TABLES {
-        let cf = db.cf_handle(name);
-        let of_table = cf.map(|cf| db.property_int_value_cf(cf, properties::TOTAL_SST_FILES_SIZE));
-        files += of_table.transpose()?.flatten().unwrap_or(0);
+/// Opens every table by its own options; `open_cf` would use defaults for them.
+pub(crate) fn open(dir: &Path, cache: &Cache, read_only: bool) -> Result<DB, IndexError> {
+    let tables = TABLES.map(|name| ColumnFamilyDescriptor::new(name, table_options(name, cache)));
+    if !read_only {
+        return Ok(DB::open_cf_descriptors(&options(), dir, tables)?);
     }
+    let mut o = options();
+    o.create_if_missing(false);
+    // A service beside us removes files when it compacts: all are opened at once, and stay readable.
+    o.set_max_open_files(-1);
+    Ok(DB::open_cf_descriptors_read_only(&o, dir, tables, false)?)
+}
+
+/// The same, with a cache of `cache_bytes_min` or what the files of a large index need.
+pub(crate) fn open_cached(dir: &Path, cache_bytes_min: usize, read_only: bool) -> Result<DB, IndexError> {
+    let mut cache = Cache::new_lru_cache(cache_bytes_min);
+    let db = open(dir, &cache, read_only)?;
+    let files = db.live_files()?.iter().map(|file| file.size as u64).sum();
     cache.set_capacity(cache_bytes(cache_bytes_min, files));
     Ok(db)
 }
 
 #[cfg(test)]
 mod tests {
+    use rocksdb::properties;
+
     use super::*;
 
     #[test]
@@ -181,7 +181,7 @@ mod tests {
                 .expect("read")
                 .expect("number")
         };
-        let db = open(dir.path(), 4096, false).expect("index");
+        let db = open_cached(dir.path(), 4096, false).expect("index");
         assert_eq!(capacity(&db), 4096);
         let cf = db.cf_handle(INITS).expect("table");
         for n in 0..20_000_u32 {
@@ -190,7 +190,7 @@ mod tests {
         }
         db.flush_cf(cf).expect("flushed");
         drop(db);
-        let db = open(dir.path(), 4096, false).expect("index");
+        let db = open_cached(dir.path(), 4096, false).expect("index");
         let files: u64 = db
             .live_files()
             .expect("files")

@@ -90,7 +90,7 @@ impl Index {
     /// Opens the index in `dir` for writing, making it when it is missing. Only one process can.
     /// Begins a new epoch.
     pub fn open(dir: &Path, options: &IndexOptions) -> Result<Self, IndexError> {
-        let db = db::open(dir, options.cache_bytes, false)?;
+        let db = db::open_cached(dir, options.cache_bytes, false)?;
         let mut index = Self::with(db)?;
         index.seam = options.seam.clone();
         index.epoch = Epoch(index.epoch.0 + 1);
@@ -103,7 +103,7 @@ impl Index {
 
     /// Opens the index in `dir` as it is now, also while a service writes it.
     pub fn open_read_only(dir: &Path) -> Result<Self, IndexError> {
-        let open = || db::open(dir, IndexOptions::default().cache_bytes, true);
+        let open = || db::open_cached(dir, IndexOptions::default().cache_bytes, true);
         // A service may remove a file between being listed and being opened.
         Self::with(open().or_else(|_| open())?)
     }

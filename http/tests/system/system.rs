@@ -40,3 +40,4 @@ mod missing_data_dir_is_refused;
 mod stores_that_fail_cost_neither_footage_nor_recording;
 mod the_index_can_be_made_again_from_the_media;
 mod trusted_clients_are_sent_to_the_store;
+mod what_many_readers_needed_goes_back_to_the_system;
