@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use tokio::time::MissedTickBehavior;
 
 use crate::cli::ConfigArgs;
 use crate::config::Config;
@@ -52,6 +53,8 @@ pub(crate) fn serve(config: &Config, greet: impl FnOnce(&Service) -> String) -> 
     let failed = service.runtime().block_on(async {
         let mut watch = tokio::time::interval(WATCH_INTERVAL);
         let mut release = tokio::time::interval(RELEASE_INTERVAL);
+        // After a pause of the machine two looks in a row would take what is in use.
+        release.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = signals.recv() => return false,

@@ -26,6 +26,7 @@ mod proxy;
 mod damage;
 mod stores;
 
+mod a_burst_of_readers_leaves_no_memory_behind;
 mod a_damaged_byte_never_reaches_a_reader;
 mod a_failed_fdatasync_is_never_acknowledged;
 mod a_full_disk_loses_nothing_and_recording_resumes;
@@ -40,4 +41,3 @@ mod missing_data_dir_is_refused;
 mod stores_that_fail_cost_neither_footage_nor_recording;
 mod the_index_can_be_made_again_from_the_media;
 mod trusted_clients_are_sent_to_the_store;
-mod what_many_readers_needed_goes_back_to_the_system;
