@@ -97,7 +97,7 @@ setup-%:
 rocksdb:
 	@tools/rocksdb.sh ensure
 
-soak-faults: setup-test rocksdb ## faults at every step, crashes inside recovery and power cuts, with their controls: an hour
+soak-faults: setup-test rocksdb ## faults at every step, crashes inside recovery and power cuts, with their controls: a quarter of an hour
 	cargo test --locked --test faults -- --ignored --test-threads=1 --nocapture
 
 fmt-check:
