@@ -33,7 +33,8 @@ pub(crate) use trace::{Injection, Target, Trace};
 
 static MACHINE: RwLock<()> = RwLock::new(());
 
-/// Waits until no other test of this program runs: for those that measure what the machine does.
+/// Waits until no other test of this program runs, but those that only wait and have given up their turn: for those that
+/// measure what the machine does.
 pub(crate) fn alone() -> RwLockWriteGuard<'static, ()> {
     MACHINE.write().unwrap_or_else(PoisonError::into_inner)
 }
