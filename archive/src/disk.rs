@@ -5,8 +5,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use rustix::fs::{Advice, FallocateFlags, OFlags};
@@ -25,6 +25,8 @@ pub struct Disk {
     root: PathBuf,
     /// Whether the file system takes O_DIRECT; learnt from the first file.
     direct: Arc<AtomicBool>,
+    /// Taken while a small file is written: what is written aside has one name for all who write the same file.
+    pub(crate) putting: Arc<Mutex<()>>,
     pub(crate) seam: Seam,
 }
 
@@ -61,6 +63,7 @@ impl Disk {
         Ok(Self {
             root: root.to_owned(),
             direct: Arc::new(AtomicBool::new(direct)),
+            putting: Arc::default(),
             seam,
         })
     }

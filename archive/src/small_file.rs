@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
+use std::sync::PoisonError;
 
 use crate::disk::Disk;
 use crate::error::ArchiveError;
@@ -17,6 +18,7 @@ impl Disk {
     /// Writes a file whole or not at all, over one that is there; its folders are made too. Durable when this returns.
     pub fn put_small(&self, relative: &str, bytes: &[u8]) -> Result<(), ArchiveError> {
         let (path, aside) = (self.path(relative), self.path(&format!("{relative}{ASIDE}")));
+        let _putting = self.putting.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(dir) = path.parent() {
             self.create_dirs(dir)?;
         }
@@ -120,6 +122,20 @@ mod tests {
         assert!(disk.read_small(".holds/a.1.json", 5).is_err());
         let missing = disk.read_small(".holds/b.1.json", 5).expect_err("missing");
         assert!(missing.is_not_found());
+    }
+
+    #[test]
+    fn those_who_write_the_same_file_at_once_all_succeed() {
+        let folder = tempfile::tempdir().expect("folder");
+        let disk = Disk::open(folder.path()).expect("disk");
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                let put = || disk.put_small(".holds/a.1.json", b"the same").expect("write");
+                scope.spawn(move || (0..50).for_each(|_| put()));
+            }
+        });
+        assert_eq!(disk.list(".holds").expect("list"), ["a.1.json"]);
+        assert_eq!(disk.read_small(".holds/a.1.json", 8).expect("read"), b"the same");
     }
 
     #[test]
