@@ -21,10 +21,11 @@ impl Index {
     pub fn checkpoint_into(&self, dir: &Path) -> Result<Vec<PathBuf>, IndexError> {
         Checkpoint::new(&self.db)?.create_checkpoint(dir)?;
         let cameras = self.cameras()?.into_iter().map(without_credentials);
-        let mut copy = db::open(dir, &Cache::new_lru_cache(CACHE_BYTES), false)?;
+        let cache = Cache::new_lru_cache(CACHE_BYTES);
+        let mut copy = db::open(dir, &cache, false)?;
         // With its table go the files in which rows of cameras ever stood.
         copy.drop_cf(CAMERAS)?;
-        db::make_table(&mut copy, CAMERAS)?;
+        db::make_table(&mut copy, &cache, CAMERAS)?;
         let mut o = WriteOptions::default();
         o.disable_wal(true);
         let missing = || IndexError::BadRow {

@@ -122,8 +122,8 @@ fn table_options(name: &str, cache: &Cache) -> Options {
 }
 
 /// Makes a table that is not there.
-pub(crate) fn make_table(db: &mut DB, name: &str) -> Result<(), IndexError> {
-    Ok(db.create_cf(name, &table_options(name, &Cache::new_lru_cache(1 << 20)))?)
+pub(crate) fn make_table(db: &mut DB, cache: &Cache, name: &str) -> Result<(), IndexError> {
+    Ok(db.create_cf(name, &table_options(name, cache))?)
 }
 
 /// A seek asks every level, and what it reads of all but the last is the same few blocks of each stream: they stay in

@@ -1,6 +1,5 @@
 //! Memory that many readers needed at once goes back to the system when they are gone.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::rig::{Attack, Service, Site, beside_others, client, heavy_farm, now, wait_for};
@@ -32,8 +31,7 @@ fn a_burst_of_readers_leaves_no_memory_behind() {
     drop(farm);
     std::thread::sleep(QUIET);
     let before = resident(&service);
-    let base = service.api().base().to_owned();
-    let to: SocketAddr = base.trim_start_matches("http://").parse().expect("an address");
+    let to = service.api().address();
     let (camera, from, until) = (&cameras[0], now().minus(Duration::from_secs(60)), now());
     let export = format!(
         "GET /api/v1/cameras/{camera}/export.mp4?from={from}&to={until} HTTP/1.1\r\nHost: {to}\r\n\r\n"

@@ -336,6 +336,5 @@ fn start(copy: &Copy) -> Result<Service, String> {
 }
 
 fn source(service: &Service) -> Source {
-    let base = service.api().base().trim_start_matches("http://").to_owned();
-    Source(base.parse().expect("an address"))
+    Source(service.api().address())
 }

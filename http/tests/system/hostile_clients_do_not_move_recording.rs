@@ -1,7 +1,7 @@
 //! Clients that are slow, silent, greedy or many: footage becomes durable as fast as without them, no camera
 //! loses anything, and whoever asks for something sensible is answered.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -127,11 +127,7 @@ fn descriptors() -> usize {
 /// Everything at once for some time, from several addresses; a sensible client asks meanwhile.
 fn attack(service: &Service, camera: &str, idle: usize, time: Duration, worst: &mut f64) -> Metrics {
     let api = service.api();
-    let to: SocketAddr = api
-        .base()
-        .trim_start_matches("http://")
-        .parse()
-        .expect("an address");
+    let to = api.address();
     let request = |method: &str, path: &str, more: &str| {
         format!("{method} {path} HTTP/1.1\r\nHost: {to}\r\n{more}\r\n")
     };

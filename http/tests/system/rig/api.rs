@@ -1,5 +1,6 @@
 //! The service's API as a client sees it.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use archive::{Sha256, WallTime};
@@ -98,6 +99,12 @@ impl Api {
     /// Where the page is.
     pub(crate) fn base(&self) -> &str {
         &self.base
+    }
+
+    /// The same for those who speak HTTP themselves.
+    pub(crate) fn address(&self) -> SocketAddr {
+        let address = self.base.trim_start_matches("http://");
+        address.parse().expect("an address")
     }
 
     /// The body of a request that must go well.
