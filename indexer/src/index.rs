@@ -185,7 +185,9 @@ impl Index {
         for table in db::TABLES {
             let mut o = ReadOptions::default();
             o.fill_cache(false);
-            read_deleted_ranges(&mut o);
+            // Rows that a range has deleted are in a file still, and the compaction that drops them reads them first.
+            #[expect(deprecated, reason = "this read has to see everything")]
+            o.set_ignore_range_deletions(true);
             let mut it = self.db.raw_iterator_cf_opt(self.cf(table)?, o);
             it.seek_to_first();
             while it.valid() {
@@ -434,15 +436,6 @@ impl Index {
         }
         self.write(batch)
     }
-}
-
-/// Rows that a range has deleted are in a file still, and the compaction that drops them reads them first.
-#[expect(
-    deprecated,
-    reason = "reads by ranges should be fast, and this one should see everything"
-)]
-fn read_deleted_ranges(o: &mut ReadOptions) {
-    o.set_ignore_range_deletions(true);
 }
 
 fn decode_camera(json: &[u8]) -> Result<CameraRow, IndexError> {
